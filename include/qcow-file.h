@@ -1,0 +1,82 @@
+/*
+ * qcow-file.h - the one interface through which the engine touches files.
+ *
+ * Everything the engine reads, writes, syncs or locks goes through a QcFile. The POSIX one
+ * (qc_file_new_fd) is what programs use; tests put their own operations behind the same
+ * struct to record writes, tear them, or make any call fail.
+ *
+ * Offsets and lengths are bytes. Functions return 0 or a count, or a negative errno.
+ * A QcFile is reference-counted; all operations may be called from several threads at once.
+ */
+#ifndef QCOW_FILE_H
+#define QCOW_FILE_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+G_BEGIN_DECLS
+
+typedef struct QcFile QcFile;
+
+/* What identifies a file and its state from outside; times are nanoseconds since the epoch. */
+typedef struct QcFileStat {
+    uint64_t dev, ino;
+    uint64_t size;      /* bytes; of a block device, its capacity */
+    uint64_t allocated; /* bytes that the file occupies in its file system */
+    int64_t mtime, ctime;
+    uint32_t mode, uid, gid; /* as in struct stat */
+} QcFileStat;
+
+typedef struct QcFileOps {
+    /* Like pread(2) and pwrite(2); may transfer less than asked. */
+    ssize_t (*pread)(QcFile *file, void *buf, size_t len, uint64_t offset);
+    ssize_t (*pwrite)(QcFile *file, const void *buf, size_t len, uint64_t offset);
+    /* Everything written before is durable when this returns 0. */
+    int (*sync)(QcFile *file);
+    int (*stat)(QcFile *file, QcFileStat *ret);
+    /* Set the length. -EINVAL on a block device. */
+    int (*truncate)(QcFile *file, uint64_t size);
+    /* Give the storage of the range back; it reads as zeros afterwards. */
+    int (*punch)(QcFile *file, uint64_t offset, uint64_t len);
+    /* Offset of the next data (or, with hole, the next hole) at or after offset;
+     * -ENXIO when there is no more data. */
+    int64_t (*seek)(QcFile *file, uint64_t offset, bool hole);
+    /* Take (or drop) a shared lock on one byte. */
+    int (*lock)(QcFile *file, unsigned byte, bool take);
+    /* 1 when somebody else holds a lock on the byte, 0 when not. */
+    int (*lock_held)(QcFile *file, unsigned byte);
+    void (*close)(QcFile *file);
+} QcFileOps;
+
+struct QcFile {
+    const QcFileOps *ops;
+    gatomicrefcount refs;
+};
+
+/* Fill in the common part of a file that implements ops; its reference count is 1. */
+void qc_file_init(QcFile *file, const QcFileOps *ops);
+
+/*
+ * A QcFile on an open descriptor of a regular file or block device. Takes ownership of fd,
+ * also when it fails. -EINVAL when fd is neither of the two.
+ */
+int qc_file_new_fd(int fd, QcFile **ret);
+
+/* The descriptor of a file made by qc_file_new_fd, else -1. It stays the file's. */
+int qc_file_fd(const QcFile *file);
+
+QcFile *qc_file_ref(QcFile *file);
+void qc_file_unref(QcFile *file); /* accepts NULL */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcFile, qc_file_unref)
+
+/* Read exactly len bytes. -EINTR is retried; the file ending early is -ENODATA. */
+int qc_file_read(QcFile *file, void *buf, size_t len, uint64_t offset);
+/* Read len bytes; what lies past the end of the file is filled with zeros. */
+int qc_file_read_padded(QcFile *file, void *buf, size_t len, uint64_t offset);
+/* Write exactly len bytes. A short write is continued; one that makes no progress is -EIO. */
+int qc_file_write(QcFile *file, const void *buf, size_t len, uint64_t offset);
+
+G_END_DECLS
+#endif

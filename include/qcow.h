@@ -1,0 +1,360 @@
+/*
+ * qcow.h - disk images and the snapshots inside them.
+ *
+ * The engine has three nouns. An *image* (QcImage) is one file in one state of its metadata.
+ * A *chain* (QcChain) is an image with the backing files beneath it. A *view* (QcView) is
+ * anything that reads like a disk: the active disk of an image, one of its snapshots, a
+ * backing layer. Every view maps a range of guest bytes to extents (qc_view_map), and
+ * everything that reads is built on that. Commands (qc_snapshot_take and so on) change which
+ * views exist.
+ *
+ * Conventions: offsets and sizes are bytes unless a name says otherwise; functions return 0
+ * or a negative errno, and leave their ret_ arguments alone when they fail; a GError, where
+ * there is one, is set exactly when the function fails, carries the positive errno as its
+ * code in the domain QC_ERROR and a sentence for a person. The engine starts no thread,
+ * prints nothing and has no global state. Objects that are shared (ref/unref) may be used
+ * from several threads at once, unless said otherwise.
+ *
+ * "§" names a section of QEMU's docs/interop/qcow2.txt, the specification of the format.
+ */
+#ifndef QCOW_H
+#define QCOW_H
+
+#include "qcow-file.h"
+
+G_BEGIN_DECLS
+
+#define QC_ERROR (qc_error_quark())
+GQuark qc_error_quark(void);
+
+/* Limits. Those of the format are its own; the others keep hostile images cheap. */
+#define QC_MAX_LAYERS        512u              /* backing chain, the image itself included */
+#define QC_MAX_SNAPSHOTS     65536u            /* per image */
+#define QC_MAX_SNAPSHOT_NAME 255u              /* bytes, as QEMU cuts them */
+#define QC_MAX_DISK_SIZE     (UINT64_C(1) << 62) /* virtual bytes; beyond, file offsets overflow */
+
+/* ---- the cache ------------------------------------------------------------------------- */
+
+/*
+ * Memory shared by all images that are opened with it: table slices and decoded compressed
+ * clusters, dropped least recently used first. It never holds more than max_bytes, apart
+ * from what reads under way are using. Thread-safe, reference-counted.
+ */
+typedef struct QcCache QcCache;
+QcCache *qc_cache_new(size_t max_bytes);
+QcCache *qc_cache_ref(QcCache *cache);
+void qc_cache_unref(QcCache *cache); /* accepts NULL */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcCache, qc_cache_unref)
+
+/* ---- the gate: opening files by name ---------------------------------------------------- */
+
+/* Which files an image may pull in by naming them as its backing file. */
+typedef enum QcBackingPolicy {
+    QC_BACKING_DENY,  /* none */
+    QC_BACKING_STORE, /* those inside the store */
+    QC_BACKING_ANY,   /* any regular file or block device */
+} QcBackingPolicy;
+
+/*
+ * A store directory and the rule for what may be opened. No other part of the engine opens a
+ * file by name. What it opens is a regular file or a block device, found without leaving the
+ * store (openat2 RESOLVE_BENEATH); a symbolic link out of the store is followed only to a
+ * block device. A file is looked at (O_PATH) before it is opened, so no FIFO, socket or
+ * character device is ever opened. Immutable, thread-safe, reference-counted.
+ *
+ * Paths are relative to the store ("team-a/web.qcow2"); absolute where QC_BACKING_ANY led
+ * outside.
+ */
+typedef struct QcGate QcGate;
+
+/* store: a path of a directory. -ENOENT, -ENOTDIR, -EACCES as open(2). */
+int qc_gate_new(const char *store, QcBackingPolicy policy, QcGate **ret, GError **error);
+QcGate *qc_gate_ref(QcGate *gate);
+void qc_gate_unref(QcGate *gate); /* accepts NULL */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcGate, qc_gate_unref)
+
+/* A descriptor of the store directory (O_PATH); it stays the gate's. */
+int qc_gate_dirfd(const QcGate *gate);
+
+/* The store's absolute path without symbolic links; owned by the gate. */
+const char *qc_gate_store(const QcGate *gate);
+
+/*
+ * Open a file of the store. -ENOENT when there is none, -EXDEV when the path leads out of the
+ * store, -EACCES, -EROFS (write only), -EOPNOTSUPP when it is no regular file or block device.
+ */
+int qc_gate_open(QcGate *gate, const char *path, bool write, QcFile **ret, GError **error);
+
+/*
+ * Open the file that the image at path overlay names as its backing file, read-only. name is
+ * taken as QEMU takes it: a path relative to the overlay's directory, or absolute, or either
+ * behind "file:"; any other protocol and "json:" are refused with -EOPNOTSUPP; what the
+ * policy forbids, with -EPERM. ret_path receives the path (g_free).
+ */
+int qc_gate_open_backing(QcGate *gate, const char *overlay, const char *name, char **ret_path,
+                         QcFile **ret, GError **error);
+
+/* The policy of this gate. */
+QcBackingPolicy qc_gate_policy(const QcGate *gate);
+
+/* ---- images ----------------------------------------------------------------------------- */
+
+typedef enum QcFormat {
+    QC_FORMAT_NONE,  /* not known to be an image */
+    QC_FORMAT_RAW,   /* the disk's own bytes */
+    QC_FORMAT_QCOW2, /* version 2 or 3 */
+    QC_FORMAT_OTHER, /* an image of a format that the engine does not read */
+} QcFormat;
+
+/*
+ * Tell the format of a file by its first bytes and, for raw, by its name (.raw, .img, .iso)
+ * or by being a block device. ret_name, if not NULL, receives the name of the format as
+ * QEMU spells it ("qcow2", "raw", "vmdk", ...; a constant), or NULL for QC_FORMAT_NONE.
+ */
+int qc_probe(QcFile *file, const char *name, QcFormat *ret_format, const char **ret_name);
+
+/* One internal snapshot. §"Snapshots". */
+typedef struct QcSnapshot {
+    const char *id;       /* unique as a rule, a decimal number as a rule */
+    const char *name;     /* any bytes, also '\0' ... */
+    size_t name_len;      /* ... so this is their number; name[name_len] is '\0' all the same */
+    uint64_t disk_size;   /* virtual size when it was taken */
+    int64_t date_sec;     /* since the epoch */
+    uint32_t date_nsec;
+    uint64_t vm_clock_nsec;
+    uint64_t vm_state_size;
+    uint64_t icount;      /* UINT64_MAX when not recorded */
+    uint64_t l1_offset;   /* host offset of its L1 table */
+    uint32_t l1_entries;
+} QcSnapshot;
+
+/* A persistent dirty bitmap. §"Bitmaps". */
+typedef struct QcBitmap {
+    const char *name;
+    uint64_t granularity; /* bytes */
+    bool in_use, is_auto;
+} QcBitmap;
+
+typedef enum QcEncryption {
+    QC_ENCRYPTION_NONE = 0,
+    QC_ENCRYPTION_AES = 1,
+    QC_ENCRYPTION_LUKS = 2,
+} QcEncryption;
+
+/* What the header says. Strings and arrays are the image's. §"Header", "Header extensions". */
+typedef struct QcInfo {
+    QcFormat format;
+    uint64_t virtual_size;
+    QcFileStat stat; /* the file when the image was opened */
+
+    /* qcow2 only, from here on */
+    unsigned version;      /* 2 or 3 */
+    unsigned cluster_bits; /* 9 to 21 */
+    unsigned refcount_bits;
+    const char *compression; /* "zlib" or "zstd" */
+    bool lazy_refcounts, extended_l2, dirty, corrupt;
+    QcEncryption encryption;
+    uint64_t luks_offset, luks_length; /* header extension; 0 when absent */
+    bool has_data_file, data_file_raw;
+    const char *data_file;      /* NULL when not named */
+    const char *backing_file;   /* as the header spells it; NULL when there is none */
+    const char *backing_format; /* NULL when not stated */
+    const QcBitmap *bitmaps;
+    unsigned n_bitmaps;
+    const QcSnapshot *snapshots; /* in the order of the table */
+    unsigned n_snapshots;
+} QcInfo;
+
+/*
+ * One image file in one state of its metadata: header and snapshot table as they were when
+ * it was opened. Immutable, except that a command uses it up (see below).
+ */
+typedef struct QcImage QcImage;
+
+/*
+ * Read the metadata of an image. Tables of clusters are not read until they are needed, so
+ * this costs a few small reads. path is for messages, for resolving backing files, and kept.
+ * format is QC_FORMAT_RAW or QC_FORMAT_QCOW2. cache may be shared with other images.
+ *
+ * -EINVAL: the header is not valid. -EOPNOTSUPP: a feature the engine does not know.
+ * -EUCLEAN: tables are broken. -EAGAIN: somebody keeps changing the metadata.
+ */
+int qc_image_open(QcFile *file, const char *path, QcFormat format, QcCache *cache, QcImage **ret,
+                  GError **error);
+QcImage *qc_image_ref(QcImage *image);
+void qc_image_unref(QcImage *image); /* accepts NULL */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcImage, qc_image_unref)
+
+const QcInfo *qc_image_info(const QcImage *image);
+const char *qc_image_path(const QcImage *image);
+QcFile *qc_image_file(const QcImage *image); /* borrowed */
+
+/*
+ * Why the image's guest data cannot be read or changed although its metadata can
+ * (encryption, external data file), as a sentence; NULL when it can.
+ */
+const char *qc_image_unsupported(const QcImage *image);
+
+/*
+ * True when the file is, by its stat, exactly what it was when the image was opened, and
+ * that stat was old enough to tell. False is always a safe answer: open it again.
+ */
+bool qc_image_is_current(const QcImage *image);
+
+/*
+ * Wait (at most some 20 ms) until the file's mtime is old enough that a later write must
+ * change it; call it before qc_image_open where the result is to be current for long.
+ */
+void qc_file_settle(QcFile *file);
+
+/* ---- locks, as QEMU takes them ---------------------------------------------------------- */
+
+/* §none: QEMU's block/file-posix.c. "Reader" means: may read guest data that others write to
+ * is not excluded; it never keeps a VM from starting. */
+
+/* Announce that we read. -EBUSY when somebody does not share consistent reads. */
+int qc_lock_reader(QcFile *file, GError **error);
+/* Become the only writer. -EBUSY when anybody reads under exclusion or writes. */
+int qc_lock_writer(QcFile *file, GError **error);
+/* Drop every lock of this file. */
+void qc_lock_release(QcFile *file);
+/* 1 when somebody else writes or may resize the image, 0 when not. */
+int qc_lock_has_writer(QcFile *file);
+
+/* ---- views and chains ------------------------------------------------------------------- */
+
+typedef struct QcView QcView;
+
+typedef enum QcExtentKind {
+    QC_EXTENT_HOLE,       /* in no layer; reads as zeros */
+    QC_EXTENT_ZERO,       /* a layer says that it is zeros */
+    QC_EXTENT_DATA,       /* length bytes at host_offset of file */
+    QC_EXTENT_COMPRESSED, /* part of one compressed cluster */
+    QC_EXTENT_BAD,        /* broken metadata or a missing layer; error says */
+} QcExtentKind;
+
+/* A run of guest bytes with one way to read it. */
+typedef struct QcExtent {
+    QcExtentKind kind;
+    uint64_t length;      /* guest bytes from the offset asked for */
+    const QcImage *image; /* of DATA, COMPRESSED: whose; borrowed from the view */
+    uint64_t host_offset; /* DATA: of the first byte. COMPRESSED: of the compressed stream */
+    uint32_t host_length; /* COMPRESSED: upper bound of the stream's bytes */
+    uint64_t skip;        /* COMPRESSED: bytes of the decoded cluster before the offset */
+    int error;            /* BAD: negative errno */
+} QcExtent;
+
+QcView *qc_view_ref(QcView *view);
+void qc_view_unref(QcView *view); /* accepts NULL */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcView, qc_view_unref)
+
+/* Virtual size. */
+uint64_t qc_view_size(const QcView *view);
+
+/*
+ * The extent that starts at offset, at most length bytes long and as long as it is cheap to
+ * tell. offset + length must not exceed the view's size; length must not be 0. Broken places
+ * are extents of kind BAD, not failures; -EIO and -ENOMEM are failures to look.
+ */
+int qc_view_map(QcView *view, uint64_t offset, uint64_t length, QcExtent *ret);
+
+/*
+ * Read up to len bytes. Less than len only at the end of the view. -EIO when any byte of the
+ * range cannot be had; the bytes in buf are undefined then.
+ */
+ssize_t qc_view_read(QcView *view, void *buf, size_t len, uint64_t offset);
+
+/*
+ * The next data (or, with hole, hole) at or after offset, as lseek(2) tells it, exact to the
+ * cluster: zeros that a layer states are holes too; broken places count as data.
+ * -ENXIO: offset is at or past the end, or no more data.
+ */
+int64_t qc_view_seek(QcView *view, uint64_t offset, bool hole);
+
+/*
+ * Whether what was read through the view until now was right: 0 when nothing that the view
+ * rests on has changed since it was made, or only in ways that cannot matter to it (a live
+ * VM writing next to a snapshot); -ESTALE when the view is of the past: drop it, open anew,
+ * and do not use what was read. Call it after reading, before handing out bytes.
+ */
+int qc_view_check(QcView *view);
+
+/* An image and its backing layers, opened. Immutable, thread-safe, reference-counted. */
+typedef struct QcChain QcChain;
+
+/*
+ * Open the backing files beneath top, bounded by QC_MAX_LAYERS, loops refused. Fails only
+ * for lack of memory: a layer that cannot be had ends the chain, qc_chain_error() says why,
+ * and in all views the places that would come from it read as -EIO. gate NULL: no backing
+ * file is opened.
+ */
+int qc_chain_open(QcGate *gate, QcImage *top, QcCache *cache, QcChain **ret);
+QcChain *qc_chain_ref(QcChain *chain);
+void qc_chain_unref(QcChain *chain); /* accepts NULL */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcChain, qc_chain_unref)
+
+/* Why the chain is incomplete or its top unreadable: a sentence, or NULL. Owned by the chain. */
+const char *qc_chain_error(const QcChain *chain);
+/* Number of layers that could be opened, at least 1; layer 0 is the top image. */
+unsigned qc_chain_layers(const QcChain *chain);
+QcImage *qc_chain_image(const QcChain *chain, unsigned layer); /* borrowed */
+/* The disk as layer gives it, with all beneath; 0 is the active disk. Borrowed. */
+QcView *qc_chain_view(const QcChain *chain, unsigned layer);
+/* The disk as it was at a snapshot of the top image (index into its QcInfo). A new reference. */
+int qc_chain_snapshot_view(QcChain *chain, unsigned snapshot, QcView **ret);
+
+/* ---- commands --------------------------------------------------------------------------- */
+
+/*
+ * The image must have been opened from a file that may be written and whose writer lock
+ * (qc_lock_writer) has been held since before qc_image_open(). Each command is atomic and
+ * durable: when it returns 0 the change is on stable storage; when it fails nothing has
+ * changed. A command uses the image up, whatever its result: open it again for the next
+ * one. Not to be called from two threads for one image.
+ *
+ * Errors of all of them: -EOPNOTSUPP (raw, encrypted, external data file, 1-bit refcounts),
+ * -EUCLEAN (corrupt or dirty image; nothing changed), -EROFS, -ENOSPC, -EDQUOT, -EIO, -ENOMEM;
+ * -EFBIG when a limit of the format is reached (snapshots, refcount width, table sizes).
+ * One more state exists: when the very last step, the sync of the switch, fails, the result is
+ * -EIO and *nobody knows* which of the two states is on disk; *ret_unknown is set (if not
+ * NULL), and the caller must refuse further commands on the file.
+ *
+ * §"Snapshots", "Refcounts"; the order of writes is in docs/DURABILITY.md.
+ */
+
+/* Take a snapshot of the active disk. now_ns: its date, nanoseconds since the epoch.
+ * -EEXIST: a snapshot has that name. -EINVAL: empty. -ENAMETOOLONG. */
+int qc_snapshot_take(QcImage *image, const char *name, int64_t now_ns, bool *ret_unknown,
+                     GError **error);
+/* Make the active disk what it was at the snapshot; its size too. -EOPNOTSUPP with bitmaps. */
+int qc_snapshot_revert(QcImage *image, unsigned snapshot, bool *ret_unknown, GError **error);
+/* Forget the snapshot; the clusters that only it used become free. */
+int qc_snapshot_delete(QcImage *image, unsigned snapshot, bool *ret_unknown, GError **error);
+/* Give the snapshot another name. Errors as qc_snapshot_take. */
+int qc_snapshot_rename(QcImage *image, unsigned snapshot, const char *name, bool *ret_unknown,
+                       GError **error);
+
+/*
+ * Replace len bytes of the active disk at offset, as one atomic, durable command like those
+ * above (whole clusters are copied; meant for tools, not for a running guest). chain must
+ * have image as its top. -EINVAL beyond the end.
+ */
+int qc_image_write(QcImage *image, QcChain *chain, const void *buf, size_t len, uint64_t offset,
+                   bool *ret_unknown, GError **error);
+
+/* ---- new images ------------------------------------------------------------------------- */
+
+typedef struct QcCreateOptions {
+    uint64_t virtual_size;
+    unsigned version;            /* 2 or 3; 0 means 3 */
+    unsigned cluster_bits;       /* 9 to 21; 0 means 16 */
+    unsigned refcount_bits;      /* 1, 2, 4 ... 64; 0 means 16; v2 has only 16 */
+    bool extended_l2, lazy_refcounts, zstd;
+    const char *backing_file, *backing_format; /* both or neither */
+} QcCreateOptions;
+
+/* Write an empty image into an empty, writable file, and sync it. -EINVAL: options. */
+int qc_create(QcFile *file, const QcCreateOptions *options, GError **error);
+
+G_END_DECLS
+#endif
