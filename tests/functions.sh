@@ -1,0 +1,208 @@
+# What the shell tests share. Source it first; it makes an empty directory $TMP, goes there, and
+# takes back every mount, process and file when the test ends, however it ends.
+#
+# SNAPTREE, QCTOOL and SRCDIR come from ctest.
+
+set -euo pipefail
+export LC_ALL=C
+: "${SNAPTREE:?the daemon}" "${QCTOOL:?the engine's tool}" "${SRCDIR:?the source tree}"
+
+fail() {
+    echo "FAIL: $*" >&2
+    exit 1
+}
+
+# A test that cannot run here is skipped, but not where everything is meant to be there.
+skip() {
+    if [ "${CI:-}" = true ] || [ -n "${SNAPTREE_NO_SKIP:-}" ]; then
+        fail "would be skipped: $*"
+    fi
+    echo "SKIP: $*"
+    exit 77
+}
+
+requires() {
+    local program
+    for program; do
+        command -v "$program" >/dev/null || skip "$program is not installed"
+    done
+}
+
+requires_root() {
+    [ "$(id -u)" = 0 ] || skip "needs root"
+}
+
+requires_fuse() {
+    [ -c /dev/fuse ] || skip "there is no /dev/fuse"
+    requires fusermount3 setfattr getfattr 2>/dev/null || requires fusermount3
+}
+
+# ---- cleaning up ----
+
+TMP=$(mktemp -d "${TMPDIR:-/tmp}/snaptree-test.XXXXXX")
+PIDS=()
+UNDO=() # commands, run last first
+
+on_exit() {
+    UNDO+=("$*")
+}
+
+# Everything mounted below $TMP, deepest first.
+mounts_below_tmp() {
+    awk -v tmp="$TMP/" 'index($5, tmp) == 1 { print $5 }' /proc/self/mountinfo | sort -r
+}
+
+cleanup() {
+    local status=$? i
+    trap - EXIT INT TERM
+    set +e
+    cd /
+    for ((i = ${#UNDO[@]} - 1; i >= 0; i--)); do
+        eval "${UNDO[i]}"
+    done
+    for i in ${PIDS[@]+"${PIDS[@]}"}; do
+        kill "$i" 2>/dev/null && wait "$i" 2>/dev/null
+    done
+    mounts_below_tmp | while IFS= read -r i; do
+        umount "$i" 2>/dev/null || fusermount3 -u -z "$i" 2>/dev/null || umount -l "$i"
+    done
+    rm -rf --one-file-system "$TMP"
+    exit $status
+}
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+cd "$TMP"
+
+# ---- assertions ----
+
+assert_eq() { # GOT WANTED [WHAT]
+    [ "$1" = "$2" ] || fail "${3:-values differ}: got '$1', wanted '$2'"
+}
+
+assert_match() { # TEXT REGEX [WHAT]
+    [[ $1 =~ $2 ]] || fail "${3:-text}: '$1' does not match '$2'"
+}
+
+assert_same() { # FILE FILE [WHAT]
+    cmp -- "$1" "$2" || fail "${3:-$1 and $2} differ"
+}
+
+# The command must fail; what it printed is in $OUTPUT, its status in $STATUS.
+assert_fails() {
+    STATUS=0
+    OUTPUT=$("$@" 2>&1) || STATUS=$?
+    [ "$STATUS" != 0 ] || fail "'$*' did not fail: $OUTPUT"
+}
+
+# The command must fail with a line that begins with the errno's name, as qctool's do.
+assert_errno() { # ERRNO COMMAND...
+    local errno=$1
+    shift
+    assert_fails "$@"
+    assert_match "$OUTPUT" "^$errno: " "$*"
+    assert_eq "$(wc -l <<<"$OUTPUT")" 1 "lines of the message of '$*'"
+}
+
+# Wait until a command succeeds: for processes that are starting, never for results.
+wait_for() {
+    local i
+    for ((i = 0; i < 400; i++)); do
+        "$@" >/dev/null 2>&1 && return
+        sleep 0.05
+    done
+    fail "gave up waiting for: $*"
+}
+
+# ---- images ----
+
+# QEMU's verdict must be that there is nothing to say at all.
+check_clean() {
+    local image output
+    for image; do
+        output=$(qemu-img check "$image" 2>&1) || fail "qemu-img check $image: $output"
+        assert_match "$output" "No errors were found" "qemu-img check $image"
+    done
+}
+
+# Bytes that repeat nowhere and compress a little: seed, size.
+noise() {
+    python3 -c 'import random, sys
+r = random.Random(sys.argv[1]); n = int(sys.argv[2])
+sys.stdout.buffer.write(b"".join(b"%015x\n" % r.getrandbits(60) for _ in range(n // 16 + 1))[:n])' "$1" "$2"
+}
+
+# Write noise onto an image's disk, by QEMU: image, seed, offset, length.
+scribble() {
+    noise "$2" "$4" >"$TMP/.noise"
+    qemu-io -f "${5:-qcow2}" -c "write -q -s $TMP/.noise $3 $4" "$1" >/dev/null
+}
+
+# What QEMU says the disk is: image [options of convert]; into file $TMP/.raw, whose name is printed.
+qemu_raw() {
+    local image=$1
+    shift
+    rm -f "$TMP/.raw"
+    qemu-img convert "$@" -O raw "$image" "$TMP/.raw"
+    echo "$TMP/.raw"
+}
+
+# Replace bytes of a file: file, offset, bytes as hexadecimal digits.
+patch_bytes() {
+    python3 -c 'import sys
+f = open(sys.argv[1], "r+b"); f.seek(int(sys.argv[2], 0)); f.write(bytes.fromhex(sys.argv[3]))' "$@"
+}
+
+# ---- mounts ----
+
+# Mount a store: store, mount point, options. The mount point is made.
+mount_store() {
+    local store=$1 mnt=$2
+    shift 2
+    requires_fuse
+    mkdir -p "$mnt"
+    "$SNAPTREE" "$@" "$store" "$mnt" || fail "snaptree $* $store $mnt"
+    mountpoint -q "$mnt" || fail "$mnt is not mounted although snaptree returned"
+}
+
+unmount_store() {
+    fusermount3 -u "$1" || fail "cannot unmount $1"
+}
+
+# The process that serves a mount: it has the mount point as its last argument.
+daemon_of() {
+    local dir
+    for dir in /proc/[0-9]*; do
+        if [ "$(tr '\0' '\n' <"$dir/cmdline" 2>/dev/null | tail -1)" = "$1" ] &&
+            [ "$(readlink "$dir/exe")" = "$(readlink -f "$SNAPTREE")" ]; then
+            echo "${dir#/proc/}"
+            return
+        fi
+    done 2>/dev/null
+    return 1
+}
+
+# Write a command; on failure the shell's message is in $OUTPUT and the status in $STATUS.
+control() { # FILE LINE...
+    local file=$1
+    shift
+    OUTPUT=$( (printf '%s\n' "$@" >"$file") 2>&1) && STATUS=0 || STATUS=$?
+}
+
+# One line of text for each errno, as strerror gives it.
+message_of() {
+    python3 -c 'import errno, os, sys; print(os.strerror(getattr(errno, sys.argv[1])))' "$1"
+}
+
+# The command must fail with that errno from write(2) itself, and leave a line that names it.
+control_fails() { # ERRNO FILE LINE
+    control "$2" "$3"
+    [ "$STATUS" != 0 ] || fail "'$3' > $2 did not fail"
+    assert_match "$OUTPUT" "write error: $(message_of "$1")" "'$3' > $2"
+    assert_match "$(tail -n1 "$2")" "^[0-9]{4}-[0-9-]{5}T[0-9:]{8}Z $1 .+: .+" "result line of '$3'"
+}
+
+control_ok() { # FILE LINE...
+    control "$@"
+    [ "$STATUS" = 0 ] || fail "'${*:2}' > $1: $OUTPUT $(tail -n1 "$1")"
+}

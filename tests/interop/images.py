@@ -1,0 +1,178 @@
+"""Helpers of the interop tests: QEMU's tools, qctool, and a model of what an image holds."""
+
+import os
+import subprocess
+import sys
+import tempfile
+
+QCTOOL = os.environ["QCTOOL"]
+TMP = tempfile.mkdtemp(prefix="py.", dir=os.environ.get("TMP", None))
+
+
+class Failure(Exception):
+    """Something is not as it must be."""
+
+
+def run(*argv, stdin=b"", ok=True):
+    """Run a program; with ok, it must succeed. A crash is a failure in any case."""
+    done = subprocess.run(argv, input=stdin, capture_output=True)
+    if done.returncode < 0 or done.returncode > 100 or (ok and done.returncode != 0):
+        text = (done.stdout[-500:] + done.stderr[-3000:]).decode(errors="replace").strip()
+        raise Failure("%s: status %d: %s" % (" ".join(argv), done.returncode, text))
+    return done
+
+
+def tool(*argv, stdin=b""):
+    """qctool, which must succeed; its output."""
+    return run(QCTOOL, *argv, stdin=stdin).stdout
+
+
+def tool_fails(*argv):
+    """qctool, which may fail: the errno's name, or None when it succeeded."""
+    done = run(QCTOOL, *argv, ok=False)
+    return done.stderr.decode(errors="replace").split(":")[0] if done.returncode else None
+
+
+def qemu_io(image, commands):
+    """Run commands of qemu-io on an image, in one process."""
+    argv = [arg for command in commands for arg in ("-c", command)]
+    done = run("qemu-io", *argv, image)
+    text = (done.stdout + done.stderr).decode(errors="replace")
+    if "failed" in text or "invalid" in text:
+        raise Failure("qemu-io %s: %s" % (commands, text))
+
+
+def check(image):
+    """qemu-img check has nothing to say."""
+    done = run("qemu-img", "check", image, ok=False)
+    text = (done.stdout + done.stderr).decode(errors="replace")
+    if done.returncode != 0 or "No errors were found" not in text:
+        raise Failure("qemu-img check: %s" % text)
+
+
+def convert(image, snapshot_id=None):
+    """The bytes of the disk, or of a snapshot, as QEMU reads them."""
+    out = os.path.join(TMP, "convert.raw")
+    option = ["-l", "snapshot.id=" + snapshot_id] if snapshot_id else []
+    if os.path.exists(out):
+        os.unlink(out)
+    run("qemu-img", "convert", "-O", "raw", *option, image, out)
+    with open(out, "rb") as file:
+        return file.read()
+
+
+def cat(image, *view):
+    """The bytes of a view as the engine reads them."""
+    return tool("cat", image, *view)
+
+
+def listing(image):
+    """The snapshots as the engine lists them: (id, size, name)."""
+    lines = tool("list", image).decode().splitlines()
+    return [(line.split(" ", 2)[0], int(line.split(" ", 2)[1]), line.split(" ", 2)[2])
+            for line in lines]
+
+
+def same(got, wanted, what):
+    """Compare two byte strings; say where they part."""
+    if got == wanted:
+        return
+    if len(got) != len(wanted):
+        raise Failure("%s: %d bytes instead of %d" % (what, len(got), len(wanted)))
+    lo, hi = 0, len(got)
+    while hi - lo > 1:  # first difference, by halves
+        mid = (lo + hi) // 2
+        lo, hi = (lo, mid) if got[lo:mid] != wanted[lo:mid] else (mid, hi)
+    raise Failure("%s: differs from byte %#x on (%s instead of %s)"
+                  % (what, lo, got[lo:lo + 16].hex(), wanted[lo:lo + 16].hex()))
+
+
+def data_ranges_ours(image):
+    """Where the engine's map has data: a list of (start, end), neighbours joined."""
+    rows = [line.split() for line in tool("map", image).decode().splitlines()]
+    return join([(int(row[0]), int(row[0]) + int(row[1])) for row in rows
+                 if row[2] in ("data", "compressed")])
+
+
+def data_ranges_qemu(image):
+    """Where QEMU's map has data."""
+    import json
+    rows = json.loads(run("qemu-img", "map", "--output=json", image).stdout)
+    return join([(row["start"], row["start"] + row["length"]) for row in rows if row["data"]])
+
+
+def join(ranges):
+    joined = []
+    for start, end in ranges:
+        if joined and joined[-1][1] == start:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    return joined
+
+
+class Pattern:
+    """Files of bytes for qemu-io's write -s, which repeat nowhere and compress a little."""
+
+    def __init__(self, rng, count=8, size=99991):
+        self.paths = []
+        for i in range(count):
+            path = os.path.join(TMP, "pattern.%d" % i)
+            words = b"".join(b"%015x\n" % rng.getrandbits(60) for _ in range(size // 16 + 1))
+            with open(path, "wb") as file:
+                file.write(words[:size])
+            self.paths.append(path)
+
+    def pick(self, rng):
+        return rng.choice(self.paths)
+
+
+class Model:
+    """What an image must hold: its disk and its snapshots, in the order of the table."""
+
+    def __init__(self, image):
+        self.image = image
+        self.disk = b""
+        self.snapshots = []  # [id, name, bytes]
+
+    def new_id(self):
+        """The highest number + 1."""
+        return str(max([int(s[0]) for s in self.snapshots], default=0) + 1)
+
+    def took(self, name):
+        self.snapshots.append([self.new_id(), name, self.disk])
+
+    def names(self):
+        return [s[1] for s in self.snapshots]
+
+    def index(self, name):
+        return self.names().index(name)
+
+    def reverted(self, name):
+        self.disk = self.snapshots[self.index(name)][2]
+
+    def deleted(self, name):
+        del self.snapshots[self.index(name)]
+
+    def renamed(self, old, new):
+        self.snapshots[self.index(old)][1] = new
+
+    def verify(self, why):
+        """The engine must show exactly this, and QEMU find nothing wrong with the image."""
+        try:
+            check(self.image)
+            wanted = [(s[0], len(s[2]), s[1]) for s in self.snapshots]
+            got = listing(self.image)
+            if got != wanted:
+                raise Failure("snapshots are %s instead of %s" % (got, wanted))
+            same(cat(self.image), self.disk, "disk")
+            for number, name, data in self.snapshots:
+                same(cat(self.image, "snapshot=#" + number), data, "snapshot %s" % name)
+        except Failure as failure:
+            raise Failure("after %s: %s" % (why, failure)) from None
+
+
+def main_status(failures, total):
+    """Print a summary; the exit status of a driver."""
+    print("%d of %d passed" % (total - failures, total))
+    sys.exit(1 if failures else 0)
