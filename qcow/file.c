@@ -1,0 +1,235 @@
+/*
+ * file.c - QcFile: the common part, and the POSIX implementation.
+ *
+ * A PosixFile owns its descriptor. Locks are open-file-description locks, so they belong to
+ * the descriptor, not to the process: two QcFiles on one image exclude each other even
+ * inside one daemon, and closing one drops only its own.
+ */
+#include "error.h"
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+typedef struct PosixFile {
+    QcFile base;
+    int fd;
+    bool is_block;
+} PosixFile;
+
+void qc_file_init(QcFile *file, const QcFileOps *ops)
+{
+    file->ops = ops;
+    g_atomic_ref_count_init(&file->refs);
+}
+
+QcFile *qc_file_ref(QcFile *file)
+{
+    g_atomic_ref_count_inc(&file->refs);
+    return file;
+}
+
+void qc_file_unref(QcFile *file)
+{
+    if (file && g_atomic_ref_count_dec(&file->refs))
+        file->ops->close(file);
+}
+
+/* Read until len bytes are there or the file ends. Returns the count. */
+static ssize_t read_up_to(QcFile *file, void *buf, size_t len, uint64_t offset)
+{
+    size_t done = 0;
+    while (done < len) {
+        ssize_t n = file->ops->pread(file, (char *)buf + done, len - done, offset + done);
+        if (n == -EINTR)
+            continue;
+        if (n < 0)
+            return n;
+        if (n == 0)
+            break;
+        done += (size_t)n;
+    }
+    return (ssize_t)done;
+}
+
+int qc_file_read(QcFile *file, void *buf, size_t len, uint64_t offset)
+{
+    ssize_t n = read_up_to(file, buf, len, offset);
+    if (n < 0)
+        return (int)n;
+    return (size_t)n == len ? 0 : -ENODATA;
+}
+
+int qc_file_read_padded(QcFile *file, void *buf, size_t len, uint64_t offset)
+{
+    ssize_t n = read_up_to(file, buf, len, offset);
+    if (n < 0)
+        return (int)n;
+    memset((char *)buf + n, 0, len - (size_t)n);
+    return 0;
+}
+
+int qc_file_write(QcFile *file, const void *buf, size_t len, uint64_t offset)
+{
+    size_t done = 0;
+    while (done < len) {
+        ssize_t n = file->ops->pwrite(file, (const char *)buf + done, len - done, offset + done);
+        if (n == -EINTR)
+            continue;
+        if (n < 0)
+            return (int)n;
+        if (n == 0)
+            return -EIO;
+        done += (size_t)n;
+    }
+    return 0;
+}
+
+/* ---- POSIX ------------------------------------------------------------------------------ */
+
+static int fd_of(const QcFile *file)
+{
+    return ((const PosixFile *)file)->fd;
+}
+
+static ssize_t posix_pread(QcFile *file, void *buf, size_t len, uint64_t offset)
+{
+    if (offset > INT64_MAX)
+        return 0; /* no file is that long */
+    ssize_t n = pread(fd_of(file), buf, len, (off_t)offset);
+    return n < 0 ? -errno : n;
+}
+
+static ssize_t posix_pwrite(QcFile *file, const void *buf, size_t len, uint64_t offset)
+{
+    if (offset > INT64_MAX)
+        return -EFBIG;
+    ssize_t n = pwrite(fd_of(file), buf, len, (off_t)offset);
+    return n < 0 ? -errno : n;
+}
+
+static int posix_sync(QcFile *file)
+{
+    return fdatasync(fd_of(file)) < 0 ? -errno : 0;
+}
+
+static int64_t timespec_ns(struct timespec t)
+{
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static int posix_stat(QcFile *file, QcFileStat *ret)
+{
+    struct stat st;
+    if (fstat(fd_of(file), &st) < 0)
+        return -errno;
+    uint64_t size = (uint64_t)st.st_size;
+    if (S_ISBLK(st.st_mode) && ioctl(fd_of(file), BLKGETSIZE64, &size) < 0)
+        return -errno;
+    *ret = (QcFileStat){
+        .dev = st.st_dev,
+        .ino = st.st_ino,
+        .size = size,
+        .allocated = S_ISBLK(st.st_mode) ? size : (uint64_t)st.st_blocks * 512,
+        .mtime = timespec_ns(st.st_mtim),
+        .ctime = timespec_ns(st.st_ctim),
+        .mode = st.st_mode,
+        .uid = st.st_uid,
+        .gid = st.st_gid,
+    };
+    return 0;
+}
+
+static int posix_truncate(QcFile *file, uint64_t size)
+{
+    if (((PosixFile *)file)->is_block)
+        return -EINVAL;
+    return ftruncate(fd_of(file), (off_t)size) < 0 ? -errno : 0;
+}
+
+static int posix_punch(QcFile *file, uint64_t offset, uint64_t len)
+{
+    int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    return fallocate(fd_of(file), mode, (off_t)offset, (off_t)len) < 0 ? -errno : 0;
+}
+
+/* Where the file system cannot tell, SEEK_HOLE says that all is data: always true. */
+static int64_t posix_seek(QcFile *file, uint64_t offset, bool hole)
+{
+    if (offset > INT64_MAX)
+        return -ENXIO;
+    if (((PosixFile *)file)->is_block) {
+        QcFileStat st;
+        int err = posix_stat(file, &st);
+        if (err < 0)
+            return err;
+        if (offset >= st.size)
+            return -ENXIO;
+        return (int64_t)(hole ? st.size : offset);
+    }
+    off_t at = lseek(fd_of(file), (off_t)offset, hole ? SEEK_HOLE : SEEK_DATA);
+    return at < 0 ? -errno : at;
+}
+
+static struct flock lock_of_byte(unsigned byte, short type)
+{
+    return (struct flock){
+        .l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1};
+}
+
+static int posix_lock(QcFile *file, unsigned byte, bool take)
+{
+    struct flock lock = lock_of_byte(byte, take ? F_RDLCK : F_UNLCK);
+    return fcntl(fd_of(file), F_OFD_SETLK, &lock) < 0 ? -errno : 0;
+}
+
+static int posix_lock_held(QcFile *file, unsigned byte)
+{
+    struct flock lock = lock_of_byte(byte, F_WRLCK);
+    if (fcntl(fd_of(file), F_OFD_GETLK, &lock) < 0)
+        return -errno;
+    return lock.l_type != F_UNLCK;
+}
+
+static void posix_close(QcFile *file)
+{
+    close(fd_of(file));
+    g_free(file);
+}
+
+static const QcFileOps posix_ops = {
+    .pread = posix_pread,
+    .pwrite = posix_pwrite,
+    .sync = posix_sync,
+    .stat = posix_stat,
+    .truncate = posix_truncate,
+    .punch = posix_punch,
+    .seek = posix_seek,
+    .lock = posix_lock,
+    .lock_held = posix_lock_held,
+    .close = posix_close,
+};
+
+int qc_file_new_fd(int fd, QcFile **ret)
+{
+    struct stat st;
+    int err = fstat(fd, &st) < 0 ? -errno : 0;
+    if (!err && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+        err = -EINVAL;
+    if (err < 0) {
+        close(fd);
+        return err;
+    }
+    PosixFile *file = g_new0(PosixFile, 1);
+    qc_file_init(&file->base, &posix_ops);
+    file->fd = fd;
+    file->is_block = S_ISBLK(st.st_mode);
+    *ret = &file->base;
+    return 0;
+}
+
+int qc_file_fd(const QcFile *file)
+{
+    return file->ops == &posix_ops ? fd_of(file) : -1;
+}

@@ -1,0 +1,269 @@
+/*
+ * gate.c - the only place where the engine opens a file by name.
+ *
+ * Names come from two sources: the store's own directory entries, and images, which may lie.
+ * Both are resolved by the kernel with RESOLVE_BENEATH from the store's descriptor, so that
+ * neither "..", nor an absolute path, nor a symbolic link leads out of the store. One link
+ * out is followed: a directory entry of the store that ends at a block device, because that
+ * is how logical volumes are put into a store.
+ *
+ * A name is first resolved to an O_PATH descriptor, which opens nothing; only when that shows
+ * a regular file or block device is the very same object opened (through /proc/self/fd), so
+ * no FIFO, tape or socket is ever touched, not even between a check and an open.
+ */
+#include "error.h"
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+struct QcGate {
+    gatomicrefcount refs;
+    int dirfd;
+    QcBackingPolicy policy;
+    char *store; /* without symbolic links */
+    char *given; /* absolute, as the user spelled it */
+};
+
+int qc_gate_new(const char *store, QcBackingPolicy policy, QcGate **ret, GError **error)
+{
+    int fd = open(store, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return qc_fail(error, -errno, "%s: %s", store, g_strerror(errno));
+    char *real = realpath(store, NULL);
+    if (!real) {
+        int err = -errno;
+        close(fd);
+        return qc_fail(error, err, "%s: %s", store, g_strerror(-err));
+    }
+    QcGate *gate = g_new0(QcGate, 1);
+    g_atomic_ref_count_init(&gate->refs);
+    gate->dirfd = fd;
+    gate->policy = policy;
+    gate->store = real;
+    gate->given = g_canonicalize_filename(store, NULL);
+    *ret = gate;
+    return 0;
+}
+
+QcGate *qc_gate_ref(QcGate *gate)
+{
+    g_atomic_ref_count_inc(&gate->refs);
+    return gate;
+}
+
+void qc_gate_unref(QcGate *gate)
+{
+    if (!gate || !g_atomic_ref_count_dec(&gate->refs))
+        return;
+    close(gate->dirfd);
+    free(gate->store);
+    g_free(gate->given);
+    g_free(gate);
+}
+
+int qc_gate_dirfd(const QcGate *gate)
+{
+    return gate->dirfd;
+}
+
+const char *qc_gate_store(const QcGate *gate)
+{
+    return gate->store;
+}
+
+QcBackingPolicy qc_gate_policy(const QcGate *gate)
+{
+    return gate->policy;
+}
+
+/* ---- resolving -------------------------------------------------------------------------- */
+
+/* An O_PATH descriptor of path, found without leaving the store; or a negative errno. */
+static int resolve_beneath(const QcGate *gate, const char *path)
+{
+    if (path[0] == '/') /* the kernel would say so too; but do not even ask */
+        return -EXDEV;
+    struct open_how how = {
+        .flags = O_PATH | O_CLOEXEC,
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
+    };
+    int fd;
+    do /* EAGAIN: a rename raced with ".." */
+        fd = (int)syscall(SYS_openat2, gate->dirfd, path, &how, sizeof(how));
+    while (fd < 0 && errno == EAGAIN);
+    return fd < 0 ? -errno : fd;
+}
+
+/* path relative to the directory prefix, or NULL when it is not inside. */
+static const char *strip_prefix(const char *path, const char *prefix)
+{
+    size_t n = strlen(prefix);
+    if (strncmp(path, prefix, n) != 0)
+        return NULL;
+    if (n > 0 && prefix[n - 1] == '/') /* only "/" itself ends so */
+        return path + n;
+    if (path[n] != '/')
+        return NULL;
+    return path + n + strspn(path + n, "/");
+}
+
+/* An absolute path as one relative to the store, or NULL when it is not inside. */
+static const char *path_in_store(const QcGate *gate, const char *path)
+{
+    const char *rest = strip_prefix(path, gate->given);
+    return rest ? rest : strip_prefix(path, gate->store);
+}
+
+static bool has_dotdot(const char *path)
+{
+    g_auto(GStrv) parts = g_strsplit(path, "/", -1);
+    return g_strv_contains((const char *const *)parts, "..");
+}
+
+/*
+ * path is an entry of the store that the kernel found to lead out of it. Follow it, without
+ * opening anything, to a block device or back into the store.
+ */
+static int resolve_link(const QcGate *gate, const char *path)
+{
+    if (path[0] == '/' || has_dotdot(path))
+        return -EXDEV;
+    int fd = openat(gate->dirfd, path, O_PATH | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    struct stat st;
+    if (fstat(fd, &st) == 0 && S_ISBLK(st.st_mode))
+        return fd;
+
+    g_autofree char *proc = g_strdup_printf("/proc/self/fd/%d", fd);
+    g_autofree char *target = g_file_read_link(proc, NULL);
+    close(fd);
+    const char *inside = target ? strip_prefix(target, gate->store) : NULL;
+    return inside ? resolve_beneath(gate, inside) : -EXDEV;
+}
+
+static int resolve_in_store(const QcGate *gate, const char *path)
+{
+    int fd = resolve_beneath(gate, path);
+    return fd == -EXDEV ? resolve_link(gate, path) : fd;
+}
+
+/* Under QC_BACKING_ANY: wherever it is. */
+static int resolve_anywhere(const QcGate *gate, const char *path)
+{
+    int fd = openat(gate->dirfd, path, O_PATH | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+/* ---- opening ---------------------------------------------------------------------------- */
+
+static const char *kind_of(mode_t mode)
+{
+    switch (mode & S_IFMT) {
+    case S_IFDIR:
+        return "a directory";
+    case S_IFIFO:
+        return "a FIFO";
+    case S_IFSOCK:
+        return "a socket";
+    case S_IFCHR:
+        return "a character device";
+    default:
+        return "of an unknown kind";
+    }
+}
+
+/* Open what an O_PATH descriptor stands for. Closes path_fd. */
+static int open_resolved(int path_fd, const char *path, bool write, QcFile **ret, GError **error)
+{
+    struct stat st;
+    if (fstat(path_fd, &st) < 0) {
+        int err = -errno;
+        close(path_fd);
+        return qc_fail(error, err, "%s: %s", path, g_strerror(-err));
+    }
+    if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
+        close(path_fd);
+        return qc_fail(error, -EOPNOTSUPP, "%s is %s, not a regular file or block device", path,
+                       kind_of(st.st_mode));
+    }
+    g_autofree char *proc = g_strdup_printf("/proc/self/fd/%d", path_fd);
+    int flags = (write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+    int fd = open(proc, flags);
+    int err = fd < 0 ? -errno : qc_file_new_fd(fd, ret);
+    close(path_fd);
+    if (err < 0)
+        return qc_fail(error, err, "%s: %s", path, g_strerror(-err));
+    return 0;
+}
+
+static int resolve_failed(const char *path, int err, GError **error)
+{
+    if (err == -EXDEV)
+        return qc_fail(error, err, "%s leads out of the store", path);
+    return qc_fail(error, err, "%s: %s", path, g_strerror(-err));
+}
+
+int qc_gate_open(QcGate *gate, const char *path, bool write, QcFile **ret, GError **error)
+{
+    bool anywhere = path[0] == '/' && gate->policy == QC_BACKING_ANY;
+    int fd = anywhere ? resolve_anywhere(gate, path) : resolve_in_store(gate, path);
+    if (fd < 0)
+        return resolve_failed(path, fd, error);
+    return open_resolved(fd, path, write, ret, error);
+}
+
+/* ---- backing files ---------------------------------------------------------------------- */
+
+/* The path in a backing file's name, or NULL when it names a protocol other than files. */
+static const char *path_of_name(const char *name)
+{
+    if (g_str_has_prefix(name, "file:"))
+        return name + strlen("file:");
+    return name[strcspn(name, ":/")] == ':' ? NULL : name;
+}
+
+/* Where the overlay's path and the path in its header together lead. */
+static char *combine(const QcGate *gate, const char *overlay, const char *path)
+{
+    if (path[0] == '/') {
+        const char *inside = path_in_store(gate, path);
+        return g_strdup(inside ? inside : path);
+    }
+    const char *slash = strrchr(overlay, '/');
+    int dir_len = slash ? (int)(slash - overlay) + 1 : 0;
+    return g_strdup_printf("%.*s%s", dir_len, overlay, path);
+}
+
+int qc_gate_open_backing(QcGate *gate, const char *overlay, const char *name, char **ret_path,
+                         QcFile **ret, GError **error)
+{
+    if (gate->policy == QC_BACKING_DENY)
+        return qc_fail(error, -EPERM, "backing file %s: not allowed (backing=deny)", name);
+    const char *path = path_of_name(name);
+    if (!path)
+        return qc_fail(error, -EOPNOTSUPP, "backing file %s: only plain files are supported", name);
+    if (path[0] == '\0')
+        return qc_fail(error, -EINVAL, "the backing file's name is empty");
+
+    g_autofree char *full = combine(gate, overlay, path);
+    int fd = resolve_in_store(gate, full);
+    if (fd == -EXDEV && gate->policy == QC_BACKING_ANY)
+        fd = resolve_anywhere(gate, full);
+    if (fd == -EXDEV)
+        return qc_fail(error, -EPERM, "backing file %s lies outside the store (backing=store)",
+                       name);
+    if (fd < 0)
+        return qc_fail(error, fd, "backing file %s: %s", name, g_strerror(-fd));
+    int err = open_resolved(fd, full, false, ret, error);
+    if (err < 0) {
+        g_prefix_error(error, "backing file ");
+        return err;
+    }
+    *ret_path = g_steal_pointer(&full);
+    return 0;
+}

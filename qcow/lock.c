@@ -1,0 +1,97 @@
+/*
+ * lock.c - QEMU's image locks.
+ *
+ * For each permission p, byte 100+p says "I use p", byte 200+p says "I do not share p"; both
+ * are shared locks, so any number may say the same. Who wants in takes all bytes first and
+ * looks for contradiction afterwards: of two that come at once, at least one sees the other.
+ */
+#include "error.h"
+
+enum {
+    PERM_READ = 1 << 0,            /* a consistent state is read */
+    PERM_WRITE = 1 << 1,           /* contents are changed */
+    PERM_WRITE_UNCHANGED = 1 << 2, /* storage is changed, contents are not */
+    PERM_RESIZE = 1 << 3,
+    PERM_COUNT = 4,
+};
+
+enum {
+    BYTE_USED = 100,
+    BYTE_UNSHARED = 200,
+};
+
+static int take_bytes(QcFile *file, unsigned first, unsigned perms)
+{
+    for (unsigned p = 0; p < PERM_COUNT; p++) {
+        if (!(perms & 1u << p))
+            continue;
+        int err = file->ops->lock(file, first + p, true);
+        if (err < 0)
+            return err;
+    }
+    return 0;
+}
+
+/* 1 when somebody else holds one of the bytes. */
+static int any_held(QcFile *file, unsigned first, unsigned perms)
+{
+    for (unsigned p = 0; p < PERM_COUNT; p++) {
+        if (!(perms & 1u << p))
+            continue;
+        int held = file->ops->lock_held(file, first + p);
+        if (held != 0)
+            return held;
+    }
+    return 0;
+}
+
+static int lock_failed(QcFile *file, int err, GError **error)
+{
+    qc_lock_release(file);
+    if (err == -EAGAIN || err == -EACCES)
+        return qc_fail(error, -EBUSY, "another process holds an exclusive lock on the image");
+    return qc_fail(error, err, "the image cannot be locked: %s", g_strerror(-err));
+}
+
+static int lock_image(QcFile *file, unsigned used, unsigned unshared, GError **error)
+{
+    int err = take_bytes(file, BYTE_USED, used);
+    if (!err)
+        err = take_bytes(file, BYTE_UNSHARED, unshared);
+    if (err < 0)
+        return lock_failed(file, err, error);
+
+    int held = any_held(file, BYTE_UNSHARED, used);
+    if (held == 0)
+        held = any_held(file, BYTE_USED, unshared);
+    if (held < 0)
+        return lock_failed(file, held, error);
+    if (held) {
+        qc_lock_release(file);
+        return qc_fail(error, -EBUSY, "another process uses the image");
+    }
+    return 0;
+}
+
+int qc_lock_reader(QcFile *file, GError **error)
+{
+    return lock_image(file, PERM_READ, 0, error);
+}
+
+int qc_lock_writer(QcFile *file, GError **error)
+{
+    return lock_image(file, PERM_READ | PERM_WRITE | PERM_RESIZE, PERM_WRITE | PERM_RESIZE, error);
+}
+
+void qc_lock_release(QcFile *file)
+{
+    for (unsigned p = 0; p < PERM_COUNT; p++) {
+        file->ops->lock(file, BYTE_USED + p, false);
+        file->ops->lock(file, BYTE_UNSHARED + p, false);
+    }
+}
+
+int qc_lock_has_writer(QcFile *file)
+{
+    return any_held(file, BYTE_USED, PERM_WRITE | PERM_RESIZE);
+}
