@@ -44,3 +44,9 @@ compile() {
     shift
     quietly cmake --build "$tree" ${1:+--target "$@"}
 }
+
+# The daemon of the release build alone; needs only the packages of the group build.
+build_snaptree() {
+    configure release -DSNAPTREE_TESTS=OFF
+    compile release snaptree
+}
