@@ -1,3 +1,10 @@
+# ThreadSanitizer has to be told of GLib's locks.
+if(SNAPTREE_SANITIZE MATCHES thread)
+    add_library(tsan OBJECT ${CMAKE_SOURCE_DIR}/tests/tools/tsan.c)
+    target_compile_options(tsan PRIVATE -D_GNU_SOURCE -Wall -Wextra)
+    target_link_libraries(tsan PUBLIC PkgConfig::GLIB)
+endif()
+
 # Flags that every target of the project is compiled with: snaptree_target(NAME).
 function(snaptree_target name)
     set_target_properties(${name} PROPERTIES C_STANDARD 11 C_EXTENSIONS ON)
@@ -12,5 +19,10 @@ function(snaptree_target name)
         target_compile_options(${name} PRIVATE -fsanitize=${SNAPTREE_SANITIZE}
             -fno-sanitize-recover=all -fno-omit-frame-pointer)
         target_link_options(${name} PRIVATE -fsanitize=${SNAPTREE_SANITIZE})
+    endif()
+    get_target_property(type ${name} TYPE)
+    if(TARGET tsan AND type STREQUAL EXECUTABLE)
+        target_link_libraries(${name} PRIVATE tsan)
+        set_target_properties(${name} PROPERTIES ENABLE_EXPORTS ON)
     endif()
 endfunction()

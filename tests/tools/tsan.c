@@ -1,0 +1,150 @@
+/*
+ * tsan.c - what ThreadSanitizer has to be told; linked into every program of a build with it.
+ *
+ * The sanitizer sees pthread's locks. GLib's mutexes, conditions, one-time initialisation and
+ * reference counts are futexes and atomics inside a library that is not instrumented, so to
+ * the sanitizer nothing orders what they order, and it would report every use. The functions
+ * here stand before GLib's, do the same by calling them, and tell. With that it also finds
+ * locks that are taken in opposite orders.
+ *
+ * rand_r is for Criterion: the library that runs its tests maps memory at an address chosen
+ * with rand_r, and most of what it chooses is where the sanitizer keeps its shadow.
+ */
+#include <dlfcn.h>
+#include <glib.h>
+#include <sanitizer/tsan_interface.h>
+#include <stdlib.h>
+
+/* The function of that name in the library behind this program, once looked up. */
+#define REAL(name)                                                                                 \
+    ({                                                                                             \
+        static __typeof__(&name) real_;                                                            \
+        if (!__atomic_load_n(&real_, __ATOMIC_RELAXED))                                            \
+            __atomic_store_n(&real_, (__typeof__(&name))dlsym(RTLD_NEXT, #name),                   \
+                             __ATOMIC_RELAXED);                                                    \
+        __atomic_load_n(&real_, __ATOMIC_RELAXED);                                                 \
+    })
+
+/* ---- mutexes and conditions ------------------------------------------------------------- */
+
+static void told_unlock(GMutex *mutex)
+{
+    __tsan_mutex_pre_unlock(mutex, 0);
+    __tsan_mutex_post_unlock(mutex, 0);
+}
+
+static void told_lock(GMutex *mutex)
+{
+    __tsan_mutex_pre_lock(mutex, 0);
+    __tsan_mutex_post_lock(mutex, 0, 0);
+}
+
+void g_mutex_init(GMutex *mutex)
+{
+    REAL(g_mutex_init)(mutex);
+    __tsan_mutex_create(mutex, 0);
+}
+
+void g_mutex_clear(GMutex *mutex)
+{
+    __tsan_mutex_destroy(mutex, 0);
+    REAL(g_mutex_clear)(mutex);
+}
+
+void g_mutex_lock(GMutex *mutex)
+{
+    __tsan_mutex_pre_lock(mutex, 0);
+    REAL(g_mutex_lock)(mutex);
+    __tsan_mutex_post_lock(mutex, 0, 0);
+}
+
+gboolean g_mutex_trylock(GMutex *mutex)
+{
+    __tsan_mutex_pre_lock(mutex, __tsan_mutex_try_lock);
+    gboolean got = REAL(g_mutex_trylock)(mutex);
+    __tsan_mutex_post_lock(mutex, __tsan_mutex_try_lock | (got ? 0 : __tsan_mutex_try_lock_failed),
+                           0);
+    return got;
+}
+
+void g_mutex_unlock(GMutex *mutex)
+{
+    __tsan_mutex_pre_unlock(mutex, 0);
+    REAL(g_mutex_unlock)(mutex);
+    __tsan_mutex_post_unlock(mutex, 0);
+}
+
+void g_cond_wait(GCond *cond, GMutex *mutex)
+{
+    told_unlock(mutex);
+    REAL(g_cond_wait)(cond, mutex);
+    told_lock(mutex);
+}
+
+gboolean g_cond_wait_until(GCond *cond, GMutex *mutex, gint64 end_time)
+{
+    told_unlock(mutex);
+    gboolean signalled = REAL(g_cond_wait_until)(cond, mutex, end_time);
+    told_lock(mutex);
+    return signalled;
+}
+
+/* ---- one-time initialisation ------------------------------------------------------------ */
+
+#undef g_once_init_enter
+gboolean g_once_init_enter(volatile void *location)
+{
+    gboolean first = REAL(g_once_init_enter)(location);
+    __tsan_acquire((void *)location);
+    return first;
+}
+
+#undef g_once_init_leave
+void g_once_init_leave(volatile void *location, gsize result)
+{
+    __tsan_release((void *)location);
+    REAL(g_once_init_leave)(location, result);
+}
+
+/* ---- reference counts: whoever drops the last one comes after all others ------------------ */
+
+#undef g_atomic_ref_count_dec
+gboolean g_atomic_ref_count_dec(gatomicrefcount *arc)
+{
+    __tsan_release(arc);
+    gboolean last = REAL(g_atomic_ref_count_dec)(arc);
+    if (last)
+        __tsan_acquire(arc);
+    return last;
+}
+
+/* ---- work handed to other threads ------------------------------------------------------- */
+
+void g_async_queue_push(GAsyncQueue *queue, gpointer data)
+{
+    __tsan_release(data);
+    REAL(g_async_queue_push)(queue, data);
+}
+
+gpointer g_async_queue_pop(GAsyncQueue *queue)
+{
+    gpointer data = REAL(g_async_queue_pop)(queue);
+    __tsan_acquire(data);
+    return data;
+}
+
+gpointer g_async_queue_timeout_pop(GAsyncQueue *queue, guint64 timeout)
+{
+    gpointer data = REAL(g_async_queue_timeout_pop)(queue, timeout);
+    if (data)
+        __tsan_acquire(data);
+    return data;
+}
+
+/* ---- Criterion's arena -------------------------------------------------------------------- */
+
+/* 2^24 times this, from 0x200000000000 on, is in the middle range of what programs may map. */
+int rand_r(unsigned *seed)
+{
+    return 0x350000 + (int)((*seed)++ & 0xfff);
+}
