@@ -118,27 +118,42 @@ gboolean g_atomic_ref_count_dec(gatomicrefcount *arc)
     return last;
 }
 
-/* ---- work handed to other threads ------------------------------------------------------- */
+/* ---- thread pools ------------------------------------------------------------------------- */
 
-void g_async_queue_push(GAsyncQueue *queue, gpointer data)
+/* What is pushed happens before it is worked on, and all work before the end of the pool. */
+typedef struct Pool {
+    GFunc work;
+    gpointer user_data;
+} Pool;
+
+static void told_work(gpointer data, gpointer user_data)
 {
-    __tsan_release(data);
-    REAL(g_async_queue_push)(queue, data);
+    Pool *pool = user_data;
+    __tsan_acquire(pool);
+    pool->work(data, pool->user_data);
+    __tsan_release(pool);
 }
 
-gpointer g_async_queue_pop(GAsyncQueue *queue)
+GThreadPool *g_thread_pool_new(GFunc func, gpointer user_data, gint max_threads, gboolean exclusive,
+                               GError **error)
 {
-    gpointer data = REAL(g_async_queue_pop)(queue);
-    __tsan_acquire(data);
-    return data;
+    Pool *pool = g_new(Pool, 1);
+    *pool = (Pool){func, user_data};
+    __tsan_release(pool);
+    return REAL(g_thread_pool_new)(told_work, pool, max_threads, exclusive, error);
 }
 
-gpointer g_async_queue_timeout_pop(GAsyncQueue *queue, guint64 timeout)
+gboolean g_thread_pool_push(GThreadPool *pool, gpointer data, GError **error)
 {
-    gpointer data = REAL(g_async_queue_timeout_pop)(queue, timeout);
-    if (data)
-        __tsan_acquire(data);
-    return data;
+    __tsan_release(pool->user_data);
+    return REAL(g_thread_pool_push)(pool, data, error);
+}
+
+void g_thread_pool_free(GThreadPool *pool, gboolean immediate, gboolean wait)
+{
+    Pool *told = pool->user_data; /* a few bytes that are never freed: workers may go on */
+    REAL(g_thread_pool_free)(pool, immediate, wait);
+    __tsan_acquire(told);
 }
 
 /* ---- Criterion's arena -------------------------------------------------------------------- */
