@@ -1,0 +1,5 @@
+# Random sequences of our commands and QEMU's: see walk.py. SEEDS="3 4" walks other ways.
+. "$SRCDIR/tests/functions.sh"
+requires qemu-img qemu-io python3
+# shellcheck disable=SC2086
+python3 "$SRCDIR/tests/interop/walk.py" ${SEEDS:-}
