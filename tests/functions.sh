@@ -5,7 +5,7 @@
 
 set -euo pipefail
 export LC_ALL=C
-: "${SNAPTREE:?the daemon}" "${QCTOOL:?the engine's tool}" "${SRCDIR:?the source tree}"
+: "${SNAPTREE:?the daemon}" "${QCTOOL:?qctool}" "${SRCDIR:?the source tree}"
 
 fail() {
     echo "FAIL: $*" >&2
@@ -34,12 +34,13 @@ requires_root() {
 
 requires_fuse() {
     [ -c /dev/fuse ] || skip "there is no /dev/fuse"
-    requires fusermount3 setfattr getfattr 2>/dev/null || requires fusermount3
+    requires fusermount3
 }
 
 # ---- cleaning up ----
 
 TMP=$(mktemp -d "${TMPDIR:-/tmp}/snaptree-test.XXXXXX")
+export TMP
 PIDS=()
 UNDO=() # commands, run last first
 

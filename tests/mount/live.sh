@@ -1,0 +1,183 @@
+# The tree is live: whatever others do to the store shows at the next look-up, and no byte that
+# is not true any more is ever read.
+. "$SRCDIR/tests/functions.sh"
+requires qemu-img qemu-io python3
+requires_fuse
+
+new_image() { # PATH BYTE
+    qemu-img create -q -f qcow2 "$1" 1M
+    qemu-io -c "write -q -P $2 0 1M" "$1"
+}
+
+# All bytes of the file are this one.
+assert_all() { # FILE BYTE [WHAT]
+    python3 -c 'import sys
+data, byte = open(sys.argv[1], "rb").read(), int(sys.argv[2], 0)
+bad = next((i for i, b in enumerate(data) if b != byte), None)
+sys.exit(0 if data and bad is None else "%s: %d bytes, byte %s is %s, not %#x" % (
+    sys.argv[1], len(data), bad, data[bad] if data else None, byte))' "$1" "$2" || fail "${3:-$1}"
+}
+
+appear_and_vanish() {
+    [ ! -e mnt/new.qcow2 ] || fail "shown before it is there"
+    new_image store/new.qcow2 1
+    assert_all mnt/new.qcow2/disk 1 "an image that appeared"
+    ls mnt | grep -qx new.qcow2 || fail "not listed"
+    mkdir store/dir
+    mv store/new.qcow2 store/dir/
+    [ ! -e mnt/new.qcow2 ] || fail "shown after it was moved"
+    ! ls mnt | grep -qx new.qcow2 || fail "listed after it was moved"
+    assert_all mnt/dir/new.qcow2/disk 1 "an image that was moved"
+    rm -r store/dir
+    [ ! -e mnt/dir ] || fail "a directory that was removed"
+    assert_fails cat mnt/dir/new.qcow2/disk
+}
+
+# Another file under the same name, of the same size and with the same times.
+replaced() {
+    new_image store/a.qcow2 1
+    assert_all mnt/a.qcow2/disk 1
+    exec 7<mnt/a.qcow2/disk
+    head -c 4096 <&7 >/dev/null
+    local i
+    for i in 2 3 4 5; do
+        new_image store/next.qcow2 $i
+        touch -r store/a.qcow2 store/next.qcow2
+        mv store/next.qcow2 store/a.qcow2
+        assert_all mnt/a.qcow2/disk $i "after mv number $i"
+    done
+    # The descriptor from before: the old file's bytes, or an error, never a mixture.
+    head -c 65536 <&7 >old || true
+    [ ! -s old ] || assert_all old 1 "an old descriptor"
+    exec 7<&-
+}
+
+changed_in_place() {
+    new_image store/b.qcow2 1
+    assert_all mnt/b.qcow2/disk 1
+    local i
+    for i in $(seq 2 20); do
+        qemu-io -c "write -q -P $i 0 1M" store/b.qcow2
+        assert_all mnt/b.qcow2/disk "$i" "disk, written $i times"
+    done
+    dd if=/dev/zero of=store/c.raw bs=64K count=16 status=none
+    for i in $(seq 1 20); do
+        qemu-io -f raw -c "write -q -P $i 0 1M" store/c.raw
+        assert_all mnt/c.raw/disk "$i" "raw disk, written $i times"
+    done
+}
+
+# A descriptor that stays open across a change gives the new bytes, or an error.
+open_across_a_change() {
+    new_image store/d.qcow2 1
+    python3 - mnt/d.qcow2/disk store/d.qcow2 <<'END' || fail "stale bytes through an open descriptor"
+import os, subprocess, sys
+fd = os.open(sys.argv[1], os.O_RDONLY)
+for byte in range(1, 30):
+    if byte > 1:
+        # With the disk in use below, the cluster is replaced, or rewritten where it is.
+        subprocess.run(["qemu-io", "-c", "write -q -P %d 0 1M" % byte, sys.argv[2]], check=True)
+        if byte % 5 == 0:
+            subprocess.run(["qemu-img", "snapshot", "-c", "s%d" % byte, sys.argv[2]], check=True)
+    for offset in (0, 4096, 700000, 1048576 - 10):
+        try:
+            got = os.pread(fd, 8192, offset)
+        except OSError:
+            continue
+        if set(got) != {byte}:
+            sys.exit("after write %d: %r at %d" % (byte, sorted(set(got)), offset))
+END
+    check_clean store/d.qcow2
+}
+
+snapshots_of_others() {
+    new_image store/e.qcow2 1
+    assert_eq "$(ls mnt/e.qcow2/snapshots)" ""
+    qemu-img snapshot -c theirs store/e.qcow2
+    assert_eq "$(ls mnt/e.qcow2/snapshots)" theirs "after qemu-img snapshot -c"
+    qemu-io -c "write -q -P 2 0 1M" store/e.qcow2
+    assert_all mnt/e.qcow2/snapshots/theirs 1
+    assert_all mnt/e.qcow2/disk 2
+    qemu-img snapshot -a theirs store/e.qcow2
+    assert_all mnt/e.qcow2/disk 1 "after qemu-img snapshot -a"
+    qemu-img snapshot -d theirs store/e.qcow2
+    [ ! -e mnt/e.qcow2/snapshots/theirs ] || fail "shown after qemu-img snapshot -d"
+    # The same name and id again, other content.
+    qemu-io -c "write -q -P 3 0 1M" store/e.qcow2
+    qemu-img snapshot -c theirs store/e.qcow2
+    qemu-io -c "write -q -P 4 0 1M" store/e.qcow2
+    assert_all mnt/e.qcow2/snapshots/theirs 3 "a new snapshot of the same name"
+}
+
+# A snapshot that qemu-img deletes under an open descriptor, its clusters used again.
+snapshot_deleted_under_a_reader() {
+    new_image store/f.qcow2 1
+    qemu-img snapshot -c s store/f.qcow2
+    qemu-io -c "write -q -P 2 0 1M" store/f.qcow2
+    exec 7<mnt/f.qcow2/snapshots/s
+    head -c 100000 <&7 >part
+    assert_all part 1
+    qemu-img snapshot -d s store/f.qcow2
+    qemu-img snapshot -c t store/f.qcow2
+    qemu-io -c "write -q -P 3 0 1M" store/f.qcow2
+    cat <&7 >rest || true
+    [ ! -s rest ] || assert_all rest 1 "a deleted snapshot"
+    exec 7<&-
+}
+
+# Our own commands, with a reader that opens anew each time.
+after_our_commands() {
+    new_image store/g.qcow2 1
+    assert_all mnt/g.qcow2/disk 1
+    control_ok mnt/g.qcow2/control "take one"
+    qemu-io -c "write -q -P 2 0 1M" store/g.qcow2
+    assert_all mnt/g.qcow2/disk 2
+    control_ok mnt/g.qcow2/control "take two" "revert one"
+    assert_all mnt/g.qcow2/disk 1 "after revert"
+    assert_all mnt/g.qcow2/snapshots/two 2
+    control_ok mnt/g.qcow2/control "delete one" "rename two one"
+    assert_all mnt/g.qcow2/snapshots/one 2 "the name of a snapshot that was deleted"
+    [ ! -e mnt/g.qcow2/snapshots/two ] || fail "the old name of a renamed snapshot"
+    check_clean store/g.qcow2
+}
+
+backing_file_changes() {
+    new_image store/base.qcow2 1
+    (cd store && qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 over.qcow2)
+    assert_all mnt/over.qcow2/disk 1
+    qemu-io -c "write -q -P 2 0 1M" store/base.qcow2
+    assert_all mnt/over.qcow2/disk 2 "the backing file was written"
+    assert_all mnt/over.qcow2/layers/1-base.qcow2 2 "layer 1"
+    new_image store/next.qcow2 3
+    mv store/next.qcow2 store/base.qcow2
+    assert_all mnt/over.qcow2/disk 3 "the backing file was replaced"
+    rm store/base.qcow2
+    [ -s mnt/over.qcow2/error ] || fail "no error although the backing file is gone"
+    new_image store/base.qcow2 4
+    assert_all mnt/over.qcow2/disk 4 "the backing file is back"
+    [ ! -e mnt/over.qcow2/error ] || fail "an error although all is well again"
+}
+
+resized() {
+    new_image store/h.qcow2 1
+    assert_eq "$(stat -c %s mnt/h.qcow2/disk)" 1048576
+    qemu-img resize -q store/h.qcow2 5M
+    assert_eq "$(stat -c %s mnt/h.qcow2/disk)" 5242880 "size after resize"
+    assert_eq "$(wc -c <mnt/h.qcow2/disk)" 5242880 "bytes after resize"
+    qemu-img resize -q --shrink store/h.qcow2 512K
+    assert_eq "$(stat -c %s mnt/h.qcow2/disk)" 524288 "size after shrinking"
+    assert_all mnt/h.qcow2/disk 1
+}
+
+mkdir store
+mount_store store mnt
+appear_and_vanish
+replaced
+changed_in_place
+open_across_a_change
+snapshots_of_others
+snapshot_deleted_under_a_reader
+after_our_commands
+backing_file_changes
+resized
+unmount_store mnt
