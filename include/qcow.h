@@ -28,9 +28,9 @@ G_BEGIN_DECLS
 GQuark qc_error_quark(void);
 
 /* Limits. Those of the format are its own; the others keep hostile images cheap. */
-#define QC_MAX_LAYERS        512u              /* backing chain, the image itself included */
-#define QC_MAX_SNAPSHOTS     65536u            /* per image */
-#define QC_MAX_SNAPSHOT_NAME 255u              /* bytes, as QEMU cuts them */
+#define QC_MAX_LAYERS        512u                /* backing chain, the image itself included */
+#define QC_MAX_SNAPSHOTS     65536u              /* per image */
+#define QC_MAX_SNAPSHOT_NAME 255u                /* bytes, as QEMU cuts them */
 #define QC_MAX_DISK_SIZE     (UINT64_C(1) << 62) /* virtual bytes; beyond, file offsets overflow */
 
 /* ---- the cache ------------------------------------------------------------------------- */
@@ -115,16 +115,16 @@ int qc_probe(QcFile *file, const char *name, QcFormat *ret_format, const char **
 
 /* One internal snapshot. §"Snapshots". */
 typedef struct QcSnapshot {
-    const char *id;       /* unique as a rule, a decimal number as a rule */
-    const char *name;     /* any bytes, also '\0' ... */
-    size_t name_len;      /* ... so this is their number; name[name_len] is '\0' all the same */
-    uint64_t disk_size;   /* virtual size when it was taken */
-    int64_t date_sec;     /* since the epoch */
+    const char *id;     /* unique as a rule, a decimal number as a rule */
+    const char *name;   /* any bytes, also '\0' ... */
+    size_t name_len;    /* ... so this is their number; name[name_len] is '\0' all the same */
+    uint64_t disk_size; /* virtual size when it was taken */
+    int64_t date_sec;   /* since the epoch */
     uint32_t date_nsec;
     uint64_t vm_clock_nsec;
     uint64_t vm_state_size;
-    uint64_t icount;      /* UINT64_MAX when not recorded */
-    uint64_t l1_offset;   /* host offset of its L1 table */
+    uint64_t icount;    /* UINT64_MAX when not recorded */
+    uint64_t l1_offset; /* host offset of its L1 table */
     uint32_t l1_entries;
 } QcSnapshot;
 
@@ -346,9 +346,9 @@ int qc_image_write(QcImage *image, QcChain *chain, const void *buf, size_t len, 
 
 typedef struct QcCreateOptions {
     uint64_t virtual_size;
-    unsigned version;            /* 2 or 3; 0 means 3 */
-    unsigned cluster_bits;       /* 9 to 21; 0 means 16 */
-    unsigned refcount_bits;      /* 1, 2, 4 ... 64; 0 means 16; v2 has only 16 */
+    unsigned version;       /* 2 or 3; 0 means 3 */
+    unsigned cluster_bits;  /* 9 to 21; 0 means 16 */
+    unsigned refcount_bits; /* 1, 2, 4 ... 64; 0 means 16; v2 has only 16 */
     bool extended_l2, lazy_refcounts, zstd;
     const char *backing_file, *backing_format; /* both or neither */
 } QcCreateOptions;

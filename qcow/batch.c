@@ -1,0 +1,107 @@
+/*
+ * batch.c - see batch.h.
+ *
+ * Tables lie scattered over an image, most of them next to each other. Sorted by offset,
+ * neighbours are fetched with one read of up to RUN_BYTES. Tables in holes of the file,
+ * which only hostile images have, cost no reading at all, however many there are.
+ */
+#include "batch.h"
+#include <errno.h>
+#include <stdlib.h>
+
+enum {
+    RUN_BYTES = 4 << 20,
+};
+
+typedef struct Batch {
+    QcFile *file;
+    uint64_t cluster_size, file_size;
+    uint64_t next_data; /* no data lies between the last question and here */
+    uint8_t *buf;
+    QcBatchFunc func;
+    void *data;
+} Batch;
+
+static int by_offset(const void *a, const void *b)
+{
+    const QcBatchItem *x = a, *y = b;
+    return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+static int check_items(const Batch *b, const QcBatchItem *items, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (items[i].offset >= b->file_size || b->file_size - items[i].offset < b->cluster_size)
+            return -EUCLEAN;
+        if (i > 0 && items[i].offset == items[i - 1].offset)
+            return -EUCLEAN;
+    }
+    return 0;
+}
+
+/* Whether the file has a hole from offset to offset + cluster_size. Offsets only grow. */
+static bool in_hole(Batch *b, uint64_t offset)
+{
+    if (b->next_data <= offset) {
+        int64_t at = b->file->ops->seek(b->file, offset, false);
+        if (at == -ENXIO)
+            b->next_data = UINT64_MAX;
+        else
+            b->next_data = at < 0 ? offset : (uint64_t)at;
+    }
+    return b->next_data >= offset + b->cluster_size;
+}
+
+/* Read items that follow each other without a gap, and hand them out. */
+static int read_run(Batch *b, const QcBatchItem *items, size_t n)
+{
+    size_t len = n * (size_t)b->cluster_size;
+    int err = qc_file_read(b->file, b->buf, len, items[0].offset);
+    if (err < 0)
+        return err == -ENODATA ? -EUCLEAN : err;
+    for (size_t i = 0; i < n && !err; i++)
+        err = b->func(b->data, &items[i], b->buf + i * b->cluster_size);
+    return err;
+}
+
+static int read_all(Batch *b, const QcBatchItem *items, size_t n)
+{
+    size_t most = (size_t)MAX(1, RUN_BYTES / b->cluster_size);
+    int err = 0;
+    for (size_t i = 0, run; i < n && !err; i += run) {
+        run = 1;
+        if (in_hole(b, items[i].offset)) {
+            err = b->func(b->data, &items[i], NULL);
+            continue;
+        }
+        while (run < most && i + run < n &&
+               items[i + run].offset == items[i].offset + run * b->cluster_size)
+            run++;
+        err = read_run(b, items + i, run);
+    }
+    return err;
+}
+
+int qc_batch_read(QcFile *file, uint64_t cluster_size, QcBatchItem *items, size_t n,
+                  QcBatchFunc func, void *data)
+{
+    QcFileStat st;
+    int err = file->ops->stat(file, &st);
+    if (err < 0 || n == 0)
+        return err;
+    qsort(items, n, sizeof(*items), by_offset);
+    Batch b = {.file = file,
+               .cluster_size = cluster_size,
+               .file_size = st.size,
+               .func = func,
+               .data = data};
+    err = check_items(&b, items, n);
+    if (err < 0)
+        return err;
+    b.buf = g_try_malloc(MIN(n, MAX(1, RUN_BYTES / cluster_size)) * cluster_size);
+    if (!b.buf)
+        return -ENOMEM;
+    err = read_all(&b, items, n);
+    g_free(b.buf);
+    return err;
+}

@@ -1,0 +1,29 @@
+/*
+ * batch.h - reading many clusters of a file in large, sorted reads.
+ */
+#ifndef QCOW_BATCH_H
+#define QCOW_BATCH_H
+
+#include "qcow.h"
+
+/* A cluster to read, and what the caller knows it by. */
+typedef struct QcBatchItem {
+    uint64_t offset; /* host offset, a multiple of the cluster size */
+    uint32_t tag;
+} QcBatchItem;
+
+/*
+ * Called for each cluster in the order of its offset. cluster may be changed, and is valid
+ * until the call returns; it is NULL when the cluster is all zeros because the file has a
+ * hole there. A result other than 0 ends the batch and becomes its result.
+ */
+typedef int (*QcBatchFunc)(void *data, const QcBatchItem *item, uint8_t *cluster);
+
+/*
+ * Read the n clusters of items, which are sorted on the way. -EUCLEAN when two have the same
+ * offset or one does not lie inside the file; -EIO, -ENOMEM.
+ */
+int qc_batch_read(QcFile *file, uint64_t cluster_size, QcBatchItem *items, size_t n,
+                  QcBatchFunc func, void *data);
+
+#endif

@@ -1,0 +1,208 @@
+/*
+ * chain.c - an image and its backing files.
+ *
+ * Built once, from the top down for the images and from the bottom up for the views. It never
+ * follows a name itself: the gate does. A layer that cannot be had ends the chain with a
+ * broken view, so that what the layers above hold themselves can still be read.
+ */
+#include "error.h"
+#include "view.h"
+
+struct QcChain {
+    gatomicrefcount refs;
+    GPtrArray *images; /* of QcImage, top first */
+    GPtrArray *views;  /* of QcView, one each */
+    QcView *bottom;    /* beneath the last image: broken, or NULL when the chain is complete */
+    char *error;
+};
+
+/* What a backing file whose format the header states as format is to be opened as. */
+static int stated_format(const char *format, QcFormat *ret, GError **error)
+{
+    if (g_str_equal(format, "qcow2"))
+        *ret = QC_FORMAT_QCOW2;
+    else if (g_str_equal(format, "raw") || g_str_equal(format, "file") ||
+             g_str_equal(format, "host_device"))
+        *ret = QC_FORMAT_RAW;
+    else
+        return qc_fail(error, -EOPNOTSUPP, "backing files of format %s are not supported", format);
+    return 0;
+}
+
+/*
+ * The format is not stated. Raw it is, unless the file looks like something else: then
+ * either an old tool made the overlay, or the guest of a raw disk wrote the header of an
+ * image into it, to be shown files of others. Only backing=any takes the risk.
+ */
+static int unstated_format(QcGate *gate, QcFile *file, QcFormat *ret, GError **error)
+{
+    QcFormat format;
+    const char *name;
+    int err = qc_probe(file, "", &format, &name);
+    if (err < 0)
+        return qc_fail(error, err, "the backing file cannot be read: %s", g_strerror(-err));
+    if (format == QC_FORMAT_NONE)
+        format = QC_FORMAT_RAW;
+    bool allowed = format == QC_FORMAT_RAW || qc_gate_policy(gate) == QC_BACKING_ANY;
+    if (!allowed || format == QC_FORMAT_OTHER)
+        return qc_fail(error, -EPERM,
+                       "the backing file looks like %s, but its format is not stated; if it is, "
+                       "state it: qemu-img rebase -u -F %s ...",
+                       name, name);
+    *ret = format;
+    return 0;
+}
+
+static int open_backing(QcGate *gate, QcImage *overlay, QcCache *cache, QcImage **ret,
+                        GError **error)
+{
+    const QcInfo *info = &overlay->info;
+    g_autofree char *path = NULL;
+    g_autoptr(QcFile) file = NULL;
+    if (!gate)
+        return qc_fail(error, -EPERM, "backing files are not opened here");
+    int err = qc_gate_open_backing(gate, overlay->path, info->backing_file, &path, &file, error);
+    if (err < 0)
+        return err;
+    QcFormat format;
+    if (info->backing_format)
+        err = stated_format(info->backing_format, &format, error);
+    else
+        err = unstated_format(gate, file, &format, error);
+    if (err < 0)
+        return err;
+    qc_file_settle(file);
+    return qc_image_open(file, path, format, cache, ret, error);
+}
+
+static bool chain_has(const QcChain *chain, const QcImage *image)
+{
+    const QcFileStat *a = &image->info.stat;
+    for (guint i = 0; i < chain->images->len; i++) {
+        const QcFileStat *b = &((QcImage *)chain->images->pdata[i])->info.stat;
+        if (a->dev == b->dev && a->ino == b->ino)
+            return true;
+    }
+    return false;
+}
+
+/* Add the layer beneath the lowest one. 1 when there was one, 0 when there is none. */
+static int add_layer(QcChain *chain, QcGate *gate, QcCache *cache, GError **error)
+{
+    QcImage *lowest = chain->images->pdata[chain->images->len - 1];
+    const char *unsupported = qc_image_unsupported(lowest);
+    if (unsupported)
+        return qc_fail(error, -EOPNOTSUPP, "%s: %s", lowest->path, unsupported);
+    if (!lowest->info.backing_file)
+        return 0;
+    if (chain->images->len >= QC_MAX_LAYERS)
+        return qc_fail(error, -ELOOP, "the backing chain has more than %u layers", QC_MAX_LAYERS);
+
+    g_autoptr(QcImage) image = NULL;
+    int err = open_backing(gate, lowest, cache, &image, error);
+    if (err < 0) {
+        g_prefix_error(error, "%s: ", lowest->path);
+        return err;
+    }
+    if (chain_has(chain, image))
+        return qc_fail(error, -ELOOP, "%s: its backing chain is a loop through %s", lowest->path,
+                       image->path);
+    g_ptr_array_add(chain->images, g_steal_pointer(&image));
+    return 1;
+}
+
+/* The active view of one layer. Takes over beneath. */
+static QcView *layer_view(QcImage *image, QcView *beneath)
+{
+    if (qc_image_unsupported(image)) {
+        qc_view_unref(beneath);
+        return qc_view_new_broken(image->info.virtual_size, -EOPNOTSUPP);
+    }
+    return image->info.format == QC_FORMAT_RAW ? qc_view_new_raw(image)
+                                               : qc_view_new_active(image, beneath);
+}
+
+static void make_views(QcChain *chain)
+{
+    guint n = chain->images->len;
+    g_ptr_array_set_size(chain->views, (gint)n);
+    QcView *beneath = chain->bottom;
+    for (guint i = n; i-- > 0;) {
+        QcView *own = beneath ? qc_view_ref(beneath) : NULL;
+        beneath = layer_view(chain->images->pdata[i], own);
+        chain->views->pdata[i] = beneath;
+    }
+}
+
+int qc_chain_open(QcGate *gate, QcImage *top, QcCache *cache, QcChain **ret)
+{
+    QcChain *chain = g_new0(QcChain, 1);
+    g_atomic_ref_count_init(&chain->refs);
+    chain->images = g_ptr_array_new_with_free_func((GDestroyNotify)qc_image_unref);
+    chain->views = g_ptr_array_new_with_free_func((GDestroyNotify)qc_view_unref);
+    g_ptr_array_add(chain->images, qc_image_ref(top));
+
+    g_autoptr(GError) error = NULL;
+    int more;
+    do
+        more = add_layer(chain, gate, cache, &error);
+    while (more == 1);
+    if (more < 0) {
+        chain->error = g_strdup(error->message);
+        chain->bottom = qc_view_new_broken(UINT64_MAX, more);
+    }
+    make_views(chain);
+    *ret = chain;
+    return 0;
+}
+
+QcChain *qc_chain_ref(QcChain *chain)
+{
+    g_atomic_ref_count_inc(&chain->refs);
+    return chain;
+}
+
+void qc_chain_unref(QcChain *chain)
+{
+    if (!chain || !g_atomic_ref_count_dec(&chain->refs))
+        return;
+    g_ptr_array_unref(chain->views);
+    g_ptr_array_unref(chain->images);
+    qc_view_unref(chain->bottom);
+    g_free(chain->error);
+    g_free(chain);
+}
+
+const char *qc_chain_error(const QcChain *chain)
+{
+    return chain->error;
+}
+
+unsigned qc_chain_layers(const QcChain *chain)
+{
+    return chain->images->len;
+}
+
+QcImage *qc_chain_image(const QcChain *chain, unsigned layer)
+{
+    return chain->images->pdata[layer];
+}
+
+QcView *qc_chain_view(const QcChain *chain, unsigned layer)
+{
+    return chain->views->pdata[layer];
+}
+
+int qc_chain_snapshot_view(QcChain *chain, unsigned snapshot, QcView **ret)
+{
+    QcImage *top = chain->images->pdata[0];
+    if (snapshot >= top->info.n_snapshots)
+        return -ENOENT;
+    if (qc_image_unsupported(top)) {
+        *ret = qc_view_new_broken(top->info.snapshots[snapshot].disk_size, -EOPNOTSUPP);
+        return 0;
+    }
+    QcView *beneath = chain->images->len > 1 ? chain->views->pdata[1] : chain->bottom;
+    *ret = qc_view_new_snapshot(top, snapshot, beneath ? qc_view_ref(beneath) : NULL);
+    return 0;
+}

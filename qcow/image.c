@@ -1,0 +1,514 @@
+/*
+ * image.c - opening an image and asking whether it is still the same.
+ *
+ * A QcImage is the metadata of one file at one moment. Others may change the file while it
+ * is read, so the header is read again after the snapshot table, and everything is redone
+ * when it differs. What changes later is noticed by stat - provided that the modification
+ * time was not so young when it was taken that a second write could hide behind it.
+ */
+#include "image.h"
+#include "error.h"
+#include "snapread.h"
+#include <string.h>
+#include <sys/stat.h>
+
+enum {
+    OPEN_TRIES = 5,
+    FIRST_READ = 4096,             /* holds the header of nearly every image */
+    MTIME_GRAIN_NS = 20 * 1000000, /* no Linux file system's clock ticks slower than 10 ms */
+    MAX_SETTLE_US = 21 * 1000,
+};
+
+/* ---- reading the header ----------------------------------------------------------------- */
+
+/* Decode header and extensions from the first len bytes. */
+static int decode_header(const uint8_t *buf, size_t len, QcHeader *ret, GError **error)
+{
+    int err = qc_header_decode(buf, len, ret, error);
+    return err ? err : qc_header_decode_extensions(ret, buf, len, error);
+}
+
+/* The bytes of the first cluster that matter, and the header they say. */
+static int read_header(QcFile *file, uint64_t file_size, uint8_t **ret_buf, QcHeader *ret,
+                       GError **error)
+{
+    size_t len = (size_t)MIN(FIRST_READ, file_size);
+    g_autofree uint8_t *buf = g_try_malloc0(MAX(len, sizeof(QcDiskHeader)));
+    if (!buf)
+        return qc_fail(error, -ENOMEM, "no memory for the header");
+    int err = qc_file_read_padded(file, buf, len, 0);
+    if (err < 0)
+        return qc_fail(error, err, "the header cannot be read: %s", g_strerror(-err));
+
+    g_autoptr(GError) first = NULL;
+    err = decode_header(buf, len, ret, &first);
+    uint64_t cluster = err == -ENODATA ? qc_cluster_size(&ret->layout) : 0;
+    if (MIN(cluster, file_size) > len) {
+        g_clear_error(&first);
+        len = (size_t)MIN(cluster, file_size);
+        uint8_t *grown = g_try_realloc(buf, len);
+        if (!grown)
+            return qc_fail(error, -ENOMEM, "no memory for the header");
+        buf = grown;
+        err = qc_file_read_padded(file, buf, len, 0);
+        if (err < 0)
+            return qc_fail(error, err, "the header cannot be read: %s", g_strerror(-err));
+        err = decode_header(buf, len, ret, &first);
+    }
+    if (err < 0) {
+        g_propagate_error(error, g_steal_pointer(&first));
+        return err == -ENODATA ? -EINVAL : err;
+    }
+    *ret_buf = g_steal_pointer(&buf);
+    return 0;
+}
+
+static const char *keep_string(QcImage *image, const void *bytes, size_t len)
+{
+    return g_string_chunk_insert_len(image->strings, bytes, (gssize)len);
+}
+
+static const char *string_at(QcImage *image, const uint8_t *buf, uint64_t at, uint32_t len)
+{
+    return at ? keep_string(image, buf + at, len) : NULL;
+}
+
+/* Why guest data is out of reach, or NULL. */
+static const char *unsupported_feature(const QcInfo *info)
+{
+    if (info->encryption == QC_ENCRYPTION_AES)
+        return "encrypted images (AES) are not supported";
+    if (info->encryption == QC_ENCRYPTION_LUKS)
+        return "encrypted images (LUKS) are not supported";
+    if (info->has_data_file)
+        return "external data files are not supported";
+    return NULL;
+}
+
+static void fill_info(QcImage *image, const uint8_t *buf)
+{
+    const QcHeader *h = &image->header;
+    QcInfo *info = &image->info;
+    info->virtual_size = h->size;
+    info->version = h->layout.version;
+    info->cluster_bits = h->layout.cluster_bits;
+    info->refcount_bits = 1u << h->layout.refcount_order;
+    info->compression = h->compression_type == 1 ? "zstd" : "zlib";
+    info->lazy_refcounts = h->compatible & QC_COMPAT_LAZY;
+    info->extended_l2 = h->layout.extended_l2;
+    info->dirty = h->incompatible & QC_INCOMPAT_DIRTY;
+    info->corrupt = h->incompatible & QC_INCOMPAT_CORRUPT;
+    info->encryption = (QcEncryption)h->crypt_method;
+    info->luks_offset = h->luks_offset;
+    info->luks_length = h->luks_length;
+    info->has_data_file = h->incompatible & QC_INCOMPAT_DATA_FILE;
+    info->data_file_raw = h->autoclear & QC_AUTOCLEAR_RAW;
+    info->data_file = string_at(image, buf, h->data_file_at, h->data_file_len);
+    if (h->backing_size > 0)
+        info->backing_file = string_at(image, buf, h->backing_offset, h->backing_size);
+    info->backing_format = string_at(image, buf, h->backing_format_at, h->backing_format_len);
+    memcpy(image->sector0, buf, (size_t)MIN(QC_SECTOR, image->info.stat.size));
+}
+
+/* An L1 table that the file does not hold would read as an empty disk: refuse. */
+static int check_against_file(const QcImage *image, GError **error)
+{
+    const QcHeader *h = &image->header;
+    uint64_t l1_end = h->l1_offset + (uint64_t)h->l1_entries * sizeof(be64);
+    if (h->l1_entries > 0 && l1_end > image->info.stat.size)
+        return qc_fail(error, -EUCLEAN, "the L1 table lies past the end of the file");
+    return 0;
+}
+
+/* ---- snapshots and bitmaps -------------------------------------------------------------- */
+
+static int read_snapshots(QcImage *image, GError **error)
+{
+    const QcHeader *h = &image->header;
+    image->snapshots_end = h->snapshots_offset;
+    if (h->n_snapshots == 0)
+        return 0;
+    QcSnapReader reader = {
+        .file = image->file, .layout = &h->layout, .disk_size = h->size, .at = h->snapshots_offset};
+    /* The file holds at least 40 bytes an entry: a lie costs no more memory than the file. */
+    if (h->snapshots_offset > image->info.stat.size ||
+        h->n_snapshots > (image->info.stat.size - h->snapshots_offset) / sizeof(QcDiskSnapshot))
+        return qc_fail(error, -EUCLEAN, "the snapshot table lies past the end of the file");
+    QcSnapshot *list = g_try_new0(QcSnapshot, h->n_snapshots);
+    image->info.snapshots = list;
+    image->snapshot_at = g_try_new0(uint64_t, h->n_snapshots);
+    if (!list || !image->snapshot_at)
+        return qc_fail(error, -ENOMEM, "no memory for %u snapshots", h->n_snapshots);
+
+    int err = 0;
+    for (uint32_t i = 0; i < h->n_snapshots && !err; i++) {
+        size_t id_len, size;
+        const uint8_t *raw;
+        image->snapshot_at[i] = reader.at;
+        err = qc_snap_reader_next(&reader, &list[i], &id_len, &raw, &size);
+        if (err)
+            break;
+        list[i].id = keep_string(image, list[i].id, id_len);
+        list[i].name = keep_string(image, list[i].name, list[i].name_len);
+    }
+    image->snapshots_end = reader.at;
+    qc_snap_reader_clear(&reader);
+    if (err < 0)
+        return qc_fail(error, err, "the snapshot table cannot be read: %s", g_strerror(-err));
+    image->info.n_snapshots = h->n_snapshots;
+    return 0;
+}
+
+/* Decode the bitmap directory. What is not valid ends the list: bitmaps are only shown. */
+static unsigned decode_bitmaps(QcImage *image, const uint8_t *dir, size_t len, QcBitmap *list)
+{
+    size_t at = 0;
+    unsigned n = 0;
+    while (n < image->header.n_bitmaps && len - at >= sizeof(QcDiskBitmapEntry)) {
+        QcDiskBitmapEntry d;
+        memcpy(&d, dir + at, sizeof(d));
+        size_t name_len = be16_get(d.name_size), extra_len = be32_get(d.extra_data_size);
+        if (d.granularity_bits > 31 || extra_len > len || name_len > len ||
+            sizeof(d) + extra_len + name_len > len - at)
+            break;
+        list[n++] = (QcBitmap){
+            .name = keep_string(image, dir + at + sizeof(d) + extra_len, name_len),
+            .granularity = UINT64_C(1) << d.granularity_bits,
+            .in_use = be32_get(d.flags) & QC_BITMAP_IN_USE,
+            .is_auto = be32_get(d.flags) & QC_BITMAP_AUTO,
+        };
+        at += MIN(len - at, (sizeof(d) + extra_len + name_len + 7) & ~(size_t)7);
+    }
+    return n;
+}
+
+static int read_bitmaps(QcImage *image, GError **error)
+{
+    const QcHeader *h = &image->header;
+    if (!h->has_bitmaps || !(h->autoclear & QC_AUTOCLEAR_BITMAPS))
+        return 0;
+    uint64_t size = image->info.stat.size;
+    if (h->bitmap_directory_offset > size ||
+        h->bitmap_directory_size > size - h->bitmap_directory_offset ||
+        h->n_bitmaps > h->bitmap_directory_size / sizeof(QcDiskBitmapEntry))
+        return qc_fail(error, -EUCLEAN, "the bitmap directory lies past the end of the file");
+    size_t len = (size_t)h->bitmap_directory_size;
+    g_autofree uint8_t *dir = g_try_malloc(len);
+    QcBitmap *list = g_try_new0(QcBitmap, h->n_bitmaps);
+    image->info.bitmaps = list;
+    if (!dir || !list)
+        return qc_fail(error, -ENOMEM, "no memory for the bitmap directory");
+    int err = qc_file_read(image->file, dir, len, h->bitmap_directory_offset);
+    if (err < 0)
+        return qc_fail(error, err, "the bitmap directory cannot be read: %s", g_strerror(-err));
+    image->info.n_bitmaps = decode_bitmaps(image, dir, len, list);
+    return 0;
+}
+
+/* ---- opening ---------------------------------------------------------------------------- */
+
+static int64_t now_ns(void)
+{
+    return g_get_real_time() * 1000;
+}
+
+static bool is_settled(const QcFileStat *st)
+{
+    int64_t age = now_ns() - MAX(st->mtime, st->ctime);
+    return age > MTIME_GRAIN_NS;
+}
+
+void qc_file_settle(QcFile *file)
+{
+    QcFileStat st;
+    if (file->ops->stat(file, &st) == 0 && !is_settled(&st))
+        g_usleep(MAX_SETTLE_US);
+}
+
+static bool same_stat(const QcFileStat *a, const QcFileStat *b)
+{
+    return a->dev == b->dev && a->ino == b->ino && a->size == b->size && a->mtime == b->mtime &&
+           a->ctime == b->ctime;
+}
+
+static void drop_metadata(QcImage *image)
+{
+    g_clear_pointer((QcSnapshot **)&image->info.snapshots, g_free);
+    g_clear_pointer((QcBitmap **)&image->info.bitmaps, g_free);
+    g_clear_pointer(&image->snapshot_at, g_free);
+    g_string_chunk_clear(image->strings);
+    QcFileStat st = image->info.stat;
+    image->info = (QcInfo){.format = QC_FORMAT_QCOW2, .stat = st};
+    memset(&image->header, 0, sizeof(image->header));
+    memset(image->sector0, 0, sizeof(image->sector0));
+}
+
+/* Whether the first sector is still what it was when it was read. */
+static bool same_sector0(const QcImage *image)
+{
+    uint8_t now[QC_SECTOR];
+    return qc_file_read_padded(image->file, now, sizeof(now), 0) == 0 &&
+           memcmp(now, image->sector0, sizeof(now)) == 0;
+}
+
+static int read_metadata(QcImage *image, GError **error)
+{
+    g_autofree uint8_t *buf = NULL;
+    drop_metadata(image);
+    int err = read_header(image->file, image->info.stat.size, &buf, &image->header, error);
+    if (err < 0)
+        return err;
+    fill_info(image, buf);
+    err = check_against_file(image, error);
+    if (!err)
+        err = read_snapshots(image, error);
+    if (!err)
+        err = read_bitmaps(image, error);
+    return err;
+}
+
+/*
+ * Read the metadata, again when the header changed meanwhile. A failure counts only when the
+ * header stood still: a table that is being replaced may look like anything.
+ */
+static int read_steady_metadata(QcImage *image, GError **error)
+{
+    for (unsigned i = 0; i < OPEN_TRIES; i++) {
+        g_autoptr(GError) local = NULL;
+        int err = read_metadata(image, &local);
+        if (err == -ENOMEM || same_sector0(image) || i == OPEN_TRIES - 1) {
+            if (err < 0)
+                g_propagate_error(error, g_steal_pointer(&local));
+            else if (!same_sector0(image))
+                return qc_fail(error, -EAGAIN, "the image keeps changing");
+            return err;
+        }
+        int stat_err = image->file->ops->stat(image->file, &image->info.stat);
+        if (stat_err < 0)
+            return qc_fail(error, stat_err, "%s", g_strerror(-stat_err));
+        image->settled = is_settled(&image->info.stat);
+    }
+    return -EAGAIN; /* not reached */
+}
+
+int qc_image_open(QcFile *file, const char *path, QcFormat format, QcCache *cache, QcImage **ret,
+                  GError **error)
+{
+    QcFileStat st;
+    int err = file->ops->stat(file, &st);
+    if (err < 0)
+        return qc_fail(error, err, "%s: %s", path, g_strerror(-err));
+
+    g_autoptr(QcImage) image = g_new0(QcImage, 1);
+    g_atomic_ref_count_init(&image->refs);
+    image->file = qc_file_ref(file);
+    image->path = g_strdup(path);
+    image->cache = qc_cache_ref(cache);
+    image->owner = qc_cache_new_owner(cache);
+    image->strings = g_string_chunk_new(256);
+    image->cacheable = (st.mode & S_IFMT) != S_IFBLK;
+    image->settled = is_settled(&st);
+    image->info =
+        (QcInfo){.format = format, .virtual_size = (st.size + 511) / 512 * 512, .stat = st};
+    if (format == QC_FORMAT_QCOW2) {
+        err = read_steady_metadata(image, error);
+        if (err < 0) {
+            g_prefix_error(error, "%s: ", path);
+            return err;
+        }
+    }
+    *ret = g_steal_pointer(&image);
+    return 0;
+}
+
+QcImage *qc_image_ref(QcImage *image)
+{
+    g_atomic_ref_count_inc(&image->refs);
+    return image;
+}
+
+void qc_image_unref(QcImage *image)
+{
+    if (!image || !g_atomic_ref_count_dec(&image->refs))
+        return;
+    drop_metadata(image);
+    g_string_chunk_free(image->strings);
+    qc_file_unref(image->file);
+    qc_cache_unref(image->cache);
+    g_free(image->path);
+    g_free(image);
+}
+
+const QcInfo *qc_image_info(const QcImage *image)
+{
+    return &image->info;
+}
+
+const char *qc_image_path(const QcImage *image)
+{
+    return image->path;
+}
+
+QcFile *qc_image_file(const QcImage *image)
+{
+    return image->file;
+}
+
+const char *qc_image_unsupported(const QcImage *image)
+{
+    return unsupported_feature(&image->info);
+}
+
+/* ---- is it still the same? -------------------------------------------------------------- */
+
+bool qc_image_is_current(const QcImage *image)
+{
+    QcFileStat st;
+    if (image->file->ops->stat(image->file, &st) < 0)
+        return false;
+    if (!image->cacheable) /* a device's stat tells nothing; but nothing was cached either */
+        return st.size == image->info.stat.size &&
+               (image->info.format == QC_FORMAT_RAW || same_sector0(image));
+    return image->settled && same_stat(&st, &image->info.stat);
+}
+
+static bool same_snapshot(const QcSnapshot *a, size_t a_id_len, const QcSnapshot *b)
+{
+    return a_id_len == strlen(b->id) && memcmp(a->id, b->id, a_id_len) == 0 &&
+           a->l1_offset == b->l1_offset && a->l1_entries == b->l1_entries &&
+           a->disk_size == b->disk_size && a->date_sec == b->date_sec &&
+           a->date_nsec == b->date_nsec;
+}
+
+/* Look for the snapshot in the n entries of the table at file offset at. */
+static int search_table(const QcImage *image, const QcSnapshot *want, uint64_t at, uint32_t n,
+                        uint64_t *ret_at)
+{
+    QcSnapReader reader = {.file = image->file,
+                           .layout = &image->header.layout,
+                           .disk_size = image->header.size,
+                           .at = at};
+    int err = n > QC_MAX_SNAPSHOTS ? -EUCLEAN : 0;
+    bool found = false;
+    for (uint32_t i = 0; i < n && !err && !found; i++) {
+        QcSnapshot s;
+        size_t id_len, size;
+        const uint8_t *raw;
+        uint64_t entry_at = reader.at;
+        err = qc_snap_reader_next(&reader, &s, &id_len, &raw, &size);
+        found = !err && same_snapshot(&s, id_len, want);
+        if (found)
+            *ret_at = entry_at;
+    }
+    qc_snap_reader_clear(&reader);
+    return found ? 0 : -ESTALE;
+}
+
+/* One look at header and entry, without caring whether both were read at the same moment. */
+static int find_once(const QcImage *image, const QcSnapshot *want, const QcSnapshotHint *hint,
+                     const uint8_t *state, uint64_t *ret_at)
+{
+    QcDiskHeader d = {0};
+    memcpy(&d, state, QC_STATE_END);
+    if (memcmp(state, image->sector0, QC_STATE_AT) != 0)
+        return -ESTALE; /* not even the same image */
+    uint64_t at = be64_get(d.snapshots_offset);
+    uint32_t n = be32_get(d.nb_snapshots);
+    if (hint->entry_at && memcmp(state, hint->state, QC_STATE_END) == 0)
+        if (search_table(image, want, hint->entry_at, 1, ret_at) == 0)
+            return 0;
+    return search_table(image, want, at, n, ret_at);
+}
+
+int qc_image_find_snapshot(const QcImage *image, unsigned snapshot, QcSnapshotHint *hint)
+{
+    const QcSnapshot *want = &image->info.snapshots[snapshot];
+    for (unsigned i = 0; i < OPEN_TRIES; i++) {
+        uint8_t state[QC_STATE_END], again[QC_STATE_END];
+        uint64_t at = 0;
+        int err = qc_file_read(image->file, state, sizeof(state), 0);
+        if (err < 0)
+            return -ESTALE;
+        err = find_once(image, want, hint, state, &at);
+        if (qc_file_read(image->file, again, sizeof(again), 0) < 0)
+            return -ESTALE;
+        if (memcmp(state, again, sizeof(state)) != 0)
+            continue; /* the table was being replaced; look again */
+        if (err < 0)
+            return err;
+        memcpy(hint->state, state, sizeof(state));
+        hint->entry_at = at;
+        return 0;
+    }
+    return -ESTALE;
+}
+
+/* ---- tables and compressed clusters ----------------------------------------------------- */
+
+/* Find a block in the cache, or make an empty one for the caller to fill (*ret_found false). */
+static int get_block(const QcImage *image, QcBlockKind kind, uint64_t offset, uint64_t size,
+                     QcBlock **ret, bool *ret_found)
+{
+    QcBlockKey key = {.owner = image->owner, .offset = offset, .kind = kind};
+    QcBlock *block = image->cacheable ? qc_cache_find(image->cache, &key) : NULL;
+    *ret_found = block != NULL;
+    if (!block)
+        block = qc_block_new(&key, (size_t)size);
+    if (!block)
+        return -ENOMEM;
+    *ret = block;
+    return 0;
+}
+
+int qc_image_table_slice(const QcImage *image, uint64_t offset, QcBlock **ret)
+{
+    g_autoptr(QcBlock) block = NULL;
+    bool found;
+    uint64_t size = qc_table_slice(&image->header.layout);
+    int err = get_block(image, QC_BLOCK_TABLE, offset, size, &block, &found);
+    if (!err && !found) {
+        err = qc_file_read_padded(image->file, block->data, block->size, offset);
+        if (!err && image->cacheable)
+            qc_cache_add(image->cache, block);
+    }
+    if (err < 0)
+        return err;
+    *ret = g_steal_pointer(&block);
+    return 0;
+}
+
+static int read_and_inflate(const QcImage *image, uint64_t host_offset, uint32_t host_length,
+                            QcBlock *block)
+{
+    uint64_t file_size = image->info.stat.size;
+    if (host_offset >= file_size)
+        return -EIO;
+    size_t len = (size_t)MIN(host_length, file_size - host_offset);
+    g_autofree uint8_t *in = g_try_malloc(len);
+    QcInflater *inflater = qc_cache_get_inflater(image->cache);
+    int err = in && inflater ? qc_file_read_padded(image->file, in, len, host_offset) : -ENOMEM;
+    if (!err)
+        err =
+            qc_inflate(inflater, image->header.compression_type, in, len, block->data, block->size);
+    if (inflater)
+        qc_cache_put_inflater(image->cache, inflater);
+    return err;
+}
+
+int qc_image_inflate(const QcImage *image, uint64_t host_offset, uint32_t host_length,
+                     QcBlock **ret)
+{
+    g_autoptr(QcBlock) block = NULL;
+    bool found;
+    uint64_t size = qc_cluster_size(&image->header.layout);
+    int err = get_block(image, QC_BLOCK_CLUSTER, host_offset, size, &block, &found);
+    if (!err && !found) {
+        err = read_and_inflate(image, host_offset, host_length, block);
+        if (!err && image->cacheable)
+            qc_cache_add(image->cache, block);
+    }
+    if (err < 0)
+        return err;
+    *ret = g_steal_pointer(&block);
+    return 0;
+}

@@ -1,0 +1,64 @@
+/*
+ * image.h - QcImage as the engine's own modules see it.
+ */
+#ifndef QCOW_IMAGE_H
+#define QCOW_IMAGE_H
+
+#include "cache.h"
+#include "header.h"
+
+/*
+ * Immutable once qc_image_open() returns, apart from spent. For a raw image everything from
+ * sector0 on is zero.
+ */
+struct QcImage {
+    gatomicrefcount refs;
+    QcFile *file;
+    char *path;
+    QcCache *cache;
+    uint64_t owner; /* key of this image's blocks in the cache */
+    bool cacheable; /* false on block devices: nothing tells when they change */
+    bool settled;   /* stat was old enough when taken that it tells of later writes */
+    QcInfo info;
+    GStringChunk *strings; /* backs the strings of info */
+
+    uint8_t sector0[QC_SECTOR]; /* the file's first sector as read */
+    QcHeader header;
+    uint64_t *snapshot_at;  /* file offset of each snapshot's table entry */
+    uint64_t snapshots_end; /* file offset where the table ends */
+    bool spent;             /* a command has been tried with it; only the writer's thread looks */
+};
+
+/* The bytes of the header that say where tables are: they change when views change. */
+enum {
+    QC_STATE_AT = 24,
+    QC_STATE_END = 72,
+};
+
+/*
+ * A slice of a table, from the cache or the file. offset must be a multiple of
+ * qc_table_slice(). What lies past the end of the file reads as zeros. -EIO, -ENOMEM.
+ */
+int qc_image_table_slice(const QcImage *image, uint64_t offset, QcBlock **ret);
+
+/* Bytes in a slice: 4 KiB, or a cluster where that is less. */
+static inline uint64_t qc_table_slice(const QcLayout *l)
+{
+    return MIN(qc_cluster_size(l), 4096);
+}
+
+/* A decoded compressed cluster, from the cache or the file. -EIO, -ENOMEM. */
+int qc_image_inflate(const QcImage *image, uint64_t host_offset, uint32_t host_length,
+                     QcBlock **ret);
+
+/*
+ * Whether the snapshot (index) of image still stands in the file, whatever else changed:
+ * 0, or -ESTALE. hint holds where it was found last, for the next call (start with zeros).
+ */
+typedef struct QcSnapshotHint {
+    uint8_t state[QC_STATE_END]; /* of the header when entry_at was right */
+    uint64_t entry_at;
+} QcSnapshotHint;
+int qc_image_find_snapshot(const QcImage *image, unsigned snapshot, QcSnapshotHint *hint);
+
+#endif

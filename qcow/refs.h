@@ -1,0 +1,50 @@
+/*
+ * refs.h - the refcounts of an image, as a model in memory of what they are to become.
+ * §"Host cluster management".
+ *
+ * Loaded whole, changed in memory, and written to clusters that were free before: what is on
+ * disk is never touched. A cluster that was in use when the model was loaded is not given
+ * out by it, even after its count has dropped to 0.
+ */
+#ifndef QCOW_REFS_H
+#define QCOW_REFS_H
+
+#include "image.h"
+
+typedef struct QcRefs QcRefs;
+
+/* -EUCLEAN: refcount table or blocks are broken. -EIO, -ENOMEM. */
+int qc_refs_load(QcImage *image, QcRefs **ret, GError **error);
+void qc_refs_free(QcRefs *refs); /* accepts NULL */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcRefs, qc_refs_free)
+
+/* The count of a cluster as it is to become. */
+uint64_t qc_refs_get(const QcRefs *refs, uint64_t cluster);
+
+/*
+ * Add delta (1 or -1) to count clusters from first on. -EUCLEAN when one of them was not in
+ * use when the model was loaded or would fall below 0; -EFBIG when its count would not fit
+ * the width. After an error the model is of no use.
+ */
+int qc_refs_add(QcRefs *refs, uint64_t first, uint64_t count, int delta);
+
+/* Whether all of count clusters from first on were in use when the model was loaded. */
+bool qc_refs_all_used(const QcRefs *refs, uint64_t first, uint64_t count);
+
+/*
+ * Give out count clusters in a row and set each one's count to value. -ENOSPC: the device is
+ * full; -EFBIG: beyond what the format can address; -ENOMEM.
+ */
+int qc_refs_alloc(QcRefs *refs, uint64_t count, uint64_t value, uint64_t *ret_first);
+
+/*
+ * Find a place for every refcount block that changed and for the table, and account for
+ * them, the old ones included. Nothing may be added or given out afterwards.
+ */
+int qc_refs_place(QcRefs *refs, uint64_t *ret_table_offset, uint32_t *ret_table_clusters);
+
+/* Hand the placed blocks and the table, cluster by cluster in ascending order, to put. */
+typedef int (*QcRefsPut)(void *data, uint64_t offset, const void *bytes, size_t len);
+int qc_refs_write(QcRefs *refs, QcRefsPut put, void *data);
+
+#endif

@@ -1,0 +1,410 @@
+/*
+ * snapshot.c - the commands: take, revert, delete, rename.
+ *
+ * A snapshot is an L1 table of its own and an entry in the snapshot table; everything
+ * beneath is shared with the active disk and other snapshots, and counted. Each command is
+ * the same four moves inside a transaction: count the references that come and go, set the
+ * COPIED flags of the active tree right (copying the L2 tables that change), write the L1
+ * and snapshot tables that are new, release the old ones.
+ */
+#include "entry.h"
+#include "error.h"
+#include "snapread.h"
+#include "tree.h"
+#include "txn.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- COPIED flags ----------------------------------------------------------------------- */
+
+typedef struct Fix {
+    QcTxn *txn;
+    uint64_t *l1;
+    unsigned owners; /* L1 tables that will hold this array: a table that moves, moves in all */
+} Fix;
+
+/* Set the flags of one L2 table by the counts. 1 when one changed. */
+static int fix_flags(const QcLayout *l, const QcRefs *refs, uint8_t *table)
+{
+    unsigned size = qc_l2_entry_size(l);
+    uint64_t n = UINT64_C(1) << qc_l2_bits(l);
+    int changed = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        QcCluster c = qc_cluster_decode(l, table + i * size);
+        if (c.kind == QC_CLUSTER_BAD)
+            return -EUCLEAN;
+        if (c.host_offset == 0)
+            continue;
+        uint64_t count = qc_refs_get(refs, c.host_offset >> l->cluster_bits);
+        bool copied = count == 1 && c.kind != QC_CLUSTER_COMPRESSED;
+        if (count == 0)
+            return -EUCLEAN;
+        if (copied == c.copied)
+            continue;
+        qc_cluster_set_copied(table + i * size, copied);
+        changed = 1;
+    }
+    return changed;
+}
+
+/* Put a changed L2 table into a new cluster and let its owners point there. */
+static int move_table(Fix *fix, uint32_t slot, uint64_t l2_offset, const uint8_t *table)
+{
+    const QcLayout *l = &fix->txn->image->header.layout;
+    uint64_t cluster;
+    int err = qc_refs_alloc(fix->txn->refs, 1, fix->owners, &cluster);
+    for (unsigned i = 0; i < fix->owners && !err; i++)
+        err = qc_refs_add(fix->txn->refs, l2_offset >> l->cluster_bits, 1, -1);
+    if (err < 0)
+        return err;
+    fix->l1[slot] = cluster << l->cluster_bits;
+    return qc_txn_put(fix->txn, fix->l1[slot], table, qc_cluster_size(l));
+}
+
+static int fix_table(void *data, uint32_t slot, uint64_t l2_offset, uint8_t *table)
+{
+    Fix *fix = data;
+    if (!table)
+        return 0;
+    int changed = fix_flags(&fix->txn->image->header.layout, fix->txn->refs, table);
+    return changed > 0 ? move_table(fix, slot, l2_offset, table) : changed;
+}
+
+/*
+ * Make the COPIED flags of the tree of l1 true, all references being counted. Changed L2
+ * tables move; l1 follows.
+ */
+static int fix_copied(QcTxn *txn, uint64_t *l1, uint32_t n, unsigned owners)
+{
+    Fix fix = {txn, l1, owners};
+    const QcLayout *l = &txn->image->header.layout;
+    int err = qc_tree_walk(txn->image, l1, n, fix_table, &fix);
+    for (uint32_t i = 0; i < n && !err; i++) {
+        uint64_t offset = l1[i] & QC_OFFSET_MASK;
+        uint64_t count = qc_refs_get(txn->refs, offset >> l->cluster_bits);
+        if (offset && count == 0)
+            return -EUCLEAN;
+        l1[i] = offset | (offset && count == 1 ? QC_COPIED : 0);
+    }
+    return err;
+}
+
+/* ---- tables ----------------------------------------------------------------------------- */
+
+/* Write an L1 table to new clusters. A table without entries has no place: offset 0. */
+static int write_l1(QcTxn *txn, const uint64_t *l1, uint32_t n, uint64_t *ret_offset)
+{
+    size_t bytes = n * sizeof(be64);
+    *ret_offset = 0;
+    if (n == 0)
+        return 0;
+    g_autofree be64 *disk = g_try_new(be64, n);
+    if (!disk)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < n; i++)
+        disk[i] = be64_make(l1[i]);
+    int err = qc_txn_alloc(txn, bytes, ret_offset);
+    return err ? err : qc_txn_put_padded(txn, *ret_offset, disk, bytes);
+}
+
+/* Let l1 be the active L1 table from now on. */
+static int replace_active_l1(QcTxn *txn, const uint64_t *l1, uint32_t n)
+{
+    const QcHeader *old = &txn->image->header;
+    int err = write_l1(txn, l1, n, &txn->next.l1_offset);
+    if (!err)
+        err = qc_txn_release(txn, old->l1_offset, old->l1_entries * sizeof(be64));
+    txn->next.l1_entries = n;
+    return err;
+}
+
+/* How a new snapshot table differs from the old one. */
+typedef struct TableEdit {
+    unsigned drop;   /* index of an entry to leave out; UINT_MAX: none */
+    unsigned rename; /* index of an entry to get new_name; UINT_MAX: none */
+    const char *new_name;
+    const QcSnapshot *added; /* an entry to append; NULL: none */
+} TableEdit;
+
+static int copy_entries(QcTxn *txn, const TableEdit *edit, GByteArray *table)
+{
+    const QcHeader *h = &txn->image->header;
+    QcSnapReader reader = {.file = txn->image->file,
+                           .layout = &h->layout,
+                           .disk_size = h->size,
+                           .at = h->snapshots_offset};
+    int err = 0;
+    for (unsigned i = 0; i < h->n_snapshots && !err; i++) {
+        QcSnapshot s;
+        size_t id_len, size;
+        const uint8_t *raw;
+        err = qc_snap_reader_next(&reader, &s, &id_len, &raw, &size);
+        if (err || i == edit->drop)
+            continue;
+        guint at = table->len;
+        if (i == edit->rename) {
+            size_t name_len = strlen(edit->new_name);
+            g_byte_array_set_size(table, (guint)(at + size + name_len + 8));
+            size = qc_snaptable_rename(raw, edit->new_name, name_len, table->data + at);
+            g_byte_array_set_size(table, (guint)(at + size));
+        } else {
+            g_byte_array_append(table, raw, (guint)size);
+        }
+        while (table->len % 8) /* the last entry's padding may have been missing */
+            g_byte_array_append(table, (const guint8 *)"", 1);
+    }
+    qc_snap_reader_clear(&reader);
+    return err;
+}
+
+static void append_entry(const QcSnapshot *s, GByteArray *table)
+{
+    size_t id_len = strlen(s->id), size = qc_snaptable_encoded_size(id_len, s->name_len);
+    guint at = table->len;
+    g_byte_array_set_size(table, (guint)(at + size));
+    qc_snaptable_encode(s, id_len, table->data + at);
+}
+
+/* Write the snapshot table anew. */
+static int replace_snapshot_table(QcTxn *txn, const TableEdit *edit)
+{
+    const QcImage *image = txn->image;
+    uint64_t old_bytes = image->snapshots_end - image->header.snapshots_offset;
+    g_autoptr(GByteArray) table = g_byte_array_new();
+    int err = copy_entries(txn, edit, table);
+    if (!err && edit->added)
+        append_entry(edit->added, table);
+    if (!err && table->len > QC_MAX_SNAPSHOT_TABLE_BYTES)
+        err = -EFBIG;
+    txn->next.snapshots_offset = 0;
+    txn->next.n_snapshots += (edit->added != NULL) - (edit->drop != UINT_MAX);
+    if (!err && table->len > 0)
+        err = qc_txn_alloc(txn, table->len, &txn->next.snapshots_offset);
+    if (!err && table->len > 0)
+        err = qc_txn_put_padded(txn, txn->next.snapshots_offset, table->data, table->len);
+    if (!err)
+        err = qc_txn_release(txn, image->header.snapshots_offset, old_bytes);
+    return err;
+}
+
+/* ---- names and ids ---------------------------------------------------------------------- */
+
+static int check_name(const QcImage *image, const char *name, GError **error)
+{
+    size_t len = strlen(name);
+    if (len == 0)
+        return qc_fail(error, -EINVAL, "a snapshot needs a name");
+    if (len > QC_MAX_SNAPSHOT_NAME)
+        return qc_fail(error, -ENAMETOOLONG, "a snapshot's name has at most %u bytes",
+                       QC_MAX_SNAPSHOT_NAME);
+    for (unsigned i = 0; i < image->info.n_snapshots; i++) {
+        const QcSnapshot *s = &image->info.snapshots[i];
+        if (s->name_len == len && memcmp(s->name, name, len) == 0)
+            return qc_fail(error, -EEXIST, "this image already has a snapshot of that name");
+    }
+    return 0;
+}
+
+/* One more than the highest number that is an id. */
+static int next_id(const QcImage *image, char *ret, size_t room, GError **error)
+{
+    uint64_t highest = 0;
+    for (unsigned i = 0; i < image->info.n_snapshots; i++) {
+        uint64_t id = strtoull(image->info.snapshots[i].id, NULL, 10);
+        highest = MAX(highest, id);
+    }
+    if (highest == UINT64_MAX)
+        return qc_fail(error, -EFBIG, "the snapshots' ids have reached the highest number");
+    g_snprintf(ret, (gulong)room, "%" G_GUINT64_FORMAT, highest + 1);
+    return 0;
+}
+
+static int check_index(const QcImage *image, unsigned snapshot, GError **error)
+{
+    if (snapshot >= image->info.n_snapshots)
+        return qc_fail(error, -ENOENT, "there is no such snapshot");
+    return 0;
+}
+
+/* With 1-bit refcounts nothing can be shared. */
+static int check_can_share(const QcImage *image, GError **error)
+{
+    if (image->info.format == QC_FORMAT_QCOW2 && image->info.refcount_bits == 1)
+        return qc_fail(error, -EOPNOTSUPP, "images with 1-bit refcounts cannot have snapshots");
+    return 0;
+}
+
+/* ---- take ------------------------------------------------------------------------------- */
+
+static int take_tree(QcTxn *txn, QcSnapshot *s)
+{
+    QcImage *image = txn->image;
+    const QcHeader *h = &image->header;
+    g_autofree uint64_t *l1 = NULL;
+    uint32_t n = (uint32_t)qc_l1_entries_for(&h->layout, h->size); /* without VM state */
+    int err = qc_l1_load(image, h->l1_offset, h->l1_entries, &l1);
+    if (!err)
+        err = qc_tree_account(image, txn->refs, l1, n, 1);
+    if (!err)
+        err = fix_copied(txn, l1, n, 2);
+    if (!err)
+        err = fix_copied(txn, l1 + n, h->l1_entries - n, 1);
+    if (!err)
+        err = write_l1(txn, l1, n, &s->l1_offset);
+    if (!err)
+        err = replace_active_l1(txn, l1, h->l1_entries);
+    s->l1_entries = n;
+    return err;
+}
+
+int qc_snapshot_take(QcImage *image, const char *name, int64_t now_ns, bool *ret_unknown,
+                     GError **error)
+{
+    g_autoptr(QcTxn) txn = NULL;
+    char id[24];
+    int err = check_can_share(image, error);
+    if (!err)
+        err = qc_txn_begin(image, &txn, error);
+    if (!err)
+        err = check_name(image, name, error);
+    if (!err)
+        err = next_id(image, id, sizeof(id), error);
+    if (err < 0)
+        return err;
+    if (image->info.n_snapshots >= QC_MAX_SNAPSHOTS)
+        return qc_fail(error, -EFBIG, "an image has at most %u snapshots", QC_MAX_SNAPSHOTS);
+
+    QcSnapshot s = {
+        .id = id,
+        .name = name,
+        .name_len = strlen(name),
+        .disk_size = image->info.virtual_size,
+        .date_sec = now_ns / 1000000000,
+        .date_nsec = (uint32_t)(now_ns % 1000000000),
+        .icount = UINT64_MAX,
+    };
+    err = take_tree(txn, &s);
+    if (!err)
+        err = replace_snapshot_table(
+            txn, &(TableEdit){.drop = UINT_MAX, .rename = UINT_MAX, .added = &s});
+    return err ? qc_txn_fail(err, error) : qc_txn_commit(txn, ret_unknown, error);
+}
+
+/* ---- revert ----------------------------------------------------------------------------- */
+
+/* Empty the slots in which both arrays point at the same L2 table. */
+static void drop_common(uint64_t *a, uint32_t n_a, uint64_t *b, uint32_t n_b)
+{
+    for (uint32_t i = 0; i < n_a && i < n_b; i++) {
+        if ((a[i] & QC_OFFSET_MASK) != (b[i] & QC_OFFSET_MASK))
+            continue;
+        a[i] = b[i] = 0;
+    }
+}
+
+/* References of the active disk go, those of the target come; what both share stays. */
+static int exchange_references(QcTxn *txn, uint64_t *old, uint32_t n_old, const uint64_t *target,
+                               uint32_t n)
+{
+    g_autofree uint64_t *new = g_try_new(uint64_t, MAX(n, 1));
+    if (!new)
+        return -ENOMEM;
+    memcpy(new, target, n * sizeof(*new));
+    drop_common(old, n_old, new, n);
+    int err = qc_tree_account(txn->image, txn->refs, old, n_old, -1);
+    return err ? err : qc_tree_account(txn->image, txn->refs, new, n, 1);
+}
+
+static int revert_tree(QcTxn *txn, const QcSnapshot *s)
+{
+    QcImage *image = txn->image;
+    const QcHeader *h = &image->header;
+    g_autofree uint64_t *active = NULL, *stored = NULL;
+    uint32_t n = (uint32_t)qc_l1_entries_for(&h->layout, s->disk_size); /* without VM state */
+    if (n > QC_MAX_L1_BYTES / sizeof(be64))
+        return -EUCLEAN;
+    g_autofree uint64_t *target = g_try_new0(uint64_t, MAX(n, 1));
+    int err = target ? qc_l1_load(image, h->l1_offset, h->l1_entries, &active) : -ENOMEM;
+    if (!err)
+        err = qc_l1_load(image, s->l1_offset, s->l1_entries, &stored);
+    if (err < 0)
+        return err;
+    memcpy(target, stored, MIN(n, s->l1_entries) * sizeof(*target));
+
+    err = exchange_references(txn, active, h->l1_entries, target, n);
+    if (!err)
+        err = fix_copied(txn, target, n, 1);
+    if (!err)
+        err = replace_active_l1(txn, target, n);
+    txn->next.size = s->disk_size;
+    return err;
+}
+
+int qc_snapshot_revert(QcImage *image, unsigned snapshot, bool *ret_unknown, GError **error)
+{
+    g_autoptr(QcTxn) txn = NULL;
+    int err = qc_txn_begin(image, &txn, error);
+    if (!err)
+        err = check_index(image, snapshot, error);
+    if (err < 0)
+        return err;
+    if (image->header.has_bitmaps)
+        return qc_fail(error, -EOPNOTSUPP,
+                       "the image has persistent bitmaps, which a revert would make wrong; remove "
+                       "them first: qemu-img bitmap --remove");
+    err = revert_tree(txn, &image->info.snapshots[snapshot]);
+    return err ? qc_txn_fail(err, error) : qc_txn_commit(txn, ret_unknown, error);
+}
+
+/* ---- delete ----------------------------------------------------------------------------- */
+
+static int delete_tree(QcTxn *txn, const QcSnapshot *s)
+{
+    QcImage *image = txn->image;
+    const QcHeader *h = &image->header;
+    g_autofree uint64_t *active = NULL, *stored = NULL;
+    int err = qc_l1_load(image, h->l1_offset, h->l1_entries, &active);
+    if (!err)
+        err = qc_l1_load(image, s->l1_offset, s->l1_entries, &stored);
+    if (!err)
+        err = qc_tree_account(image, txn->refs, stored, s->l1_entries, -1);
+    if (!err)
+        err = qc_txn_release(txn, s->l1_offset, s->l1_entries * sizeof(be64));
+    if (!err)
+        err = fix_copied(txn, active, h->l1_entries, 1);
+    if (!err)
+        err = replace_active_l1(txn, active, h->l1_entries);
+    return err;
+}
+
+int qc_snapshot_delete(QcImage *image, unsigned snapshot, bool *ret_unknown, GError **error)
+{
+    g_autoptr(QcTxn) txn = NULL;
+    int err = qc_txn_begin(image, &txn, error);
+    if (!err)
+        err = check_index(image, snapshot, error);
+    if (err < 0)
+        return err;
+    err = delete_tree(txn, &image->info.snapshots[snapshot]);
+    if (!err)
+        err = replace_snapshot_table(txn, &(TableEdit){.drop = snapshot, .rename = UINT_MAX});
+    return err ? qc_txn_fail(err, error) : qc_txn_commit(txn, ret_unknown, error);
+}
+
+/* ---- rename ----------------------------------------------------------------------------- */
+
+int qc_snapshot_rename(QcImage *image, unsigned snapshot, const char *name, bool *ret_unknown,
+                       GError **error)
+{
+    g_autoptr(QcTxn) txn = NULL;
+    int err = qc_txn_begin(image, &txn, error);
+    if (!err)
+        err = check_index(image, snapshot, error);
+    if (!err)
+        err = check_name(image, name, error);
+    if (err < 0)
+        return err;
+    err = replace_snapshot_table(
+        txn, &(TableEdit){.drop = UINT_MAX, .rename = snapshot, .new_name = name});
+    return err ? qc_txn_fail(err, error) : qc_txn_commit(txn, ret_unknown, error);
+}

@@ -1,0 +1,84 @@
+/* tree.c - see tree.h. */
+#include "tree.h"
+#include "batch.h"
+#include "entry.h"
+#include <errno.h>
+
+int qc_l1_load(QcImage *image, uint64_t offset, uint32_t n, uint64_t **ret)
+{
+    uint64_t *l1 = g_try_new(uint64_t, MAX(n, 1));
+    if (!l1)
+        return -ENOMEM;
+    int err = qc_file_read(image->file, l1, n * sizeof(uint64_t), offset);
+    if (err < 0) {
+        g_free(l1);
+        return err == -ENODATA ? -EUCLEAN : err;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        l1[i] = GUINT64_FROM_BE(l1[i]);
+    *ret = l1;
+    return 0;
+}
+
+typedef struct Walk {
+    QcTreeFunc func;
+    void *data;
+} Walk;
+
+static int walk_table(void *data, const QcBatchItem *item, uint8_t *table)
+{
+    Walk *w = data;
+    return w->func(w->data, item->tag, item->offset, table);
+}
+
+int qc_tree_walk(QcImage *image, const uint64_t *l1, uint32_t n, QcTreeFunc func, void *data)
+{
+    const QcLayout *l = &image->header.layout;
+    Walk walk = {func, data};
+    size_t used = 0;
+    for (uint32_t i = 0; i < n; i++)
+        used += l1[i] != 0;
+    g_autofree QcBatchItem *items = g_try_new(QcBatchItem, MAX(used, 1));
+    if (!items)
+        return -ENOMEM;
+    used = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t offset;
+        int err = qc_l1_decode(l, l1[i], &offset);
+        if (err < 0)
+            return err;
+        if (offset)
+            items[used++] = (QcBatchItem){.offset = offset, .tag = i};
+    }
+    return qc_batch_read(image->file, qc_cluster_size(l), items, used, walk_table, &walk);
+}
+
+typedef struct Account {
+    const QcLayout *layout;
+    QcRefs *refs;
+    int delta;
+} Account;
+
+static int account_table(void *data, uint32_t slot, uint64_t l2_offset, uint8_t *table)
+{
+    (void)slot;
+    Account *a = data;
+    const QcLayout *l = a->layout;
+    int err = qc_refs_add(a->refs, l2_offset >> l->cluster_bits, 1, a->delta);
+    uint64_t n = UINT64_C(1) << qc_l2_bits(l);
+    for (uint64_t i = 0; table && i < n && !err; i++) {
+        QcCluster c = qc_cluster_decode(l, table + i * qc_l2_entry_size(l));
+        uint64_t first, count;
+        if (c.kind == QC_CLUSTER_BAD)
+            return -EUCLEAN;
+        qc_cluster_span(l, &c, &first, &count);
+        err = qc_refs_add(a->refs, first, count, a->delta);
+    }
+    return err;
+}
+
+int qc_tree_account(QcImage *image, QcRefs *refs, const uint64_t *l1, uint32_t n, int delta)
+{
+    Account a = {.layout = &image->header.layout, .refs = refs, .delta = delta};
+    return qc_tree_walk(image, l1, n, account_table, &a);
+}

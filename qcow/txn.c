@@ -1,0 +1,314 @@
+/*
+ * txn.c - see txn.h.
+ *
+ * The steps of every command:
+ *   1. load the refcounts, verify that they protect all metadata
+ *   2. the command: count references, write new tables to free clusters
+ *   3. place and write the refcount blocks that changed, and the refcount table
+ *   4. sync: everything the new header will point at is on disk
+ *   5. switch: one pwrite of the first sector
+ *   6. sync: the new header is on disk
+ * A failure up to 4 leaves the image as it was. A failure in 5 or 6 leaves nobody knowing;
+ * unless the sector can be read back and is the old one.
+ */
+#include "txn.h"
+#include "error.h"
+#include <string.h>
+#include <sys/stat.h>
+
+enum {
+    PENDING_MAX = 1 << 20,
+};
+
+/* More clusters of L1 tables than this have no real image: 16 Mi clusters. */
+#define MAX_L1_CLUSTERS (UINT64_C(1) << 24)
+
+int qc_txn_fail(int err, GError **error)
+{
+    switch (err) {
+    case -EUCLEAN:
+        return qc_fail(error, err,
+                       "the image is corrupt (its tables and refcounts contradict each other); "
+                       "nothing was changed; see qemu-img check");
+    case -EFBIG:
+        return qc_fail(error, err,
+                       "a limit of the image's format is reached (refcount width or table size)");
+    default:
+        return qc_fail(error, err, "%s", g_strerror(-err));
+    }
+}
+
+/* ---- beginning -------------------------------------------------------------------------- */
+
+static int refuse(const QcImage *image, GError **error)
+{
+    const QcInfo *info = &image->info;
+    if (info->format != QC_FORMAT_QCOW2)
+        return qc_fail(error, -EOPNOTSUPP, "raw images cannot have snapshots");
+    if (qc_image_unsupported(image))
+        return qc_fail(error, -EOPNOTSUPP, "%s", qc_image_unsupported(image));
+    if (image->spent)
+        return qc_fail(error, -EINVAL, "the image must be opened again");
+    if (info->corrupt)
+        return qc_fail(error, -EUCLEAN,
+                       "the image is marked corrupt; repair it first: qemu-img check -r all");
+    if (info->dirty)
+        return qc_fail(error, -EUCLEAN,
+                       "the image was not closed cleanly and its refcounts may be wrong; repair "
+                       "it first: qemu-img check -r all");
+    return 0;
+}
+
+typedef struct Interval {
+    uint64_t first, end; /* clusters */
+} Interval;
+
+static int by_first(const void *a, const void *b)
+{
+    const Interval *x = a, *y = b;
+    return x->first < y->first ? -1 : x->first > y->first;
+}
+
+static Interval interval_of(const QcLayout *l, uint64_t offset, uint64_t bytes)
+{
+    uint64_t first = offset >> l->cluster_bits;
+    return (Interval){first, first + qc_clusters_for(l, bytes)};
+}
+
+/* Whether every cluster of the union of the intervals is counted as in use. */
+static int verify_intervals(const QcRefs *refs, Interval *list, size_t n)
+{
+    uint64_t from = 0, total = 0;
+    qsort(list, n, sizeof(*list), by_first);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t first = MAX(list[i].first, from);
+        if (first >= list[i].end)
+            continue;
+        total += list[i].end - first;
+        if (total > MAX_L1_CLUSTERS || !qc_refs_all_used(refs, first, list[i].end - first))
+            return -EUCLEAN;
+        from = list[i].end;
+    }
+    return 0;
+}
+
+/* Metadata whose refcount is 0 could be given out and written over. */
+static int verify_metadata(const QcImage *image, const QcRefs *refs)
+{
+    const QcHeader *h = &image->header;
+    const QcLayout *l = &h->layout;
+    size_t n = 0;
+    g_autofree Interval *list = g_try_new(Interval, (size_t)h->n_snapshots + 5);
+    if (!list)
+        return -ENOMEM;
+    list[n++] = interval_of(l, 0, 1);
+    list[n++] =
+        interval_of(l, h->reftable_offset, (uint64_t)h->reftable_clusters << l->cluster_bits);
+    list[n++] = interval_of(l, h->l1_offset, h->l1_entries * sizeof(be64));
+    list[n++] = interval_of(l, h->snapshots_offset, image->snapshots_end - h->snapshots_offset);
+    if (image->info.n_bitmaps > 0)
+        list[n++] = interval_of(l, h->bitmap_directory_offset, h->bitmap_directory_size);
+    for (unsigned i = 0; i < image->info.n_snapshots; i++) {
+        const QcSnapshot *s = &image->info.snapshots[i];
+        list[n++] = interval_of(l, s->l1_offset, s->l1_entries * sizeof(be64));
+    }
+    return verify_intervals(refs, list, n);
+}
+
+int qc_txn_begin(QcImage *image, QcTxn **ret, GError **error)
+{
+    int err = refuse(image, error);
+    if (err < 0)
+        return err;
+    image->spent = true;
+
+    g_autoptr(QcRefs) refs = NULL;
+    err = qc_refs_load(image, &refs, error);
+    if (err < 0)
+        return err;
+    err = verify_metadata(image, refs);
+    if (err < 0)
+        return qc_txn_fail(err, error);
+
+    QcTxn *txn = g_new0(QcTxn, 1);
+    txn->image = qc_image_ref(image);
+    txn->refs = g_steal_pointer(&refs);
+    txn->next = image->header;
+    txn->old_size = image->info.stat.size;
+    *ret = txn;
+    return 0;
+}
+
+/* ---- writing to free clusters ----------------------------------------------------------- */
+
+static const QcLayout *layout_of(const QcTxn *txn)
+{
+    return &txn->image->header.layout;
+}
+
+int qc_txn_alloc(QcTxn *txn, uint64_t bytes, uint64_t *ret_offset)
+{
+    uint64_t first;
+    int err = qc_refs_alloc(txn->refs, qc_clusters_for(layout_of(txn), bytes), 1, &first);
+    if (!err)
+        *ret_offset = first << layout_of(txn)->cluster_bits;
+    return err;
+}
+
+int qc_txn_release(QcTxn *txn, uint64_t offset, uint64_t bytes)
+{
+    const QcLayout *l = layout_of(txn);
+    return qc_refs_add(txn->refs, offset >> l->cluster_bits, qc_clusters_for(l, bytes), -1);
+}
+
+static int flush_pending(QcTxn *txn)
+{
+    if (txn->pending_len == 0)
+        return 0;
+    txn->wrote = true;
+    int err = qc_file_write(txn->image->file, txn->pending, txn->pending_len, txn->pending_at);
+    txn->pending_len = 0;
+    return err;
+}
+
+int qc_txn_put(QcTxn *txn, uint64_t offset, const void *bytes, size_t len)
+{
+    if (!txn->pending)
+        txn->pending = g_try_malloc(PENDING_MAX);
+    if (!txn->pending)
+        return -ENOMEM;
+    bool joins = txn->pending_at + txn->pending_len == offset;
+    if (txn->pending_len > 0 && (!joins || txn->pending_len + len > PENDING_MAX)) {
+        int err = flush_pending(txn);
+        if (err < 0)
+            return err;
+    }
+    if (len > PENDING_MAX) {
+        txn->wrote = true;
+        return qc_file_write(txn->image->file, bytes, len, offset);
+    }
+    if (txn->pending_len == 0)
+        txn->pending_at = offset;
+    memcpy(txn->pending + txn->pending_len, bytes, len);
+    txn->pending_len += len;
+    return 0;
+}
+
+int qc_txn_put_padded(QcTxn *txn, uint64_t offset, const void *bytes, size_t len)
+{
+    size_t cluster = (size_t)qc_cluster_size(layout_of(txn));
+    size_t whole = len / cluster * cluster, rest = len - whole;
+    int err = whole ? qc_txn_put(txn, offset, bytes, whole) : 0;
+    if (err < 0 || rest == 0)
+        return err;
+    g_autofree uint8_t *last = g_try_malloc0(cluster);
+    if (!last)
+        return -ENOMEM;
+    memcpy(last, (const uint8_t *)bytes + whole, rest);
+    return qc_txn_put(txn, offset + whole, last, cluster);
+}
+
+/* ---- the switch ------------------------------------------------------------------------- */
+
+static int put_refs(void *data, uint64_t offset, const void *bytes, size_t len)
+{
+    return qc_txn_put(data, offset, bytes, len);
+}
+
+/* Steps 3 and 4. */
+static int write_refs_and_sync(QcTxn *txn)
+{
+    int err = qc_refs_place(txn->refs, &txn->next.reftable_offset, &txn->next.reftable_clusters);
+    if (!err)
+        err = qc_refs_write(txn->refs, put_refs, txn);
+    if (!err)
+        err = flush_pending(txn);
+    if (!err)
+        err = txn->image->file->ops->sync(txn->image->file);
+    return err;
+}
+
+/* The first sector with the fields of next that a command may change. */
+static void encode_sector(const QcTxn *txn, uint8_t *sector)
+{
+    const QcHeader *h = &txn->next;
+    QcDiskHeader d;
+    memcpy(sector, txn->image->sector0, QC_SECTOR);
+    memcpy(&d, sector, sizeof(d));
+    d.size = be64_make(h->size);
+    d.l1_size = be32_make(h->l1_entries);
+    d.l1_table_offset = be64_make(h->l1_offset);
+    d.refcount_table_offset = be64_make(h->reftable_offset);
+    d.refcount_table_clusters = be32_make(h->reftable_clusters);
+    d.nb_snapshots = be32_make(h->n_snapshots);
+    d.snapshots_offset = be64_make(h->snapshots_offset);
+    if (h->layout.version >= 3) /* who changes the image clears what it does not know */
+        d.autoclear_features = be64_make(h->autoclear & QC_AUTOCLEAR_KNOWN);
+    memcpy(sector, &d, sizeof(d));
+}
+
+static bool sector_is(QcFile *file, const uint8_t *sector)
+{
+    uint8_t now[QC_SECTOR];
+    return qc_file_read(file, now, sizeof(now), 0) == 0 && memcmp(now, sector, sizeof(now)) == 0;
+}
+
+/* Steps 5 and 6. */
+static int switch_header(QcTxn *txn, bool *ret_unknown, GError **error)
+{
+    QcFile *file = txn->image->file;
+    uint8_t sector[QC_SECTOR];
+    encode_sector(txn, sector);
+    if (!sector_is(file, txn->image->sector0))
+        return qc_fail(error, -EBUSY, "the image was changed by somebody who ignores its locks");
+
+    ssize_t n;
+    do
+        n = file->ops->pwrite(file, sector, sizeof(sector), 0);
+    while (n == -EINTR);
+    if (n < 0 && sector_is(file, txn->image->sector0))
+        return qc_fail(error, (int)n, "the header cannot be written: %s", g_strerror((int)-n));
+    int err = n == (ssize_t)sizeof(sector) ? file->ops->sync(file) : -EIO;
+    if (err < 0) {
+        *ret_unknown = true;
+        return qc_fail(error, -EIO,
+                       "the storage failed while the change was made durable; whether it is made "
+                       "is not known");
+    }
+    return 0;
+}
+
+int qc_txn_commit(QcTxn *txn, bool *ret_unknown, GError **error)
+{
+    bool unknown = false;
+    int err = write_refs_and_sync(txn);
+    if (err < 0)
+        return qc_txn_fail(err, error);
+    err = switch_header(txn, &unknown, error);
+    if (!err || unknown)
+        txn->wrote = false; /* what was written is needed now, or may be */
+    if (ret_unknown)
+        *ret_unknown = unknown;
+    return err;
+}
+
+/* Take back a growth of the file that has come to nothing. The clusters are free anyway. */
+static void shrink_back(QcTxn *txn)
+{
+    QcFile *file = txn->image->file;
+    QcFileStat st;
+    if (txn->wrote && !S_ISBLK(txn->image->info.stat.mode) && file->ops->stat(file, &st) == 0 &&
+        st.size > txn->old_size)
+        file->ops->truncate(file, txn->old_size);
+}
+
+void qc_txn_free(QcTxn *txn)
+{
+    if (!txn)
+        return;
+    shrink_back(txn);
+    g_free(txn->pending);
+    qc_refs_free(txn->refs);
+    qc_image_unref(txn->image);
+    g_free(txn);
+}

@@ -1,0 +1,418 @@
+/*
+ * view.c - everything readable.
+ *
+ * A view is a mapping table, a virtual size, and optionally a view beneath that supplies what
+ * the table does not have. map_layer() tells the extent of one view alone; qc_view_map()
+ * descends, without recursion, until a view has something to say. Reading and seeking are
+ * loops over qc_view_map(). Views do not change, apart from the hint where to find a
+ * snapshot's table entry (under hint_lock).
+ */
+#include "view.h"
+#include "entry.h"
+#include "error.h"
+#include <string.h>
+
+typedef enum ViewKind {
+    VIEW_QCOW2,
+    VIEW_RAW,
+    VIEW_BROKEN,
+} ViewKind;
+
+struct QcView {
+    gatomicrefcount refs;
+    ViewKind kind;
+    QcImage *image;
+    QcView *beneath;
+    uint64_t size;
+    int error; /* VIEW_BROKEN */
+
+    /* VIEW_QCOW2 */
+    uint64_t l1_offset;
+    uint32_t l1_entries;
+    bool is_snapshot;
+    unsigned snapshot;
+    GMutex hint_lock;
+    QcSnapshotHint hint;
+};
+
+static QcView *view_new(ViewKind kind, QcImage *image, uint64_t size, QcView *beneath)
+{
+    QcView *view = g_new0(QcView, 1);
+    g_atomic_ref_count_init(&view->refs);
+    g_mutex_init(&view->hint_lock);
+    view->kind = kind;
+    view->image = image ? qc_image_ref(image) : NULL;
+    view->size = size;
+    view->beneath = beneath;
+    return view;
+}
+
+QcView *qc_view_new_active(QcImage *image, QcView *beneath)
+{
+    QcView *view = view_new(VIEW_QCOW2, image, image->header.size, beneath);
+    view->l1_offset = image->header.l1_offset;
+    view->l1_entries = image->header.l1_entries;
+    return view;
+}
+
+QcView *qc_view_new_snapshot(QcImage *image, unsigned snapshot, QcView *beneath)
+{
+    const QcSnapshot *s = &image->info.snapshots[snapshot];
+    QcView *view = view_new(VIEW_QCOW2, image, s->disk_size, beneath);
+    view->l1_offset = s->l1_offset;
+    view->l1_entries = s->l1_entries;
+    view->is_snapshot = true;
+    view->snapshot = snapshot;
+    return view;
+}
+
+QcView *qc_view_new_raw(QcImage *image)
+{
+    return view_new(VIEW_RAW, image, image->info.virtual_size, NULL);
+}
+
+QcView *qc_view_new_broken(uint64_t size, int error)
+{
+    QcView *view = view_new(VIEW_BROKEN, NULL, size, NULL);
+    view->error = error;
+    return view;
+}
+
+QcView *qc_view_ref(QcView *view)
+{
+    g_atomic_ref_count_inc(&view->refs);
+    return view;
+}
+
+/* Not recursive: a chain of views may be long. */
+void qc_view_unref(QcView *view)
+{
+    while (view && g_atomic_ref_count_dec(&view->refs)) {
+        QcView *beneath = view->beneath;
+        qc_image_unref(view->image);
+        g_mutex_clear(&view->hint_lock);
+        g_free(view);
+        view = beneath;
+    }
+}
+
+uint64_t qc_view_size(const QcView *view)
+{
+    return view->size;
+}
+
+/* ---- one layer: qcow2 ------------------------------------------------------------------- */
+
+static QcExtent simple_extent(QcExtentKind kind, uint64_t length)
+{
+    return (QcExtent){.kind = kind, .length = length};
+}
+
+static QcExtent bad_extent(int error, uint64_t length)
+{
+    return (QcExtent){.kind = QC_EXTENT_BAD, .length = length, .error = error};
+}
+
+static uint64_t word_at(const QcBlock *block, uint64_t at)
+{
+    be64 v;
+    memcpy(&v, block->data + at, sizeof(v));
+    return be64_get(v);
+}
+
+/* Unallocated, zero or data: what one subcluster is. */
+static QcExtentKind subcluster_kind(const QcCluster *c, unsigned i)
+{
+    if (c->subclusters_zero >> i & 1)
+        return QC_EXTENT_ZERO;
+    return c->subclusters_allocated >> i & 1 ? QC_EXTENT_DATA : QC_EXTENT_HOLE;
+}
+
+/* The extent at byte in of a cluster with subclusters, up to the cluster's end at most. */
+static QcExtent subcluster_extent(const QcLayout *l, const QcCluster *c, uint64_t in)
+{
+    uint64_t size = qc_cluster_size(l) / QC_SUBCLUSTERS;
+    unsigned i = (unsigned)(in / size), end = i + 1;
+    QcExtentKind kind = subcluster_kind(c, i);
+    while (end < QC_SUBCLUSTERS && subcluster_kind(c, end) == kind)
+        end++;
+    QcExtent e = simple_extent(kind, end * size - in);
+    if (kind == QC_EXTENT_DATA)
+        e.host_offset = c->host_offset + in;
+    return e;
+}
+
+/* The extent at byte in of a cluster, up to the cluster's end at most. HOLE: not here. */
+static QcExtent cluster_extent(const QcImage *image, const QcCluster *c, uint64_t in)
+{
+    const QcLayout *l = &image->header.layout;
+    uint64_t rest = qc_cluster_size(l) - in;
+    if (c->host_offset >= image->info.stat.size && c->kind != QC_CLUSTER_ZERO && c->host_offset)
+        return bad_extent(-EIO, rest); /* cut off: zeros would be a lie */
+    if (c->has_subclusters)
+        return subcluster_extent(l, c, in);
+    switch (c->kind) {
+    case QC_CLUSTER_UNALLOCATED:
+        return simple_extent(QC_EXTENT_HOLE, rest);
+    case QC_CLUSTER_ZERO:
+        return simple_extent(QC_EXTENT_ZERO, rest);
+    case QC_CLUSTER_DATA: {
+        QcExtent e = simple_extent(QC_EXTENT_DATA, rest);
+        e.host_offset = c->host_offset + in;
+        return e;
+    }
+    case QC_CLUSTER_COMPRESSED: {
+        QcExtent e = simple_extent(QC_EXTENT_COMPRESSED, rest);
+        e.host_offset = c->host_offset;
+        e.host_length = c->host_length;
+        e.skip = in;
+        return e;
+    }
+    case QC_CLUSTER_BAD:
+    default:
+        return bad_extent(-EIO, rest);
+    }
+}
+
+/* Make next part of e when it continues it. */
+static bool coalesce(QcExtent *e, const QcExtent *next)
+{
+    if (e->kind != next->kind || e->kind == QC_EXTENT_COMPRESSED)
+        return false;
+    if (e->kind == QC_EXTENT_DATA && e->host_offset + e->length != next->host_offset)
+        return false;
+    e->length += next->length;
+    return true;
+}
+
+/* The extent at offset, whose L2 table lies at l2_offset, as far as one slice of it tells. */
+static int map_l2(QcView *view, uint64_t l2_offset, uint64_t offset, uint64_t length, QcExtent *ret)
+{
+    const QcImage *image = view->image;
+    const QcLayout *l = &image->header.layout;
+    unsigned entry_size = qc_l2_entry_size(l);
+    uint64_t slice = qc_table_slice(l);
+    uint64_t index = (offset >> l->cluster_bits) & ((UINT64_C(1) << qc_l2_bits(l)) - 1);
+    uint64_t byte = index * entry_size, slice_at = l2_offset + byte / slice * slice;
+    uint64_t in = offset & (qc_cluster_size(l) - 1);
+
+    if (slice_at + slice > image->info.stat.size) { /* and so do all later slices */
+        *ret = bad_extent(-EIO, length);
+        return 0;
+    }
+    g_autoptr(QcBlock) block = NULL;
+    int err = qc_image_table_slice(image, slice_at, &block);
+    if (err < 0)
+        return err;
+    QcExtent e = {0};
+    for (uint64_t at = byte % slice; at < slice && e.length < length; at += entry_size) {
+        QcCluster c = qc_cluster_decode(l, block->data + at);
+        do {
+            QcExtent next = cluster_extent(image, &c, in);
+            in = (in + next.length) & (qc_cluster_size(l) - 1);
+            if (e.length == 0)
+                e = next;
+            else if (!coalesce(&e, &next))
+                goto out;
+        } while (in != 0 && e.length < length);
+    }
+out:
+    e.image = image;
+    e.length = MIN(e.length, length);
+    *ret = e;
+    return 0;
+}
+
+/* How far the L1 table has no L2 table from entry index on, as far as one slice tells. */
+static uint64_t empty_l1_run(const QcView *view, const QcBlock *block, uint64_t byte,
+                             uint64_t index)
+{
+    uint64_t n = 0;
+    while (byte < block->size && index + n < view->l1_entries && word_at(block, byte) == 0) {
+        byte += sizeof(be64);
+        n++;
+    }
+    return n << qc_l1_shift(&view->image->header.layout);
+}
+
+static int map_qcow2(QcView *view, uint64_t offset, uint64_t length, QcExtent *ret)
+{
+    const QcLayout *l = &view->image->header.layout;
+    uint64_t span = UINT64_C(1) << qc_l1_shift(l);
+    uint64_t index = offset / span, in = offset % span;
+    if (index >= view->l1_entries) {
+        *ret = simple_extent(QC_EXTENT_HOLE, length);
+        return 0;
+    }
+    uint64_t slice = qc_table_slice(l), byte = index * sizeof(be64);
+    uint64_t slice_at = view->l1_offset + byte / slice * slice;
+    uint64_t rest = MIN(length, span - in), l2_offset;
+
+    /* The last slice of an L1 table may be cut by the end of the file, its entries not. */
+    if (view->l1_offset + byte + sizeof(be64) > view->image->info.stat.size) {
+        *ret = bad_extent(-EIO, rest);
+        return 0;
+    }
+    g_autoptr(QcBlock) block = NULL;
+    int err = qc_image_table_slice(view->image, slice_at, &block);
+    if (err < 0)
+        return err;
+    if (qc_l1_decode(l, word_at(block, byte % slice), &l2_offset) < 0) {
+        *ret = bad_extent(-EIO, rest);
+        return 0;
+    }
+    if (l2_offset == 0) {
+        uint64_t run = MAX(span, empty_l1_run(view, block, byte % slice, index));
+        *ret = simple_extent(QC_EXTENT_HOLE, MIN(length, run - in));
+        return 0;
+    }
+    return map_l2(view, l2_offset, offset, rest, ret);
+}
+
+/* ---- one layer: raw --------------------------------------------------------------------- */
+
+/* With exact, holes of the file are told apart, at the cost of a system call or two. */
+static int map_raw(QcView *view, uint64_t offset, uint64_t length, bool exact, QcExtent *ret)
+{
+    QcFile *file = view->image->file;
+    uint64_t file_size = view->image->info.stat.size, end = offset + length;
+    QcExtentKind kind = QC_EXTENT_DATA;
+    if (offset >= file_size) { /* the part of the last sector that the file does not have */
+        kind = QC_EXTENT_HOLE;
+    } else if (exact) {
+        int64_t data = file->ops->seek(file, offset, false);
+        if (data == -ENXIO) {
+            kind = QC_EXTENT_HOLE;
+        } else if (data > (int64_t)offset) {
+            kind = QC_EXTENT_HOLE;
+            end = MIN(end, (uint64_t)data);
+        } else if (data == (int64_t)offset) {
+            int64_t hole = file->ops->seek(file, offset, true);
+            if (hole > (int64_t)offset)
+                end = MIN(end, (uint64_t)hole);
+        }
+    }
+    *ret = simple_extent(kind, end - offset);
+    ret->image = view->image;
+    ret->host_offset = offset;
+    return 0;
+}
+
+/* ---- all layers ------------------------------------------------------------------------- */
+
+static int map_layer(QcView *view, uint64_t offset, uint64_t length, bool exact, QcExtent *ret)
+{
+    switch (view->kind) {
+    case VIEW_QCOW2:
+        return map_qcow2(view, offset, length, ret);
+    case VIEW_RAW:
+        return map_raw(view, offset, length, exact, ret);
+    case VIEW_BROKEN:
+    default:
+        *ret = bad_extent(view->error, length);
+        return 0;
+    }
+}
+
+static int map_chain(QcView *view, uint64_t offset, uint64_t length, bool exact, QcExtent *ret)
+{
+    for (QcView *v = view; v && offset < v->size; v = v->beneath) {
+        int err = map_layer(v, offset, MIN(length, v->size - offset), exact, ret);
+        if (err < 0 || ret->kind != QC_EXTENT_HOLE)
+            return err;
+        length = ret->length;
+    }
+    *ret = simple_extent(QC_EXTENT_HOLE, length);
+    return 0;
+}
+
+int qc_view_map(QcView *view, uint64_t offset, uint64_t length, QcExtent *ret)
+{
+    return map_chain(view, offset, length, true, ret);
+}
+
+/* ---- reading and seeking ---------------------------------------------------------------- */
+
+static int read_compressed(const QcExtent *e, void *buf)
+{
+    g_autoptr(QcBlock) block = NULL;
+    int err = qc_image_inflate(e->image, e->host_offset, e->host_length, &block);
+    if (!err)
+        memcpy(buf, block->data + e->skip, e->length);
+    return err;
+}
+
+static int read_extent(const QcExtent *e, void *buf)
+{
+    switch (e->kind) {
+    case QC_EXTENT_HOLE:
+    case QC_EXTENT_ZERO:
+        memset(buf, 0, e->length);
+        return 0;
+    case QC_EXTENT_DATA:
+        return qc_file_read_padded(e->image->file, buf, e->length, e->host_offset);
+    case QC_EXTENT_COMPRESSED:
+        return read_compressed(e, buf);
+    case QC_EXTENT_BAD:
+    default:
+        return -EIO;
+    }
+}
+
+ssize_t qc_view_read(QcView *view, void *buf, size_t len, uint64_t offset)
+{
+    if (offset >= view->size)
+        return 0;
+    len = (size_t)MIN(len, view->size - offset);
+    for (size_t done = 0; done < len;) {
+        QcExtent e;
+        int err = map_chain(view, offset + done, len - done, false, &e);
+        if (!err)
+            err = read_extent(&e, (uint8_t *)buf + done);
+        if (err < 0)
+            return err == -ENOMEM ? err : -EIO;
+        done += (size_t)e.length;
+    }
+    return (ssize_t)len;
+}
+
+int64_t qc_view_seek(QcView *view, uint64_t offset, bool hole)
+{
+    while (offset < view->size) {
+        QcExtent e;
+        int err = map_chain(view, offset, view->size - offset, true, &e);
+        if (err < 0)
+            return err;
+        bool is_hole = e.kind == QC_EXTENT_HOLE || e.kind == QC_EXTENT_ZERO;
+        if (is_hole == hole)
+            return (int64_t)offset;
+        offset += e.length;
+        if (hole && offset == view->size)
+            return (int64_t)offset; /* every file ends in a hole */
+    }
+    return -ENXIO;
+}
+
+/* ---- still true? ------------------------------------------------------------------------ */
+
+static int check_layer(QcView *view)
+{
+    if (view->kind == VIEW_BROKEN || qc_image_is_current(view->image))
+        return 0;
+    if (!view->is_snapshot)
+        return -ESTALE;
+    g_mutex_lock(&view->hint_lock);
+    int err = qc_image_find_snapshot(view->image, view->snapshot, &view->hint);
+    g_mutex_unlock(&view->hint_lock);
+    return err;
+}
+
+int qc_view_check(QcView *view)
+{
+    for (QcView *v = view; v; v = v->beneath) {
+        int err = check_layer(v);
+        if (err < 0)
+            return err;
+    }
+    return 0;
+}
