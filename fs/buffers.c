@@ -1,0 +1,68 @@
+/*
+ * Large buffers are kept for the next read, at most KEPT of them, which bounds what an idle
+ * daemon holds on to. Small ones come from the allocator and go back to it; so do huge ones.
+ */
+#include "buffers.h"
+
+#include <stdbool.h>
+
+enum {
+    KEPT = 4,
+    SMALL = 65536, /* bytes that the allocator has at hand */
+};
+
+struct Buffers {
+    size_t size;
+    GMutex lock;
+    GPtrArray *idle; /* protected by lock */
+};
+
+Buffers *buffers_new(size_t size)
+{
+    Buffers *buffers = g_new0(Buffers, 1);
+
+    buffers->size = size;
+    g_mutex_init(&buffers->lock);
+    buffers->idle = g_ptr_array_new_with_free_func(g_free);
+    return buffers;
+}
+
+void buffers_free(Buffers *buffers)
+{
+    if (!buffers)
+        return;
+    g_ptr_array_unref(buffers->idle);
+    g_mutex_clear(&buffers->lock);
+    g_free(buffers);
+}
+
+static bool is_kept(const Buffers *buffers, size_t len)
+{
+    return len > SMALL && len <= buffers->size;
+}
+
+void *buffers_get(Buffers *buffers, size_t len)
+{
+    if (!is_kept(buffers, len))
+        return g_try_malloc(len);
+
+    g_mutex_lock(&buffers->lock);
+    void *kept =
+        buffers->idle->len ? g_ptr_array_steal_index_fast(buffers->idle, buffers->idle->len - 1)
+                           : NULL;
+    g_mutex_unlock(&buffers->lock);
+    return kept ? kept : g_try_malloc(buffers->size);
+}
+
+void buffers_put(Buffers *buffers, void *buffer, size_t len)
+{
+    if (buffer && is_kept(buffers, len)) {
+        g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&buffers->lock);
+
+        if (buffers->idle->len < KEPT) {
+            g_ptr_array_add(buffers->idle, buffer);
+            return;
+        }
+    }
+    g_free(buffer);
+}

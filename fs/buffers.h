@@ -1,0 +1,17 @@
+/* buffers.h - large buffers for reads, a few of them kept so that they need not be mapped anew. */
+#ifndef SNAPTREE_BUFFERS_H
+#define SNAPTREE_BUFFERS_H
+
+#include <glib.h>
+
+typedef struct Buffers Buffers;
+
+Buffers *buffers_new(size_t size);
+void buffers_free(Buffers *buffers); /* accepts NULL */
+
+/* A buffer of at least len bytes, or NULL without memory. */
+void *buffers_get(Buffers *buffers, size_t len);
+/* Give it back, with the same len. Accepts NULL. */
+void buffers_put(Buffers *buffers, void *buffer, size_t len);
+
+#endif

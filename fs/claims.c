@@ -1,0 +1,141 @@
+/*
+ * Claims.
+ *
+ * A file is known by device and inode number, so two names of one image share their claims.
+ * A part is a string: CLAIMS_DISK, or what identifies a snapshot. Invariant: no part is both
+ * read by a handle and changed by a command. One mutex protects everything; nothing else is
+ * called while it is held, so it is the last in any order.
+ */
+#include "claims.h"
+
+#include <errno.h>
+
+struct Claims {
+    GMutex lock;
+    GCond ended;
+    GHashTable *readers;  /* "dev:ino:part" -> number of handles; protected by lock */
+    GHashTable *commands; /* "dev:ino" -> "dev:ino:part" that it changes, or ""; lock */
+    GHashTable *poisoned; /* set of "dev:ino"; lock */
+    uint64_t epoch;       /* lock */
+};
+
+static char *file_key(const QcFileStat *file)
+{
+    return g_strdup_printf("%" G_GINT64_MODIFIER "x:%" G_GINT64_MODIFIER "x", file->dev, file->ino);
+}
+
+static char *part_key(const QcFileStat *file, const char *part)
+{
+    g_autofree char *key = file_key(file);
+
+    return g_strdup_printf("%s:%s", key, part);
+}
+
+Claims *claims_new(void)
+{
+    Claims *claims = g_new0(Claims, 1);
+
+    g_mutex_init(&claims->lock);
+    g_cond_init(&claims->ended);
+    claims->readers = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    claims->commands = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    claims->poisoned = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    return claims;
+}
+
+void claims_free(Claims *claims)
+{
+    if (!claims)
+        return;
+    g_hash_table_unref(claims->readers);
+    g_hash_table_unref(claims->commands);
+    g_hash_table_unref(claims->poisoned);
+    g_cond_clear(&claims->ended);
+    g_mutex_clear(&claims->lock);
+    g_free(claims);
+}
+
+static guint readers_of(Claims *claims, const char *key)
+{
+    return GPOINTER_TO_UINT(g_hash_table_lookup(claims->readers, key));
+}
+
+int claims_hold(Claims *claims, const QcFileStat *file, const char *part)
+{
+    g_autofree char *command = file_key(file);
+    char *key = part_key(file, part);
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&claims->lock);
+
+    if (g_strcmp0(g_hash_table_lookup(claims->commands, command), key) == 0) {
+        g_free(key);
+        return -EBUSY;
+    }
+    g_hash_table_insert(claims->readers, key, GUINT_TO_POINTER(readers_of(claims, key) + 1));
+    return 0;
+}
+
+void claims_drop(Claims *claims, const QcFileStat *file, const char *part)
+{
+    char *key = part_key(file, part);
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&claims->lock);
+    guint n = readers_of(claims, key);
+
+    if (n > 1) {
+        g_hash_table_insert(claims->readers, key, GUINT_TO_POINTER(n - 1));
+    } else {
+        g_hash_table_remove(claims->readers, key);
+        g_free(key);
+    }
+}
+
+int claims_begin(Claims *claims, const QcFileStat *file)
+{
+    char *key = file_key(file);
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&claims->lock);
+
+    while (g_hash_table_contains(claims->commands, key))
+        g_cond_wait(&claims->ended, &claims->lock);
+    if (g_hash_table_contains(claims->poisoned, key)) {
+        g_free(key);
+        return -EIO;
+    }
+    g_hash_table_insert(claims->commands, key, g_strdup(""));
+    claims->epoch++;
+    return 0;
+}
+
+int claims_change(Claims *claims, const QcFileStat *file, const char *part)
+{
+    char *key = file_key(file);
+    char *changed = part_key(file, part);
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&claims->lock);
+
+    if (readers_of(claims, changed) > 0) {
+        g_free(key);
+        g_free(changed);
+        return -EBUSY;
+    }
+    g_hash_table_insert(claims->commands, key, changed);
+    return 0;
+}
+
+void claims_end(Claims *claims, const QcFileStat *file, bool poison)
+{
+    g_autofree char *key = file_key(file);
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&claims->lock);
+
+    g_hash_table_remove(claims->commands, key);
+    if (poison)
+        g_hash_table_add(claims->poisoned, g_steal_pointer(&key));
+    claims->epoch++;
+    g_cond_broadcast(&claims->ended);
+}
+
+bool claims_busy(Claims *claims, const QcFileStat *file, uint64_t *ret_epoch)
+{
+    g_autofree char *key = file_key(file);
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&claims->lock);
+
+    *ret_epoch = claims->epoch;
+    return g_hash_table_contains(claims->commands, key);
+}

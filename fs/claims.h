@@ -1,0 +1,34 @@
+/*
+ * claims.h - who uses which part of an image file inside this daemon: open handles read
+ * parts, one command at a time works on a file and may change a part.
+ */
+#ifndef SNAPTREE_CLAIMS_H
+#define SNAPTREE_CLAIMS_H
+
+#include "qcow.h"
+
+typedef struct Claims Claims;
+
+#define CLAIMS_DISK "disk" /* the part that the active disk is */
+
+Claims *claims_new(void);
+void claims_free(Claims *claims); /* accepts NULL */
+
+/* Start reading a part of a file. -EBUSY while a command changes it. */
+int claims_hold(Claims *claims, const QcFileStat *file, const char *part);
+void claims_drop(Claims *claims, const QcFileStat *file, const char *part);
+
+/* Start a command on a file: waits for the one before. -EIO when the file is poisoned. */
+int claims_begin(Claims *claims, const QcFileStat *file);
+/* The running command will change this part. -EBUSY while a handle reads it. */
+int claims_change(Claims *claims, const QcFileStat *file, const char *part);
+/* The command is over. poison: nobody knows what is on disk; refuse all further commands. */
+void claims_end(Claims *claims, const QcFileStat *file, bool poison);
+
+/*
+ * Whether a command runs on the file now. ret_epoch grows whenever a command begins or ends
+ * on any file, so that two equal values tell that none did in between.
+ */
+bool claims_busy(Claims *claims, const QcFileStat *file, uint64_t *ret_epoch);
+
+#endif

@@ -1,0 +1,151 @@
+#include "command.h"
+
+#include "qcow.h"
+#include "text.h"
+
+#include <errno.h>
+#include <string.h>
+
+static const struct {
+    const char *word;
+    const char *usage; /* its arguments */
+    unsigned args;
+} verbs[] = {
+    [COMMAND_TAKE] = {"take", "NAME", 1},
+    [COMMAND_REVERT] = {"revert", "NAME", 1},
+    [COMMAND_DELETE] = {"delete", "NAME", 1},
+    [COMMAND_RENAME] = {"rename", "OLD NEW", 2},
+};
+
+void command_free(Command *command)
+{
+    if (!command)
+        return;
+    g_free(command->text);
+    g_free(command->image);
+    g_free(command->name);
+    g_free(command->new_name);
+    g_clear_error(&command->error);
+    g_free(command);
+}
+
+static int find_verb(const char *word)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(verbs); i++) {
+        if (strcmp(verbs[i].word, word) == 0)
+            return (int)i;
+    }
+    return -1;
+}
+
+/* Fill in a command from the words of its line. */
+static void understand(Command *command, char **argv, int argc, bool with_image)
+{
+    int verb = find_verb(argv[0]);
+
+    if (verb < 0) {
+        g_autofree char *word = text_one_line(argv[0]);
+
+        g_set_error(&command->error, QC_ERROR, EINVAL,
+                    "unknown command '%s'; there are take, revert, delete and rename", word);
+        return;
+    }
+    if ((unsigned)argc != 1 + with_image + verbs[verb].args) {
+        g_set_error(&command->error, QC_ERROR, EINVAL,
+                    "wrong number of arguments; it is: %s %s%s (quote names as in a shell)",
+                    verbs[verb].word, with_image ? "IMAGE " : "", verbs[verb].usage);
+        return;
+    }
+
+    char **args = argv + 1;
+    command->verb = (CommandVerb)verb;
+    if (with_image)
+        command->image = g_strdup(*args++);
+    command->name = g_strdup(args[0]);
+    if (verbs[verb].args > 1)
+        command->new_name = g_strdup(args[1]);
+}
+
+/* One line that is neither blank nor a comment. */
+static Command *parse_line(const char *line, bool with_image)
+{
+    Command *command = g_new0(Command, 1);
+    g_auto(GStrv) argv = NULL;
+    g_autoptr(GError) error = NULL;
+    int argc;
+
+    command->text = text_one_line(line);
+    if (g_shell_parse_argv(line, &argc, &argv, &error))
+        understand(command, argv, argc, with_image);
+    else
+        g_set_error(&command->error, QC_ERROR, EINVAL, "bad quoting: a quote is not closed");
+    return command;
+}
+
+static Command *refuse_nul(void)
+{
+    Command *command = g_new0(Command, 1);
+
+    command->text = g_strdup("(binary)");
+    g_set_error(&command->error, QC_ERROR, EINVAL, "a command is text, without NUL bytes");
+    return command;
+}
+
+GPtrArray *command_parse(const char *bytes, size_t len, bool with_image)
+{
+    GPtrArray *commands = g_ptr_array_new_with_free_func((GDestroyNotify)command_free);
+
+    if (memchr(bytes, '\0', len)) {
+        g_ptr_array_add(commands, refuse_nul());
+        return commands;
+    }
+
+    g_autofree char *text = g_strndup(bytes, len);
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+    for (char **line = lines; *line; line++) {
+        g_strstrip(*line);
+        if (**line && **line != '#')
+            g_ptr_array_add(commands, parse_line(*line, with_image));
+    }
+    return commands;
+}
+
+/* One word, quoted only where a shell would need it. */
+static void append_word(GString *out, const char *word)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                "_-+.,:@%/=^~";
+    bool is_plain = *word && *word != '~' && word[strspn(word, plain)] == '\0';
+    g_autofree char *quoted = is_plain ? g_strdup(word) : g_shell_quote(word);
+
+    g_string_append_printf(out, "%s%s", out->len ? " " : "", quoted);
+}
+
+char *command_to_text(const Command *command)
+{
+    g_autoptr(GString) out = g_string_new(NULL);
+
+    append_word(out, verbs[command->verb].word);
+    append_word(out, command->name);
+    if (command->new_name)
+        append_word(out, command->new_name);
+    return text_one_line(out->str);
+}
+
+const char *command_help(bool with_image)
+{
+    if (with_image)
+        return "# Commands, one per line, arguments quoted as in a shell; IMAGE is a path in "
+               "this tree:\n"
+               "#   take IMAGE NAME      take a snapshot of the disk as it is now\n"
+               "#   revert IMAGE NAME    make the disk what it was then; the snapshot stays\n"
+               "#   delete IMAGE NAME    forget a snapshot\n"
+               "#   rename IMAGE OLD NEW give a snapshot another name\n"
+               "# Recent results, newest last:\n";
+    return "# Commands, one per line, arguments quoted as in a shell:\n"
+           "#   take NAME      take a snapshot of the disk as it is now\n"
+           "#   revert NAME    make the disk what it was then; the snapshot stays\n"
+           "#   delete NAME    forget a snapshot\n"
+           "#   rename OLD NEW give a snapshot another name\n"
+           "# Recent results, newest last:\n";
+}

@@ -1,0 +1,45 @@
+/*
+ * command.h - the language of the control files: bytes that somebody wrote -> commands.
+ * Pure: it knows the words and how many arguments each takes, not what they do.
+ */
+#ifndef SNAPTREE_COMMAND_H
+#define SNAPTREE_COMMAND_H
+
+#include <glib.h>
+#include <stdbool.h>
+
+#define COMMAND_MAX_BYTES 65536u /* one write */
+
+typedef enum CommandVerb {
+    COMMAND_TAKE,
+    COMMAND_REVERT,
+    COMMAND_DELETE,
+    COMMAND_RENAME,
+} CommandVerb;
+
+/* One line, understood or not. */
+typedef struct Command {
+    char *text;     /* the line, printable, without the spaces around it */
+    CommandVerb verb;
+    char *image;    /* store control: path of the image, else NULL */
+    char *name;     /* the snapshot, as it was typed */
+    char *new_name; /* rename, else NULL */
+    GError *error;  /* why the line cannot be run, or NULL; then the rest is not set */
+} Command;
+
+void command_free(Command *command); /* accepts NULL */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Command, command_free)
+
+/*
+ * The commands of one write, in order: an array of Command. Blank lines and comments are left
+ * out. with_image: the image's path comes before the other arguments (store control).
+ */
+GPtrArray *command_parse(const char *bytes, size_t len, bool with_image);
+
+/* The command as one would type it at the image's own control file. */
+char *command_to_text(const Command *command);
+
+/* The comment block that lists the commands; lines start with '#'. */
+const char *command_help(bool with_image);
+
+#endif

@@ -1,0 +1,48 @@
+#include "fs.h"
+
+Fs *fs_new(QcGate *gate, const Options *options, struct fuse_session *session)
+{
+    g_autoptr(QcCache) cache = qc_cache_new((size_t)options->cache_mib << 20);
+    Fs *fs = g_new0(Fs, 1);
+
+    fs->gate = qc_gate_ref(gate);
+    fs->images = images_new(gate, cache);
+    fs->nodes = nodes_new();
+    fs->claims = claims_new();
+    fs->journal = journal_new();
+    fs->serial = serial_new(MAX(4, g_get_num_processors()));
+    fs->buffers = buffers_new(FS_MAX_REQUEST);
+    fs->read_only = options->read_only;
+    fs->session = session;
+    return fs;
+}
+
+void fs_free(Fs *fs)
+{
+    if (!fs)
+        return;
+    serial_free(fs->serial);
+    images_free(fs->images);
+    nodes_free(fs->nodes);
+    claims_free(fs->claims);
+    journal_free(fs->journal);
+    buffers_free(fs->buffers);
+    qc_gate_unref(fs->gate);
+    g_free(fs);
+}
+
+bool fs_has_foreign_writer(Fs *fs, QcFile *file, const QcFileStat *stat)
+{
+    uint64_t before, after;
+
+    do {
+        /* A command of ours holds the writer's locks, and keeps every other writer out. */
+        if (claims_busy(fs->claims, stat, &before))
+            return false;
+        if (qc_lock_has_writer(file) <= 0)
+            return false;
+        if (claims_busy(fs->claims, stat, &after))
+            return false;
+    } while (before != after); /* it may have been one of ours that just ended */
+    return true;
+}

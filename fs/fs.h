@@ -1,0 +1,39 @@
+/* fs.h - one mounted file system: the parts that the others share. */
+#ifndef SNAPTREE_FS_H
+#define SNAPTREE_FS_H
+
+#define FUSE_USE_VERSION 312
+#include <fuse_lowlevel.h>
+
+#include "buffers.h"
+#include "claims.h"
+#include "images.h"
+#include "journal.h"
+#include "node.h"
+#include "options.h"
+#include "serial.h"
+
+#define FS_MAX_REQUEST (1024u * 1024u) /* bytes of one read or write */
+
+/* Pointers are set before the first request and stay; each part locks itself. */
+typedef struct Fs {
+    QcGate *gate;
+    Images *images;
+    Nodes *nodes;
+    Claims *claims;
+    Journal *journal;
+    Serial *serial;
+    Buffers *buffers;
+    bool read_only;
+    struct fuse_session *session;
+} Fs;
+
+/* Starts threads: not before the daemon has forked. */
+Fs *fs_new(QcGate *gate, const Options *options, struct fuse_session *session);
+/* Waits for running commands. Accepts NULL. */
+void fs_free(Fs *fs);
+
+/* Whether a process other than this one writes to the file. */
+bool fs_has_foreign_writer(Fs *fs, QcFile *file, const QcFileStat *stat);
+
+#endif

@@ -1,0 +1,466 @@
+/*
+ * Image: everything but names and texts is set before the image is shared and never changes.
+ * Names and texts are made on first use; Image.lock protects them.
+ *
+ * Images: the most recently used images stay open, bounded by number and by how many snapshots
+ * they have together (a table of 65,536 takes megabytes). An image is used again only while
+ * all files beneath it are what they were, by name and by stat; otherwise it is opened anew.
+ * A thread closes those that nobody asked for in a while: an open file that was removed keeps
+ * its space. Images.lock protects queue and table; images are opened and closed without it.
+ *
+ * No lock is taken while another is held.
+ */
+#include "images.h"
+
+#include "text.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum {
+    KEPT_IMAGES = 32,
+    KEPT_SNAPSHOTS = 131072,
+    KEPT_SECONDS = 5,
+};
+
+struct Image {
+    gatomicrefcount refs;
+    char *path;
+    QcFileStat stat;
+    QcFormat format;
+    const char *format_name;
+    QcFile *file;
+    QcImage *qc;
+    QcChain *chain;
+    char *error;
+    gint64 used; /* monotonic time of the last look-up, microseconds; Images.lock */
+
+    GMutex lock;
+    RawName *raw_names; /* what names borrow; lock */
+    Names *names;       /* set once, under lock; then immutable */
+    GBytes *texts[2];   /* lock */
+};
+
+struct Images {
+    QcGate *gate;
+    QcCache *cache;
+    GMutex lock;
+    GQueue order;      /* of Image (a reference), least recently used at the head; lock */
+    GHashTable *links; /* path (the image's) -> its GList in order; lock */
+    unsigned snapshots; /* of all in order; lock */
+    bool stop;          /* lock */
+    GCond wake;         /* the sweeper: order is no longer empty, or stop */
+    GThread *sweeper;
+};
+
+/* ---- one image --------------------------------------------------------------------------- */
+
+static void set_error(Image *image, const char *message)
+{
+    if (!image->error)
+        image->error = text_one_line(message);
+}
+
+static void open_metadata(Image *image, QcGate *gate, QcCache *cache)
+{
+    g_autoptr(GError) error = NULL;
+    int r = qc_image_open(image->file, image->path, image->format, cache, &image->qc, &error);
+
+    if (r < 0) {
+        set_error(image, error ? error->message : g_strerror(-r));
+        return;
+    }
+    r = qc_chain_open(gate, image->qc, cache, &image->chain);
+    if (r < 0) {
+        g_clear_pointer(&image->qc, qc_image_unref);
+        set_error(image, g_strerror(-r));
+        return;
+    }
+    if (qc_image_unsupported(image->qc))
+        set_error(image, qc_image_unsupported(image->qc));
+    if (qc_chain_error(image->chain))
+        set_error(image, qc_chain_error(image->chain));
+}
+
+static Image *image_new(Images *images, const char *path, const StoreItem *item)
+{
+    Image *image = g_new0(Image, 1);
+
+    g_atomic_ref_count_init(&image->refs);
+    g_mutex_init(&image->lock);
+    image->path = g_strdup(path);
+    image->stat = item->stat;
+    image->format = item->format;
+    image->format_name = item->format_name;
+    image->file = item->file ? qc_file_ref(item->file) : NULL;
+
+    if (item->error) {
+        set_error(image, item->error->message);
+    } else if (item->format == QC_FORMAT_OTHER) {
+        g_autofree char *message =
+            g_strdup_printf("%s: the format %s is not supported", path, item->format_name);
+
+        set_error(image, message);
+    } else {
+        open_metadata(image, images->gate, images->cache);
+    }
+    return image;
+}
+
+Image *image_ref(Image *image)
+{
+    g_atomic_ref_count_inc(&image->refs);
+    return image;
+}
+
+void image_unref(Image *image)
+{
+    if (!image || !g_atomic_ref_count_dec(&image->refs))
+        return;
+    for (unsigned i = 0; i < G_N_ELEMENTS(image->texts); i++)
+        g_clear_pointer(&image->texts[i], g_bytes_unref);
+    names_free(image->names);
+    g_free(image->raw_names);
+    qc_chain_unref(image->chain);
+    qc_image_unref(image->qc);
+    qc_file_unref(image->file);
+    g_mutex_clear(&image->lock);
+    g_free(image->error);
+    g_free(image->path);
+    g_free(image);
+}
+
+const char *image_path(const Image *image)
+{
+    return image->path;
+}
+
+const QcFileStat *image_stat(const Image *image)
+{
+    return &image->stat;
+}
+
+const char *image_format(const Image *image)
+{
+    return image->format_name;
+}
+
+QcFile *image_file(const Image *image)
+{
+    return image->file;
+}
+
+QcImage *image_qc(const Image *image)
+{
+    return image->qc;
+}
+
+QcChain *image_chain(const Image *image)
+{
+    return image->chain;
+}
+
+const char *image_error(const Image *image)
+{
+    return image->error;
+}
+
+int image_readable(const Image *image)
+{
+    return !image->qc || qc_image_unsupported(image->qc) ? -EOPNOTSUPP : 0;
+}
+
+unsigned image_n_snapshots(const Image *image)
+{
+    return image->qc ? qc_image_info(image->qc)->n_snapshots : 0;
+}
+
+const QcSnapshot *image_snapshot(const Image *image, unsigned index)
+{
+    return &qc_image_info(image->qc)->snapshots[index];
+}
+
+/* Lock held. */
+static void make_names(Image *image)
+{
+    unsigned count = image_n_snapshots(image);
+
+    image->raw_names = g_new0(RawName, count);
+    for (unsigned i = 0; i < count; i++) {
+        const QcSnapshot *snapshot = image_snapshot(image, i);
+
+        image->raw_names[i] =
+            (RawName){.name = snapshot->name, .len = snapshot->name_len, .id = snapshot->id};
+    }
+    image->names = names_new(image->raw_names, count);
+}
+
+const Names *image_names(Image *image)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&image->lock);
+
+    if (!image->names)
+        make_names(image);
+    return image->names;
+}
+
+unsigned image_n_layers(const Image *image)
+{
+    return image->chain ? qc_chain_layers(image->chain) : 0;
+}
+
+char *image_layer_name(const Image *image, unsigned layer)
+{
+    const char *path = qc_image_path(qc_chain_image(image->chain, layer));
+    const char *slash = strrchr(path, '/');
+    const char *base = slash ? slash + 1 : path;
+    g_autofree char *escaped = name_escape(base, strlen(base));
+    g_autofree char *name = g_strdup_printf("%u-%s", layer, escaped);
+
+    return name_fit(name, "");
+}
+
+bool image_find_layer(const Image *image, const char *name, unsigned *ret)
+{
+    guint64 layer = g_ascii_strtoull(name, NULL, 10);
+
+    if (!g_ascii_isdigit(*name) || layer >= image_n_layers(image))
+        return false;
+
+    g_autofree char *wanted = image_layer_name(image, (unsigned)layer);
+    *ret = (unsigned)layer;
+    return strcmp(name, wanted) == 0;
+}
+
+const QcInfo *image_layer_info(const Image *image, unsigned layer)
+{
+    return qc_image_info(qc_chain_image(image->chain, layer));
+}
+
+/* Whether the backing file of a layer is, by its name, still the file that the chain has. */
+static bool backing_is_same(const Image *image, QcGate *gate, unsigned layer)
+{
+    QcImage *overlay = qc_chain_image(image->chain, layer - 1);
+    const QcFileStat *had = &image_layer_info(image, layer)->stat;
+    g_autoptr(QcFile) file = NULL;
+    g_autofree char *path = NULL;
+    QcFileStat now;
+    int r = qc_gate_open_backing(gate, qc_image_path(overlay),
+                                 qc_image_info(overlay)->backing_file, &path, &file, NULL);
+
+    return r == 0 && file->ops->stat(file, &now) == 0 && now.dev == had->dev &&
+           now.ino == had->ino;
+}
+
+bool image_is_current(const Image *image, QcGate *gate)
+{
+    if (!image->chain || qc_chain_error(image->chain))
+        return false;
+    for (unsigned i = 0; i < image_n_layers(image); i++) {
+        if (!qc_image_is_current(qc_chain_image(image->chain, i)))
+            return false;
+        if (i > 0 && !backing_is_same(image, gate, i))
+            return false;
+    }
+    return true;
+}
+
+char *image_identity(const Image *image, QcGate *gate)
+{
+    g_autoptr(GChecksum) sum = NULL;
+
+    if (!image_is_current(image, gate))
+        return NULL;
+    sum = g_checksum_new(G_CHECKSUM_SHA256);
+    for (unsigned i = 0; i < image_n_layers(image); i++) {
+        const QcFileStat *st = &image_layer_info(image, i)->stat;
+        guint64 words[] = {st->dev, st->ino, st->size, (guint64)st->mtime, (guint64)st->ctime};
+
+        g_checksum_update(sum, (const guchar *)words, sizeof(words));
+    }
+    return g_strdup(g_checksum_get_string(sum));
+}
+
+GBytes *image_get_text(Image *image, unsigned slot)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&image->lock);
+
+    return image->texts[slot] ? g_bytes_ref(image->texts[slot]) : NULL;
+}
+
+void image_set_text(Image *image, unsigned slot, GBytes *text)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&image->lock);
+
+    g_clear_pointer(&image->texts[slot], g_bytes_unref);
+    image->texts[slot] = g_bytes_ref(text);
+}
+
+/* ---- those that are open ----------------------------------------------------------------- */
+
+/* Take an image out; the caller owns the reference. Lock held. */
+static Image *take_out(Images *images, GList *link)
+{
+    Image *image = link->data;
+
+    g_hash_table_remove(images->links, image->path);
+    g_queue_delete_link(&images->order, link);
+    images->snapshots -= image_n_snapshots(image);
+    return image;
+}
+
+/* Sleep until the least recently used image is due; NULL when it is time to stop. Lock held. */
+static Image *wait_for_due(Images *images)
+{
+    while (!images->stop) {
+        Image *oldest = g_queue_peek_head(&images->order);
+
+        if (!oldest) {
+            g_cond_wait(&images->wake, &images->lock);
+            continue;
+        }
+        gint64 due = oldest->used + KEPT_SECONDS * G_TIME_SPAN_SECOND;
+        if (due <= g_get_monotonic_time())
+            return take_out(images, images->order.head);
+        g_cond_wait_until(&images->wake, &images->lock, due);
+    }
+    return NULL;
+}
+
+static gpointer sweep(gpointer data)
+{
+    Images *images = data;
+    Image *due;
+
+    do {
+        g_mutex_lock(&images->lock);
+        due = wait_for_due(images);
+        g_mutex_unlock(&images->lock);
+        image_unref(due);
+    } while (due);
+    return NULL;
+}
+
+Images *images_new(QcGate *gate, QcCache *cache)
+{
+    Images *images = g_new0(Images, 1);
+
+    images->gate = qc_gate_ref(gate);
+    images->cache = qc_cache_ref(cache);
+    g_mutex_init(&images->lock);
+    g_cond_init(&images->wake);
+    images->links = g_hash_table_new(g_str_hash, g_str_equal);
+    images->sweeper = g_thread_new("sweeper", sweep, images);
+    return images;
+}
+
+void images_free(Images *images)
+{
+    if (!images)
+        return;
+    g_mutex_lock(&images->lock);
+    images->stop = true;
+    g_cond_signal(&images->wake);
+    g_mutex_unlock(&images->lock);
+    g_thread_join(images->sweeper);
+
+    g_hash_table_unref(images->links);
+    g_queue_clear_full(&images->order, (GDestroyNotify)image_unref);
+    g_cond_clear(&images->wake);
+    g_mutex_clear(&images->lock);
+    qc_cache_unref(images->cache);
+    qc_gate_unref(images->gate);
+    g_free(images);
+}
+
+/* Take out the image at a path; NULL when there is none. */
+static Image *images_take(Images *images, const char *path)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&images->lock);
+    GList *link = g_hash_table_lookup(images->links, path);
+
+    return link ? take_out(images, link) : NULL;
+}
+
+static bool is_over_full(const Images *images)
+{
+    return images->order.length > KEPT_IMAGES ||
+           (images->snapshots > KEPT_SNAPSHOTS && images->order.length > 1);
+}
+
+/* Put an image in, as the most recently used. */
+static void images_keep(Images *images, Image *image)
+{
+    g_autoptr(GPtrArray) dropped = g_ptr_array_new_with_free_func((GDestroyNotify)image_unref);
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&images->lock); /* ends before dropped */
+    GList *link = g_hash_table_lookup(images->links, image->path);
+
+    if (link)
+        g_ptr_array_add(dropped, take_out(images, link));
+    image->used = g_get_monotonic_time();
+    g_queue_push_tail(&images->order, image_ref(image));
+    g_cond_signal(&images->wake);
+    g_hash_table_insert(images->links, image->path, images->order.tail);
+    images->snapshots += image_n_snapshots(image);
+    while (is_over_full(images))
+        g_ptr_array_add(dropped, take_out(images, images->order.head));
+}
+
+/* The image at a path if it is open, as the most recently used; a new reference. */
+static Image *images_peek(Images *images, const char *path)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&images->lock);
+    GList *link = g_hash_table_lookup(images->links, path);
+
+    if (!link)
+        return NULL;
+    g_queue_unlink(&images->order, link);
+    g_queue_push_tail_link(&images->order, link);
+    ((Image *)link->data)->used = g_get_monotonic_time();
+    return image_ref(link->data);
+}
+
+int images_get(Images *images, const char *path, Image **ret)
+{
+    g_auto(StoreItem) item = {0};
+    g_autoptr(Image) kept = images_peek(images, path);
+    int r = store_look(images->gate, path, &item);
+
+    if (r < 0)
+        return r;
+    if (item.kind != STORE_IMAGE)
+        return -ENOENT;
+    if (kept && kept->stat.dev == item.stat.dev && kept->stat.ino == item.stat.ino &&
+        image_is_current(kept, images->gate)) {
+        *ret = g_steal_pointer(&kept);
+        return 0;
+    }
+    *ret = image_new(images, path, &item);
+    if ((*ret)->chain)
+        images_keep(images, *ret);
+    return 0;
+}
+
+Image *images_open(Images *images, const char *path, const StoreItem *item)
+{
+    return image_new(images, path, item);
+}
+
+Image *images_reopen(Images *images, const Image *image)
+{
+    StoreItem item = {
+        .kind = STORE_IMAGE,
+        .stat = image->stat,
+        .file = image->file,
+        .format = image->format,
+        .format_name = image->format_name,
+    };
+
+    image->file->ops->stat(image->file, &item.stat);
+    return image_new(images, image->path, &item);
+}
+
+void images_drop(Images *images, const char *path)
+{
+    image_unref(images_take(images, path));
+}

@@ -1,0 +1,10 @@
+/* info.h - the text of info.json. */
+#ifndef SNAPTREE_INFO_H
+#define SNAPTREE_INFO_H
+
+#include "fs.h"
+
+/* What `qemu-img info --output=json` says about the image, and a "snaptree" object. */
+GBytes *info_text(Fs *fs, Image *image);
+
+#endif

@@ -1,0 +1,87 @@
+/*
+ * A page is the results of one control file, a queue of lines, newest at the tail. Pages hang
+ * in a queue in the order of their last line, so that the oldest is found when there are too
+ * many. One mutex protects everything; nothing is called while it is held.
+ */
+#include "journal.h"
+
+typedef struct Page {
+    char *image;
+    GQueue lines; /* of char * */
+    GList link;   /* in Journal.order */
+} Page;
+
+struct Journal {
+    GMutex lock;
+    GHashTable *pages; /* image (the page's) -> Page, owned; protected by lock */
+    GQueue order;      /* of Page, least recently used at the head; lock */
+};
+
+static void page_free(Page *page)
+{
+    g_queue_clear_full(&page->lines, g_free);
+    g_free(page->image);
+    g_free(page);
+}
+
+Journal *journal_new(void)
+{
+    Journal *journal = g_new0(Journal, 1);
+
+    g_mutex_init(&journal->lock);
+    journal->pages =
+        g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)page_free);
+    return journal;
+}
+
+void journal_free(Journal *journal)
+{
+    if (!journal)
+        return;
+    g_hash_table_unref(journal->pages);
+    g_mutex_clear(&journal->lock);
+    g_free(journal);
+}
+
+/* The page of an image, made if there is none, as the most recently used. Lock held. */
+static Page *page_touch(Journal *journal, const char *image)
+{
+    Page *page = g_hash_table_lookup(journal->pages, image);
+
+    if (page) {
+        g_queue_unlink(&journal->order, &page->link);
+    } else {
+        page = g_new0(Page, 1);
+        page->image = g_strdup(image);
+        page->link.data = page;
+        g_hash_table_insert(journal->pages, page->image, page);
+    }
+    g_queue_push_tail_link(&journal->order, &page->link);
+    return page;
+}
+
+void journal_add(Journal *journal, const char *image, const char *line)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&journal->lock);
+    Page *page = page_touch(journal, image);
+
+    g_queue_push_tail(&page->lines, g_strdup(line));
+    while (page->lines.length > JOURNAL_LINES)
+        g_free(g_queue_pop_head(&page->lines));
+    while (journal->order.length > JOURNAL_IMAGES) {
+        Page *oldest = g_queue_pop_head_link(&journal->order)->data;
+
+        g_hash_table_remove(journal->pages, oldest->image);
+    }
+}
+
+char *journal_text(Journal *journal, const char *image)
+{
+    GString *text = g_string_new(NULL);
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&journal->lock);
+    Page *page = g_hash_table_lookup(journal->pages, image);
+
+    for (GList *line = page ? page->lines.head : NULL; line; line = line->next)
+        g_string_append_printf(text, "%s\n", (char *)line->data);
+    return g_string_free(text, FALSE);
+}

@@ -1,0 +1,21 @@
+/* journal.h - the recent results of each control file, in memory, bounded. Thread-safe. */
+#ifndef SNAPTREE_JOURNAL_H
+#define SNAPTREE_JOURNAL_H
+
+#include <glib.h>
+
+#define JOURNAL_LINES  32u   /* per control file */
+#define JOURNAL_IMAGES 1024u /* control files with results; the least recently used go first */
+
+typedef struct Journal Journal;
+
+Journal *journal_new(void);
+void journal_free(Journal *journal); /* accepts NULL */
+
+/* Add a line (without newline) to the results of a control file; "" is the store's own. */
+void journal_add(Journal *journal, const char *image, const char *line);
+
+/* All results of a control file, oldest first, each with its newline (g_free). */
+char *journal_text(Journal *journal, const char *image);
+
+#endif

@@ -1,0 +1,251 @@
+#include "names.h"
+
+#include <errno.h>
+#include <string.h>
+
+struct Names {
+    const RawName *raw; /* borrowed */
+    unsigned count;
+    char **shown;
+    GHashTable *index; /* shown (borrowed) -> index + 1 */
+};
+
+/* ---- escaping ---------------------------------------------------------------------------- */
+
+static bool must_escape(unsigned char byte)
+{
+    return byte < 0x20 || byte == 0x7f || byte == '/' || byte == '%';
+}
+
+static bool is_dots(const char *bytes, size_t len)
+{
+    return (len == 1 || len == 2) && memcmp(bytes, "..", len) == 0;
+}
+
+char *name_escape(const char *bytes, size_t len)
+{
+    GString *out = g_string_sized_new(len + 1);
+    bool dots = is_dots(bytes, len);
+
+    for (size_t i = 0; i < len; i++) {
+        unsigned char byte = (unsigned char)bytes[i];
+
+        if (dots || must_escape(byte))
+            g_string_append_printf(out, "%%%02X", byte);
+        else
+            g_string_append_c(out, (char)byte);
+    }
+    return g_string_free(out, FALSE);
+}
+
+/* The bytes behind %XX; a '%' that starts no such thing stays. */
+static GByteArray *unescape(const char *text)
+{
+    GByteArray *out = g_byte_array_new();
+
+    while (*text) {
+        guint8 byte = (guint8)*text;
+
+        if (*text == '%' && g_ascii_isxdigit(text[1]) && g_ascii_isxdigit(text[2])) {
+            byte = (guint8)(g_ascii_xdigit_value(text[1]) << 4 | g_ascii_xdigit_value(text[2]));
+            text += 2;
+        }
+        g_byte_array_append(out, &byte, 1);
+        text++;
+    }
+    return out;
+}
+
+GBytes *name_from_argument(const char *arg)
+{
+    g_autoptr(GByteArray) bytes = unescape(arg);
+    g_autofree char *again = name_escape((const char *)bytes->data, bytes->len);
+
+    if (strchr(arg, '%') && strcmp(again, arg) == 0)
+        return g_byte_array_free_to_bytes(g_steal_pointer(&bytes));
+    return g_bytes_new(arg, strlen(arg));
+}
+
+/* ---- cutting ----------------------------------------------------------------------------- */
+
+/* The largest place, at most max, where escaped text can be cut. */
+static size_t cut_at(const char *text, size_t max)
+{
+    size_t len = strlen(text);
+
+    if (len <= max)
+        return len;
+    if (max >= 1 && text[max - 1] == '%')
+        return max - 1;
+    if (max >= 2 && text[max - 2] == '%')
+        return max - 2;
+    /* Back to the start of the character; no character has more than three bytes behind it. */
+    size_t cut = max;
+    while (cut > 0 && max - cut < 3 && ((unsigned char)text[cut] & 0xc0) == 0x80)
+        cut--;
+    return ((unsigned char)text[cut] & 0xc0) == 0x80 ? max : cut;
+}
+
+char *name_fit(const char *base, const char *suffix)
+{
+    size_t suffix_len = cut_at(suffix, NAMES_MAX);
+    size_t base_len = cut_at(base, NAMES_MAX - suffix_len);
+
+    return g_strdup_printf("%.*s%.*s", (int)base_len, base, (int)suffix_len, suffix);
+}
+
+/* ---- the table --------------------------------------------------------------------------- */
+
+/* How often each string occurs. Keys are borrowed. */
+static void count_one(GHashTable *counts, char *key)
+{
+    guint n = GPOINTER_TO_UINT(g_hash_table_lookup(counts, key));
+
+    g_hash_table_insert(counts, key, GUINT_TO_POINTER(n + 1));
+}
+
+static guint count_of(GHashTable *counts, const char *key)
+{
+    return GPOINTER_TO_UINT(g_hash_table_lookup(counts, key));
+}
+
+/* "~ID", short enough to leave room for the name itself. */
+static char *id_suffix(const RawName *raw)
+{
+    g_autofree char *id = name_escape(raw->id, strlen(raw->id));
+
+    return g_strdup_printf("~%.*s", (int)cut_at(id, NAMES_MAX / 2), id);
+}
+
+static void show(Names *names, unsigned i, char *shown)
+{
+    names->shown[i] = shown;
+    g_hash_table_insert(names->index, shown, GUINT_TO_POINTER(i + 1));
+}
+
+/* Show every name that can stand as it is; they come first, so that no suffix takes theirs. */
+static void show_plain(Names *names, char **escaped)
+{
+    g_autoptr(GHashTable) counts = g_hash_table_new(g_str_hash, g_str_equal);
+
+    for (unsigned i = 0; i < names->count; i++)
+        count_one(counts, escaped[i]);
+    for (unsigned i = 0; i < names->count; i++) {
+        size_t len = strlen(escaped[i]);
+
+        if (len > 0 && len <= NAMES_MAX && count_of(counts, escaped[i]) == 1)
+            show(names, i, g_strdup(escaped[i]));
+    }
+}
+
+/* Show the others with ~ID, where that makes them unique. */
+static void show_with_id(Names *names, char **escaped)
+{
+    g_autoptr(GHashTable) counts = g_hash_table_new(g_str_hash, g_str_equal);
+    g_autoptr(GPtrArray) wanted = g_ptr_array_new_full(names->count, g_free);
+
+    for (unsigned i = 0; i < names->count; i++) {
+        g_autofree char *suffix = names->shown[i] ? NULL : id_suffix(&names->raw[i]);
+
+        g_ptr_array_add(wanted, suffix ? name_fit(escaped[i], suffix) : NULL);
+        if (suffix)
+            count_one(counts, wanted->pdata[i]);
+    }
+    for (unsigned i = 0; i < names->count; i++) {
+        char *name = wanted->pdata[i];
+
+        if (name && count_of(counts, name) == 1 && !g_hash_table_contains(names->index, name))
+            show(names, i, g_strdup(name));
+    }
+}
+
+/* What is left has an id that is not its own: its place in the table makes it unique. */
+static void show_with_place(Names *names, char **escaped)
+{
+    for (unsigned i = 0; i < names->count; i++) {
+        if (names->shown[i])
+            continue;
+
+        g_autofree char *id = id_suffix(&names->raw[i]);
+        g_autofree char *suffix = g_strdup_printf("%s~%u", id, i);
+        g_autofree char *name = name_fit(escaped[i], suffix);
+
+        for (unsigned k = 0; g_hash_table_contains(names->index, name); k++) {
+            g_autofree char *longer = g_strdup_printf("%s~%u", suffix, k);
+
+            g_free(name);
+            name = name_fit(escaped[i], longer);
+        }
+        show(names, i, g_steal_pointer(&name));
+    }
+}
+
+Names *names_new(const RawName *raw, unsigned count)
+{
+    Names *names = g_new0(Names, 1);
+    g_autoptr(GPtrArray) escaped = g_ptr_array_new_full(count, g_free);
+
+    names->raw = raw;
+    names->count = count;
+    names->shown = g_new0(char *, (gsize)count + 1);
+    names->index = g_hash_table_new(g_str_hash, g_str_equal);
+    for (unsigned i = 0; i < count; i++)
+        g_ptr_array_add(escaped, name_escape(raw[i].name, raw[i].len));
+
+    show_plain(names, (char **)escaped->pdata);
+    if (g_hash_table_size(names->index) < count) {
+        show_with_id(names, (char **)escaped->pdata);
+        show_with_place(names, (char **)escaped->pdata);
+    }
+    return names;
+}
+
+void names_free(Names *names)
+{
+    if (!names)
+        return;
+    g_hash_table_unref(names->index);
+    for (unsigned i = 0; i < names->count; i++)
+        g_free(names->shown[i]);
+    g_free(names->shown);
+    g_free(names);
+}
+
+unsigned names_count(const Names *names)
+{
+    return names->count;
+}
+
+const char *names_shown(const Names *names, unsigned index)
+{
+    return names->shown[index];
+}
+
+int names_find(const Names *names, const char *shown, unsigned *ret)
+{
+    guint found = count_of(names->index, shown);
+
+    if (found == 0)
+        return -ENOENT;
+    *ret = found - 1;
+    return 0;
+}
+
+int names_resolve(const Names *names, const char *arg, unsigned *ret)
+{
+    size_t len = strlen(arg);
+    unsigned found = 0, matches = 0;
+
+    if (names_find(names, arg, ret) == 0)
+        return 0;
+    for (unsigned i = 0; i < names->count; i++) {
+        if (names->raw[i].len == len && memcmp(names->raw[i].name, arg, len) == 0) {
+            found = i;
+            matches++;
+        }
+    }
+    if (matches != 1)
+        return -ENOENT;
+    *ret = found;
+    return 0;
+}

@@ -1,0 +1,56 @@
+/*
+ * names.h - what the snapshots of an image are called in a directory.
+ *
+ * A name in an image is any string of bytes, and may come twice. A name in a directory must be
+ * unique, not empty, at most 255 bytes, without '/' and NUL. The rule is in INTERFACE: a byte
+ * that cannot stand is written %XX; a name that comes twice, is empty or too long gets ~ID
+ * behind it. Pure: no I/O, no state but the table itself.
+ */
+#ifndef SNAPTREE_NAMES_H
+#define SNAPTREE_NAMES_H
+
+#include <glib.h>
+#include <stdbool.h>
+
+#define NAMES_MAX 255u /* bytes of a name in a directory */
+
+/* A name as the image has it. */
+typedef struct RawName {
+    const char *name; /* any bytes */
+    size_t len;
+    const char *id;
+} RawName;
+
+/* The table of one image: index <-> name shown. Immutable once made. */
+typedef struct Names Names;
+
+/* raw is borrowed, with its strings, for as long as the table lives. */
+Names *names_new(const RawName *raw, unsigned count);
+void names_free(Names *names); /* accepts NULL */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Names, names_free)
+
+unsigned names_count(const Names *names);
+const char *names_shown(const Names *names, unsigned index);
+
+/* The index of the name that the directory shows. -ENOENT. */
+int names_find(const Names *names, const char *shown, unsigned *ret);
+
+/*
+ * What a person means by an argument: the name that the directory shows, or else the only
+ * snapshot that has exactly these bytes as its name. -ENOENT.
+ */
+int names_resolve(const Names *names, const char *arg, unsigned *ret);
+
+/* Bytes as they are shown: '/', '%', control characters and the names . and .. as %XX. */
+char *name_escape(const char *bytes, size_t len);
+
+/*
+ * The bytes that a new name given by a person stands for: where it reads exactly as names
+ * are shown, with %XX in it, the bytes that this shows; else the argument itself.
+ */
+GBytes *name_from_argument(const char *arg);
+
+/* base + suffix in at most NAMES_MAX bytes: base is cut, never inside %XX or a UTF-8 character. */
+char *name_fit(const char *base, const char *suffix);
+
+#endif

@@ -1,0 +1,72 @@
+/* node.h - what the kernel knows: inode numbers and the names behind them. */
+#ifndef SNAPTREE_NODE_H
+#define SNAPTREE_NODE_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef enum NodeKind {
+    NODE_DIR = 1,   /* the store or a sub-directory of it */
+    NODE_IMAGE,     /* the directory of an image */
+    NODE_CONTROL,   /* of the store, or of an image */
+    NODE_INFO,
+    NODE_DISK,
+    NODE_ERROR,
+    NODE_SNAPSHOTS, /* the directory */
+    NODE_LAYERS,    /* the directory */
+    NODE_SNAPSHOT,
+    NODE_LAYER,
+} NodeKind;
+
+typedef struct Node Node;
+typedef struct Nodes Nodes;
+
+#define NODE_ROOT 1u /* inode number of the mount's root */
+
+Nodes *nodes_new(void);
+void nodes_free(Nodes *nodes); /* accepts NULL */
+
+/* The node of an inode number that the kernel has; a new reference, NULL when unknown. */
+Node *nodes_get(Nodes *nodes, uint64_t ino);
+void node_unref(Nodes *nodes, Node *node); /* accepts NULL */
+
+/*
+ * The child of a node, made if there is none; counts one look-up by the kernel, which
+ * nodes_forget() takes back. Returns its inode number.
+ */
+uint64_t nodes_lookup(Nodes *nodes, Node *parent, const char *name, NodeKind kind);
+void nodes_forget(Nodes *nodes, uint64_t ino, uint64_t n_lookups);
+
+/* The inode number that a child has, or would have but for a collision. */
+uint64_t node_child_ino(const Node *parent, const char *name, NodeKind kind);
+
+uint64_t node_ino(const Node *node);
+NodeKind node_kind(const Node *node);
+const char *node_name(const Node *node);
+
+/* Path in the store of the directory or image that the node is, or is part of (g_free). */
+char *node_path(const Node *node);
+/* The node is the store's own control file, or the store itself. */
+bool node_is_of_store(const Node *node);
+
+/* ---- the kernel's page cache ------------------------------------------------------------ */
+
+typedef enum NodePages {
+    NODE_PAGES_DIRECT, /* another state of the file is open: do not use the page cache */
+    NODE_PAGES_NEW,    /* use it, but drop the pages that are there */
+    NODE_PAGES_KEEP,   /* the pages that are there are right */
+} NodePages;
+
+/*
+ * A file is opened whose bytes are told by identity (NULL: equal to no other). Unless the
+ * answer is DIRECT, node_pages_close() has to follow.
+ */
+NodePages node_pages_open(Nodes *nodes, Node *node, const char *identity);
+void node_pages_close(Nodes *nodes, Node *node);
+/* A read came through the cache, so the kernel has dropped what it was told to drop. */
+void node_pages_settled(Nodes *nodes, Node *node);
+/* The bytes turned out to be others than the identity said: do not keep the pages. */
+void node_pages_spoil(Nodes *nodes, Node *node);
+
+#endif

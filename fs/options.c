@@ -1,0 +1,224 @@
+#include "options.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum {
+    DEFAULT_CACHE_MIB = 64,
+    MAX_CACHE_MIB = 1 << 20,
+    MAX_THREADS = 1024,
+};
+
+static const char summary[] =
+    "Show a directory of virtual-machine disk images as a tree of plain files.";
+
+static const char description[] =
+    "Options of -o, separated by commas:\n"
+    "  backing=deny|store|any  which backing files, data files and extents an image may\n"
+    "                          pull in: none, those inside STORE (the default), any\n"
+    "  cache=MIB               memory for tables and decompressed data (default 64)\n"
+    "  max_threads=N           threads that serve requests (default by the machine)\n"
+    "  clone_fd                a descriptor of /dev/fuse per thread\n"
+    "  ro, rw                  mount read-only: no commands; or not (the default)\n"
+    "  allow_other             other users may see the tree; file modes decide what they may\n"
+    "  allow_root              root may see it too\n"
+    "  default_permissions     always on; accepted for compatibility\n"
+    "  auto_unmount            unmount when the daemon dies\n"
+    "  fsname=NAME             the source in the mount table (default STORE)\n"
+    "  subtype=NAME            the type behind \"fuse.\" there (default snaptree)\n"
+    "  max_read=BYTES, blkdev, dev, nodev, suid, nosuid, exec, noexec, async, sync, dirsync,\n"
+    "  atime, noatime, nodiratime, norelatime, nostrictatime, context=, fscontext=,\n"
+    "  defcontext=, rootcontext=\n"
+    "                          as mount(8) has them\n"
+    "Those that only fstab needs are accepted and ignored: defaults, auto, noauto, user,\n"
+    "nouser, users, owner, group, nofail, _netdev, comment=, x-*.\n";
+
+/* Options for libfuse and the kernel; a '=' at the end asks for a value. */
+static const char *const passed[] = {
+    "ro",          "rw",         "allow_other",   "allow_root", "auto_unmount", "max_read=",
+    "blkdev",      "dev",        "nodev",         "suid",       "nosuid",       "exec",
+    "noexec",      "async",      "sync",          "dirsync",    "atime",        "noatime",
+    "nodiratime",  "norelatime", "nostrictatime", "fsname=",    "subtype=",     "context=",
+    "fscontext=",  "defcontext=", "rootcontext=",
+};
+
+static const char *const ignored[] = {
+    "default_permissions", "defaults", "auto",  "noauto",   "user",       "nouser", "users",
+    "nousers",             "owner",    "group", "nofail",   "_netdev",    "comment=", "relatime",
+    "strictatime",         "diratime", "silent", "loud",     "nolazytime",
+};
+
+static bool is_key(const char *option, const char *key)
+{
+    size_t len = strlen(key);
+
+    return key[len - 1] == '=' ? strncmp(option, key, len) == 0 : strcmp(option, key) == 0;
+}
+
+static bool is_one_of(const char *option, const char *const *keys, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (is_key(option, keys[i]))
+            return true;
+    }
+    return false;
+}
+
+static bool bad_value(const char *option, GError **error)
+{
+    g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, "bad value in option -o %s",
+                option);
+    return false;
+}
+
+static bool set_backing(Options *options, const char *option, const char *value, GError **error)
+{
+    if (strcmp(value, "deny") == 0)
+        options->backing = QC_BACKING_DENY;
+    else if (strcmp(value, "store") == 0)
+        options->backing = QC_BACKING_STORE;
+    else if (strcmp(value, "any") == 0)
+        options->backing = QC_BACKING_ANY;
+    else
+        return bad_value(option, error);
+    return true;
+}
+
+static bool set_number(unsigned *number, unsigned max, const char *option, GError **error)
+{
+    guint64 value;
+
+    if (!g_ascii_string_to_unsigned(strchr(option, '=') + 1, 10, 1, max, &value, NULL))
+        return bad_value(option, error);
+    *number = (unsigned)value;
+    return true;
+}
+
+/* Note what we want to know of an option that is passed on. */
+static void pass(Options *options, const char *option)
+{
+    if (strcmp(option, "ro") == 0)
+        options->read_only = true;
+    if (strcmp(option, "rw") == 0)
+        options->read_only = false;
+    options->has_fsname |= is_key(option, "fsname=");
+    options->has_subtype |= is_key(option, "subtype=");
+    g_ptr_array_add(options->fuse, g_strdup(option));
+}
+
+static bool set_one(Options *options, const char *option, GError **error)
+{
+    if (is_key(option, "backing="))
+        return set_backing(options, option, strchr(option, '=') + 1, error);
+    if (is_key(option, "cache="))
+        return set_number(&options->cache_mib, MAX_CACHE_MIB, option, error);
+    if (is_key(option, "max_threads="))
+        return set_number(&options->max_threads, MAX_THREADS, option, error);
+    if (strcmp(option, "clone_fd") == 0) {
+        options->clone_fd = true;
+        return true;
+    }
+    if (is_one_of(option, passed, G_N_ELEMENTS(passed))) {
+        pass(options, option);
+        return true;
+    }
+    if (g_str_has_prefix(option, "x-") || is_one_of(option, ignored, G_N_ELEMENTS(ignored)))
+        return true;
+    g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_UNKNOWN_OPTION, "unknown option -o %s",
+                option);
+    return false;
+}
+
+/* The options of one -o: split at commas, but not at "\,". */
+static GPtrArray *split_commas(const char *text)
+{
+    GPtrArray *parts = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GString) part = g_string_new(NULL);
+
+    for (;; text++) {
+        if (*text == '\\' && text[1]) {
+            g_string_append_c(part, *++text);
+        } else if (*text && *text != ',') {
+            g_string_append_c(part, *text);
+        } else {
+            if (part->len)
+                g_ptr_array_add(parts, g_strdup(part->str));
+            g_string_truncate(part, 0);
+            if (!*text)
+                return parts;
+        }
+    }
+}
+
+static gboolean on_option(const char *name, const char *value, gpointer data, GError **error)
+{
+    g_autoptr(GPtrArray) parts = split_commas(value);
+
+    (void)name;
+    for (guint i = 0; i < parts->len; i++) {
+        if (!set_one(data, parts->pdata[i], error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static bool set_positionals(Options *options, char **rest, GError **error)
+{
+    unsigned n = rest ? g_strv_length(rest) : 0;
+
+    if (n < 2) {
+        g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_FAILED,
+                    "%s is missing; it is: snaptree [options] STORE MOUNTPOINT",
+                    n == 0 ? "STORE" : "MOUNTPOINT");
+        return false;
+    }
+    if (n > 2) {
+        g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_FAILED, "unexpected argument %s",
+                    rest[2]);
+        return false;
+    }
+    options->store = g_strdup(rest[0]);
+    options->mountpoint = g_strdup(rest[1]);
+    return true;
+}
+
+bool options_parse(Options *options, int argc, char **argv, GError **error)
+{
+    g_auto(GStrv) rest = NULL;
+    gboolean foreground = FALSE, debug = FALSE, version = FALSE;
+    GOptionEntry entries[] = {
+        {"foreground", 'f', 0, G_OPTION_ARG_NONE, &foreground,
+         "Stay in the foreground, log to standard error", NULL},
+        {"debug", 'd', 0, G_OPTION_ARG_NONE, &debug, "Print every request; implies -f", NULL},
+        {"option", 'o', 0, G_OPTION_ARG_CALLBACK, (gpointer)on_option,
+         "Mount options, see below", "OPTION[,OPTION...]"},
+        {"version", 'V', 0, G_OPTION_ARG_NONE, &version, "Print the version", NULL},
+        {G_OPTION_REMAINING, 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &rest, NULL, "STORE MOUNTPOINT"},
+        G_OPTION_ENTRY_NULL};
+    g_autoptr(GOptionContext) context = g_option_context_new(NULL);
+    GOptionGroup *group = g_option_group_new("snaptree", "", "", options, NULL);
+
+    options->backing = QC_BACKING_STORE;
+    options->cache_mib = DEFAULT_CACHE_MIB;
+    options->fuse = g_ptr_array_new_with_free_func(g_free);
+    g_option_group_add_entries(group, entries);
+    g_option_context_set_main_group(context, group);
+    g_option_context_set_summary(context, summary);
+    g_option_context_set_description(context, description);
+    if (!g_option_context_parse(context, &argc, &argv, error))
+        return false;
+
+    options->version = version;
+    options->debug = debug;
+    options->foreground = foreground || debug;
+    return options->version || set_positionals(options, rest, error);
+}
+
+void options_clear(Options *options)
+{
+    g_free(options->store);
+    g_free(options->mountpoint);
+    if (options->fuse)
+        g_ptr_array_unref(options->fuse);
+    memset(options, 0, sizeof(*options));
+}

@@ -1,0 +1,403 @@
+/*
+ * Reader.
+ *
+ * A reader holds an opened image and one view of it. Whatever was read is handed out only
+ * after qc_view_check() has said that the view was right all the time; when it says that the
+ * view is of the past, the reader opens the same file anew, looks for the same thing in it
+ * (the disk; the layer; the snapshot by id, date and L1 table) and reads again.
+ *
+ * "Live" readers (disk, layers/0) show a file that may be written: they bypass the kernel's
+ * page cache, have the file open for themselves with QEMU's lock of a reader on it, and refuse
+ * to read while somebody writes. Snapshots and lower layers hold no lock.
+ *
+ * Claims: while a reader is open it holds the part of the top file that it shows and the disk
+ * of every file beneath, so that no command pulls them away.
+ *
+ * Locks, in order: `reload` serialises reloading, which does I/O; `lock` protects image and
+ * view. The rest is set before the reader is shared.
+ */
+#include "reader.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum {
+    MAX_RELOADS = 4,
+    SMALLEST_READ = 4096,
+};
+
+typedef struct Claim {
+    QcFileStat file;
+    char *part;
+} Claim;
+
+struct Reader {
+    Fs *fs;
+    Node *node; /* a reference */
+    bool live;
+    int layer;              /* -1: a snapshot */
+    QcSnapshot snapshot;    /* which; name is not set, id is ours */
+    char *snapshot_id;
+    GArray *claims;         /* of Claim */
+    NodePages pages;
+    gint settled;           /* atomic: a read came through the page cache */
+
+    GMutex reload;
+    GMutex lock;
+    Image *image; /* lock */
+    QcView *view; /* lock */
+};
+
+/* ---- finding the view -------------------------------------------------------------------- */
+
+static bool is_same_snapshot(const QcSnapshot *a, const QcSnapshot *b)
+{
+    return strcmp(a->id, b->id) == 0 && a->l1_offset == b->l1_offset &&
+           a->l1_entries == b->l1_entries && a->date_sec == b->date_sec &&
+           a->date_nsec == b->date_nsec;
+}
+
+/* The view of an image that the reader is to show; a new reference. */
+static int find_view(const Reader *reader, const Image *image, QcView **ret)
+{
+    if (!image_chain(image))
+        return -EIO;
+    if (reader->layer >= (int)image_n_layers(image))
+        return -EIO;
+    if (reader->layer >= 0) {
+        *ret = qc_view_ref(qc_chain_view(image_chain(image), (unsigned)reader->layer));
+        return 0;
+    }
+    for (unsigned i = 0; i < image_n_snapshots(image); i++) {
+        if (is_same_snapshot(image_snapshot(image, i), &reader->snapshot))
+            return qc_chain_snapshot_view(image_chain(image), i, ret);
+    }
+    return -EIO; /* it was deleted, or is another one by now */
+}
+
+/* Note what a node's name stands for in this image. */
+static int choose(Reader *reader, Image *image, const Node *node)
+{
+    unsigned index = 0;
+
+    if (node_kind(node) == NODE_DISK)
+        return image_error(image) && image_readable(image) == 0 ? -ENOENT : 0;
+    if (node_kind(node) == NODE_LAYER) {
+        if (!image_find_layer(image, node_name(node), &index))
+            return -ENOENT;
+        reader->layer = (int)index;
+        return 0;
+    }
+    int r = names_find(image_names(image), node_name(node), &index);
+    if (r < 0)
+        return r;
+    reader->layer = -1;
+    reader->snapshot = *image_snapshot(image, index);
+    reader->snapshot_id = g_strdup(reader->snapshot.id);
+    reader->snapshot.id = reader->snapshot_id;
+    reader->snapshot.name = NULL;
+    return 0;
+}
+
+char *reader_snapshot_part(const QcSnapshot *snapshot)
+{
+    return g_strdup_printf("snapshot %s %" G_GINT64_MODIFIER "x", snapshot->id,
+                           snapshot->l1_offset);
+}
+
+/* ---- opening ----------------------------------------------------------------------------- */
+
+/* Open a file of our own, with a reader's lock, that nobody writes to. */
+static int open_live(Fs *fs, const char *path, Image **ret)
+{
+    g_auto(StoreItem) item = {0};
+    int r = store_look(fs->gate, path, &item);
+
+    if (r < 0)
+        return r;
+    if (item.kind != STORE_IMAGE)
+        return -ENOENT;
+    if (!item.file)
+        return item.error ? -item.error->code : -EIO;
+    r = qc_lock_reader(item.file, NULL);
+    if (r < 0)
+        return r;
+    if (fs_has_foreign_writer(fs, item.file, &item.stat))
+        return -EBUSY;
+    qc_file_settle(item.file);
+    *ret = images_open(fs->images, path, &item);
+    return 0;
+}
+
+/* Whether the caller may read every file that the view rests on. */
+static int check_access(Fs *fs, const Reader *reader, const Image *image, const Creds *creds)
+{
+    for (unsigned i = 0; i < image_n_layers(image); i++) {
+        const char *path = qc_image_path(qc_chain_image(image_chain(image), i));
+
+        if ((int)i < reader->layer)
+            continue;
+        if (!creds_may(creds, &image_layer_info(image, i)->stat, CREDS_READ))
+            return -EACCES;
+        if (*path != '/' && !store_may_reach(fs->gate, creds, path))
+            return -EACCES;
+    }
+    return 0;
+}
+
+static void claim_clear(gpointer claim)
+{
+    g_free(((Claim *)claim)->part);
+}
+
+static int hold(Reader *reader, const QcFileStat *file, char *part)
+{
+    Claim claim = {.file = *file, .part = part};
+    int r = claims_hold(reader->fs->claims, file, part);
+
+    if (r == 0)
+        g_array_append_val(reader->claims, claim);
+    else
+        g_free(part);
+    return r;
+}
+
+static int hold_all(Reader *reader, const Image *image)
+{
+    int r = 0;
+
+    if (reader->layer < 0)
+        r = hold(reader, image_stat(image), reader_snapshot_part(&reader->snapshot));
+    for (unsigned i = 0; i < image_n_layers(image) && r == 0; i++) {
+        /* A snapshot rests on the disks beneath its own image; a layer, on its own as well. */
+        if ((int)i >= (reader->layer < 0 ? 1 : reader->layer))
+            r = hold(reader, &image_layer_info(image, i)->stat, g_strdup(CLAIMS_DISK));
+    }
+    return r;
+}
+
+/* What the bytes of the file rest on; NULL when that is not sure. */
+static char *identity_of(const Reader *reader, const Image *image)
+{
+    g_autofree char *files = image_identity(image, reader->fs->gate);
+    const QcSnapshot *s = &reader->snapshot;
+
+    if (!files)
+        return NULL;
+    if (reader->layer >= 0)
+        return g_strdup_printf("%s layer %d", files, reader->layer);
+    return g_strdup_printf("%s %s %" G_GINT64_MODIFIER "x %" G_GINT64_MODIFIER "d %u", files,
+                           s->id, s->l1_offset, s->date_sec, s->date_nsec);
+}
+
+static bool is_live_node(const Node *node)
+{
+    return node_kind(node) == NODE_DISK ||
+           (node_kind(node) == NODE_LAYER && g_str_has_prefix(node_name(node), "0-"));
+}
+
+static int get_image(Reader *reader, const Node *node, Image **ret)
+{
+    g_autofree char *path = node_path(node);
+
+    return reader->live ? open_live(reader->fs, path, ret)
+                        : images_get(reader->fs->images, path, ret);
+}
+
+/* Fill in a reader; what it holds by then is freed with it, also on failure. */
+static int set_up(Reader *reader, const Creds *creds)
+{
+    int r = get_image(reader, reader->node, &reader->image);
+
+    if (r == 0)
+        r = choose(reader, reader->image, reader->node);
+    if (r == 0)
+        r = image_readable(reader->image);
+    if (r == 0)
+        r = check_access(reader->fs, reader, reader->image, creds);
+    if (r == 0)
+        r = hold_all(reader, reader->image);
+    if (r == 0)
+        r = find_view(reader, reader->image, &reader->view);
+    if (r < 0)
+        return r;
+
+    g_autofree char *identity = reader->live ? NULL : identity_of(reader, reader->image);
+    if (!reader->live)
+        reader->pages = node_pages_open(reader->fs->nodes, reader->node, identity);
+    return 0;
+}
+
+int reader_open(Fs *fs, Node *node, const Creds *creds, Reader **ret)
+{
+    g_autoptr(Reader) reader = g_new0(Reader, 1);
+
+    reader->fs = fs;
+    reader->node = nodes_get(fs->nodes, node_ino(node));
+    reader->live = is_live_node(node);
+    reader->claims = g_array_new(FALSE, FALSE, sizeof(Claim));
+    g_array_set_clear_func(reader->claims, claim_clear);
+    reader->pages = NODE_PAGES_DIRECT;
+    g_mutex_init(&reader->reload);
+    g_mutex_init(&reader->lock);
+
+    int r = set_up(reader, creds);
+    if (r == 0)
+        *ret = g_steal_pointer(&reader);
+    return r;
+}
+
+void reader_free(Reader *reader)
+{
+    if (!reader)
+        return;
+    if (reader->pages != NODE_PAGES_DIRECT)
+        node_pages_close(reader->fs->nodes, reader->node);
+    for (guint i = 0; i < reader->claims->len; i++) {
+        Claim *claim = &g_array_index(reader->claims, Claim, i);
+
+        claims_drop(reader->fs->claims, &claim->file, claim->part);
+    }
+    g_array_unref(reader->claims);
+    qc_view_unref(reader->view);
+    image_unref(reader->image);
+    node_unref(reader->fs->nodes, reader->node);
+    g_mutex_clear(&reader->lock);
+    g_mutex_clear(&reader->reload);
+    g_free(reader->snapshot_id);
+    g_free(reader);
+}
+
+NodePages reader_pages(const Reader *reader)
+{
+    return reader->pages;
+}
+
+/* ---- reading ----------------------------------------------------------------------------- */
+
+static QcView *current_view(Reader *reader)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&reader->lock);
+
+    return qc_view_ref(reader->view);
+}
+
+uint64_t reader_size(Reader *reader)
+{
+    g_autoptr(QcView) view = current_view(reader);
+
+    return qc_view_size(view);
+}
+
+/* Replace a view that is of the past, unless somebody else just did. */
+static int reload(Reader *reader, const QcView *stale)
+{
+    g_autoptr(GMutexLocker) reloading = g_mutex_locker_new(&reader->reload);
+    g_autoptr(QcView) now = current_view(reader);
+
+    if (now != stale)
+        return 0;
+
+    /* Only reload() replaces reader->image, so it can be used without the lock here. */
+    g_autoptr(Image) image = images_reopen(reader->fs->images, reader->image);
+    g_autoptr(QcView) view = NULL;
+    int r = find_view(reader, image, &view);
+    if (r < 0)
+        return r;
+
+    if (reader->pages != NODE_PAGES_DIRECT)
+        node_pages_spoil(reader->fs->nodes, reader->node);
+    g_mutex_lock(&reader->lock);
+    QcView *old_view = reader->view;
+    Image *old_image = reader->image;
+    reader->view = g_steal_pointer(&view);
+    reader->image = g_steal_pointer(&image);
+    g_mutex_unlock(&reader->lock);
+    qc_view_unref(old_view);
+    image_unref(old_image);
+    return 0;
+}
+
+/* Whether what was read through the view may be handed out: 0, -ESTALE to try again, -EBUSY. */
+static int check(Reader *reader, QcView *view)
+{
+    QcFile *file = NULL;
+    QcFileStat stat;
+
+    if (reader->live) {
+        g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&reader->lock);
+
+        file = image_file(reader->image); /* the same after every reload, and ours */
+        stat = *image_stat(reader->image);
+    }
+    if (file && fs_has_foreign_writer(reader->fs, file, &stat))
+        return -EBUSY;
+    return qc_view_check(view);
+}
+
+/* What is done with a view until it was done with the right one. */
+typedef int64_t (*ViewAction)(QcView *view, gpointer data);
+
+static int64_t with_view(Reader *reader, ViewAction action, gpointer data)
+{
+    for (int tries = 0; tries < MAX_RELOADS; tries++) {
+        g_autoptr(QcView) view = current_view(reader);
+        int64_t result = action(view, data);
+        int r = check(reader, view);
+
+        if (r == 0)
+            return result;
+        if (r == -ESTALE)
+            r = reload(reader, view);
+        if (r < 0)
+            return r;
+    }
+    return -EIO;
+}
+
+typedef struct ReadAction {
+    void *buf;
+    size_t len;
+    uint64_t offset;
+} ReadAction;
+
+static int64_t do_read(QcView *view, gpointer data)
+{
+    ReadAction *action = data;
+
+    return qc_view_read(view, action->buf, action->len, action->offset);
+}
+
+ssize_t reader_read(Reader *reader, void *buf, size_t len, uint64_t offset)
+{
+    ReadAction action = {.buf = buf, .len = len, .offset = offset};
+    int64_t n = with_view(reader, do_read, &action);
+
+    /* Past the cache a read may be short: give what lies before the bad place. */
+    while (n == -EIO && reader->pages == NODE_PAGES_DIRECT && action.len > SMALLEST_READ) {
+        action.len = action.len / 2 / SMALLEST_READ * SMALLEST_READ;
+        n = with_view(reader, do_read, &action);
+    }
+    if (reader->pages != NODE_PAGES_DIRECT && g_atomic_int_compare_and_exchange(&reader->settled, 0, 1))
+        node_pages_settled(reader->fs->nodes, reader->node);
+    return (ssize_t)n;
+}
+
+typedef struct SeekAction {
+    uint64_t offset;
+    bool hole;
+} SeekAction;
+
+static int64_t do_seek(QcView *view, gpointer data)
+{
+    const SeekAction *action = data;
+
+    return qc_view_seek(view, action->offset, action->hole);
+}
+
+int64_t reader_seek(Reader *reader, uint64_t offset, bool hole)
+{
+    SeekAction action = {.offset = offset, .hole = hole};
+
+    return with_view(reader, do_seek, &action);
+}

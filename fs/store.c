@@ -1,0 +1,181 @@
+#include "store.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+void store_item_clear(StoreItem *item)
+{
+    qc_file_unref(item->file);
+    g_clear_error(&item->error);
+    memset(item, 0, sizeof(*item));
+}
+
+/* Open a path without leaving the store and without following any symbolic link. */
+static int open_beneath(QcGate *gate, const char *path, int flags)
+{
+    struct open_how how = {
+        .flags = (guint64)(flags | O_CLOEXEC | O_NOFOLLOW),
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
+    };
+    long fd = syscall(SYS_openat2, qc_gate_dirfd(gate), *path ? path : ".", &how, sizeof(how));
+
+    return fd < 0 ? -errno : (int)fd;
+}
+
+static int64_t nanoseconds(struct timespec time)
+{
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+/* The state of the file at path itself, a symbolic link included. */
+static int stat_beneath(QcGate *gate, const char *path, QcFileStat *ret)
+{
+    struct stat st;
+    int fd = open_beneath(gate, path, O_PATH);
+    int r = fd < 0 ? fd : fstat(fd, &st) < 0 ? -errno : 0;
+
+    if (fd >= 0)
+        close(fd);
+    if (r < 0)
+        return r;
+    *ret = (QcFileStat){
+        .dev = st.st_dev,
+        .ino = st.st_ino,
+        .size = (uint64_t)st.st_size,
+        .allocated = (uint64_t)st.st_blocks * 512,
+        .mtime = nanoseconds(st.st_mtim),
+        .ctime = nanoseconds(st.st_ctim),
+        .mode = st.st_mode,
+        .uid = st.st_uid,
+        .gid = st.st_gid,
+    };
+    return 0;
+}
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash ? slash + 1 : path;
+}
+
+/* Whether a file that nobody can look into is meant to be an image. */
+static bool sounds_like_image(const char *path)
+{
+    static const char *const suffixes[] = {".qcow2", ".qcow", ".raw", ".img", ".iso",  ".vmdk",
+                                           ".vdi",   ".vhd",  ".vpc", ".qed", ".vhdx", ".luks"};
+    g_autofree char *name = g_ascii_strdown(base_name(path), -1);
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(suffixes); i++) {
+        if (g_str_has_suffix(name, suffixes[i]))
+            return true;
+    }
+    return false;
+}
+
+/* Open the file of a candidate and tell its format. -ENOENT: it is none of ours. */
+static int open_candidate(QcGate *gate, const char *path, StoreItem *item)
+{
+    int r = qc_gate_open(gate, path, false, &item->file, &item->error);
+
+    if (r == 0)
+        r = item->file->ops->stat(item->file, &item->stat);
+    if (r == 0)
+        r = qc_probe(item->file, base_name(path), &item->format, &item->format_name);
+    if (r == 0)
+        return item->format == QC_FORMAT_NONE ? -ENOENT : 0;
+    /* -EOPNOTSUPP: a link to a directory, a FIFO or the like. */
+    if (r == -EOPNOTSUPP || !sounds_like_image(path))
+        return -ENOENT;
+    if (!item->error)
+        g_set_error(&item->error, QC_ERROR, -r, "cannot read %s: %s", path, g_strerror(-r));
+    g_clear_pointer(&item->file, qc_file_unref);
+    return 0;
+}
+
+int store_look(QcGate *gate, const char *path, StoreItem *ret)
+{
+    g_auto(StoreItem) item = {.kind = STORE_IMAGE};
+    int r = stat_beneath(gate, path, &item.stat);
+
+    if (r < 0)
+        return r == -ENAMETOOLONG || r == -EACCES ? r : -ENOENT;
+    if (S_ISDIR(item.stat.mode))
+        item.kind = STORE_DIR;
+    else if (S_ISREG(item.stat.mode) || S_ISLNK(item.stat.mode) || S_ISBLK(item.stat.mode))
+        r = open_candidate(gate, path, &item);
+    else
+        r = -ENOENT;
+    if (r < 0)
+        return r;
+    *ret = item;
+    memset(&item, 0, sizeof(item));
+    return 0;
+}
+
+int store_list(QcGate *gate, const char *path, GPtrArray **ret)
+{
+    int fd = open_beneath(gate, path, O_RDONLY | O_DIRECTORY);
+
+    if (fd < 0)
+        return fd;
+    DIR *dir = fdopendir(fd);
+    if (!dir) {
+        int r = -errno;
+
+        close(fd);
+        return r;
+    }
+
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+    struct dirent *entry;
+    while (errno = 0, (entry = readdir(dir))) {
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            g_ptr_array_add(names, g_strdup(entry->d_name));
+    }
+    int r = -errno;
+    closedir(dir);
+    if (r == 0)
+        *ret = g_steal_pointer(&names);
+    return r;
+}
+
+char *store_join(const char *dir, const char *name)
+{
+    return *dir ? g_strdup_printf("%s/%s", dir, name) : g_strdup(name);
+}
+
+char *store_path_from_argument(const char *arg)
+{
+    g_autoptr(GString) path = g_string_new(NULL);
+    g_auto(GStrv) parts = g_strsplit(arg, "/", -1);
+
+    if (*arg == '/')
+        return NULL;
+    for (char **part = parts; *part; part++) {
+        if (strcmp(*part, "..") == 0)
+            return NULL;
+        if (**part && strcmp(*part, ".") != 0)
+            g_string_append_printf(path, "%s%s", path->len ? "/" : "", *part);
+    }
+    return path->len ? g_string_free(g_steal_pointer(&path), FALSE) : NULL;
+}
+
+bool store_may_reach(QcGate *gate, const Creds *creds, const char *path)
+{
+    for (const char *slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/')) {
+        g_autofree char *dir = g_strndup(path, (gsize)(slash - path));
+        QcFileStat st;
+
+        if (stat_beneath(gate, dir, &st) < 0 || !S_ISDIR(st.mode) ||
+            !creds_may(creds, &st, CREDS_SEARCH))
+            return false;
+    }
+    return true;
+}

@@ -1,0 +1,363 @@
+#include "tree.h"
+
+#include "info.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum {
+    BLOCK_SIZE = 128 * 1024, /* what programs are told to read at a time */
+};
+
+/* ---- attributes -------------------------------------------------------------------------- */
+
+static struct timespec timespec_of(int64_t ns)
+{
+    int64_t second = ns / G_GINT64_CONSTANT(1000000000), rest = ns % G_GINT64_CONSTANT(1000000000);
+
+    if (rest < 0) {
+        rest += G_GINT64_CONSTANT(1000000000);
+        second--;
+    }
+    return (struct timespec){.tv_sec = second, .tv_nsec = rest};
+}
+
+static void set_common(struct stat *attr, const QcFileStat *file, mode_t mode)
+{
+    memset(attr, 0, sizeof(*attr));
+    attr->st_mode = mode;
+    attr->st_nlink = S_ISDIR(mode) ? 2 : 1;
+    attr->st_uid = file->uid;
+    attr->st_gid = file->gid;
+    attr->st_mtim = attr->st_atim = timespec_of(file->mtime);
+    attr->st_ctim = timespec_of(file->ctime);
+    attr->st_blksize = BLOCK_SIZE;
+}
+
+/* A directory of the store: as it is there, but nobody writes to it here. */
+static void set_store_dir(struct stat *attr, const QcFileStat *dir)
+{
+    set_common(attr, dir, S_IFDIR | (dir->mode & 0555));
+}
+
+/* A directory of an image: who may read the image may look into it. */
+static void set_image_dir(struct stat *attr, const QcFileStat *file)
+{
+    mode_t readable = file->mode & 0444;
+
+    set_common(attr, file, S_IFDIR | readable | readable >> 2);
+}
+
+static void set_control(struct stat *attr, const QcFileStat *file)
+{
+    set_common(attr, file, S_IFREG | (file->mode & 0666));
+}
+
+static void set_text(struct stat *attr, const QcFileStat *file, size_t len)
+{
+    set_common(attr, file, S_IFREG | (file->mode & 0444));
+    attr->st_size = (off_t)len;
+    attr->st_blocks = (blkcnt_t)(len / 512 + 1);
+}
+
+/*
+ * A disk. Its blocks are those of the image file, but fewer than its size has, so that cp and
+ * tar ask for the holes; and never 0, which tar takes for "only holes".
+ */
+static void set_view(struct stat *attr, const QcFileStat *file, uint64_t size)
+{
+    uint64_t blocks = MIN(file->allocated / 512, size ? (size - 1) / 512 : 0);
+
+    set_common(attr, file, S_IFREG | (file->mode & 0444));
+    attr->st_size = (off_t)size;
+    attr->st_blocks = (blkcnt_t)MAX(blocks, size ? 1 : 0);
+}
+
+/* ---- the parts of an image --------------------------------------------------------------- */
+
+static int snapshot_attr(Image *image, const char *name, struct stat *attr)
+{
+    unsigned index;
+    int r = names_find(image_names(image), name, &index);
+
+    if (r < 0)
+        return r;
+
+    const QcSnapshot *snapshot = image_snapshot(image, index);
+    set_view(attr, image_stat(image), snapshot->disk_size);
+    attr->st_mtim = (struct timespec){snapshot->date_sec, snapshot->date_nsec};
+    attr->st_ctim = attr->st_atim = attr->st_mtim;
+    return 0;
+}
+
+static int layer_attr(Image *image, const char *name, struct stat *attr)
+{
+    unsigned layer;
+
+    if (!image_find_layer(image, name, &layer))
+        return -ENOENT;
+    set_view(attr, &image_layer_info(image, layer)->stat,
+             qc_view_size(qc_chain_view(image_chain(image), layer)));
+    return 0;
+}
+
+static int disk_attr(Image *image, struct stat *attr)
+{
+    if (image_error(image))
+        return -ENOENT;
+    set_view(attr, image_stat(image), qc_view_size(qc_chain_view(image_chain(image), 0)));
+    return 0;
+}
+
+static int error_attr(Image *image, struct stat *attr)
+{
+    if (!image_error(image))
+        return -ENOENT;
+    set_text(attr, image_stat(image), strlen(image_error(image)) + 1);
+    return 0;
+}
+
+static int info_attr(Fs *fs, Image *image, struct stat *attr)
+{
+    g_autoptr(GBytes) text = info_text(fs, image);
+
+    set_text(attr, image_stat(image), g_bytes_get_size(text));
+    return 0;
+}
+
+/* Attributes of something that needs the image's metadata. */
+static int part_attr(Fs *fs, const char *path, NodeKind kind, const char *name, struct stat *attr)
+{
+    g_autoptr(Image) image = NULL;
+    int r = images_get(fs->images, path, &image);
+
+    if (r < 0)
+        return r;
+    switch (kind) {
+    case NODE_SNAPSHOT:
+        return snapshot_attr(image, name, attr);
+    case NODE_LAYER:
+        return layer_attr(image, name, attr);
+    case NODE_DISK:
+        return disk_attr(image, attr);
+    case NODE_ERROR:
+        return error_attr(image, attr);
+    case NODE_INFO:
+        return info_attr(fs, image, attr);
+    default:
+        return -ENOENT;
+    }
+}
+
+/* ---- look-up ----------------------------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    NodeKind kind;
+} parts[] = {
+    {"control", NODE_CONTROL},     {"info.json", NODE_INFO}, {"disk", NODE_DISK},
+    {"error", NODE_ERROR},         {"layers", NODE_LAYERS},
+    {"snapshots", NODE_SNAPSHOTS},
+};
+
+/* Attributes of the kinds for which the file's stat is enough. */
+static int outer_attr(Fs *fs, const char *path, NodeKind kind, bool of_store, struct stat *attr)
+{
+    g_auto(StoreItem) item = {0};
+    int r = store_look(fs->gate, path, &item);
+    StoreKind wanted = kind == NODE_DIR || of_store ? STORE_DIR : STORE_IMAGE;
+
+    if (r < 0)
+        return r;
+    if (item.kind != wanted)
+        return -ENOENT;
+    if (kind == NODE_CONTROL)
+        set_control(attr, &item.stat);
+    else if (kind == NODE_DIR)
+        set_store_dir(attr, &item.stat);
+    else
+        set_image_dir(attr, &item.stat);
+    return 0;
+}
+
+static int attr_of(Fs *fs, const char *path, NodeKind kind, bool of_store, const char *name,
+                   struct stat *attr)
+{
+    switch (kind) {
+    case NODE_DIR:
+    case NODE_IMAGE:
+    case NODE_CONTROL:
+    case NODE_SNAPSHOTS:
+    case NODE_LAYERS:
+        return outer_attr(fs, path, kind, of_store, attr);
+    default:
+        return part_attr(fs, path, kind, name, attr);
+    }
+}
+
+int tree_attr(Fs *fs, const Node *node, struct stat *attr)
+{
+    g_autofree char *path = node_path(node);
+
+    return attr_of(fs, path, node_kind(node), node_is_of_store(node), node_name(node), attr);
+}
+
+/* A name in a directory of the store. */
+static int lookup_in_store(Fs *fs, const char *dir, const char *name, NodeKind *ret_kind,
+                           struct stat *attr)
+{
+    g_auto(StoreItem) item = {0};
+    g_autofree char *path = store_join(dir, name);
+    int r;
+
+    if (!*dir && strcmp(name, "control") == 0) {
+        *ret_kind = NODE_CONTROL;
+        return outer_attr(fs, dir, NODE_CONTROL, true, attr);
+    }
+    r = store_look(fs->gate, path, &item);
+    if (r < 0)
+        return r;
+    if (item.kind == STORE_DIR) {
+        *ret_kind = NODE_DIR;
+        set_store_dir(attr, &item.stat);
+    } else {
+        *ret_kind = NODE_IMAGE;
+        set_image_dir(attr, &item.stat);
+    }
+    return 0;
+}
+
+static int find_part(const char *name, NodeKind *ret_kind)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(parts); i++) {
+        if (strcmp(parts[i].name, name) == 0) {
+            *ret_kind = parts[i].kind;
+            return 0;
+        }
+    }
+    return -ENOENT;
+}
+
+int tree_lookup(Fs *fs, const Node *parent, const char *name, NodeKind *ret_kind,
+                struct stat *attr)
+{
+    g_autofree char *path = node_path(parent);
+    int r = 0;
+
+    switch (node_kind(parent)) {
+    case NODE_DIR:
+        return lookup_in_store(fs, path, name, ret_kind, attr);
+    case NODE_IMAGE:
+        r = find_part(name, ret_kind);
+        break;
+    case NODE_SNAPSHOTS:
+        *ret_kind = NODE_SNAPSHOT;
+        break;
+    case NODE_LAYERS:
+        *ret_kind = NODE_LAYER;
+        break;
+    default:
+        return -ENOTDIR;
+    }
+    return r < 0 ? r : attr_of(fs, path, *ret_kind, false, name, attr);
+}
+
+/* ---- listing ----------------------------------------------------------------------------- */
+
+static void entry_clear(gpointer entry)
+{
+    g_free(((TreeEntry *)entry)->name);
+}
+
+static void add(GArray *entries, const Node *parent, const char *name, NodeKind kind)
+{
+    TreeEntry entry = {
+        .name = g_strdup(name),
+        .ino = node_child_ino(parent, name, kind),
+        .is_dir = kind == NODE_DIR || kind == NODE_IMAGE || kind == NODE_SNAPSHOTS ||
+                  kind == NODE_LAYERS,
+    };
+
+    g_array_append_val(entries, entry);
+}
+
+static int list_store(Fs *fs, const Node *node, const char *path, GArray *entries)
+{
+    g_autoptr(GPtrArray) names = NULL;
+    int r = store_list(fs->gate, path, &names);
+
+    if (r < 0)
+        return r;
+    if (!*path)
+        add(entries, node, "control", NODE_CONTROL);
+    for (guint i = 0; i < names->len; i++) {
+        g_auto(StoreItem) item = {0};
+        g_autofree char *child = store_join(path, names->pdata[i]);
+
+        if (!*path && strcmp(names->pdata[i], "control") == 0)
+            continue;
+        if (store_look(fs->gate, child, &item) == 0)
+            add(entries, node, names->pdata[i], item.kind == STORE_DIR ? NODE_DIR : NODE_IMAGE);
+    }
+    return 0;
+}
+
+static void list_image(const Node *node, const Image *image, GArray *entries)
+{
+    NodeKind absent = image_error(image) ? NODE_DISK : NODE_ERROR;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(parts); i++) {
+        if (parts[i].kind != absent)
+            add(entries, node, parts[i].name, parts[i].kind);
+    }
+}
+
+static void list_snapshots(const Node *node, Image *image, GArray *entries)
+{
+    const Names *names = image_names(image);
+
+    for (unsigned i = 0; i < names_count(names); i++)
+        add(entries, node, names_shown(names, i), NODE_SNAPSHOT);
+}
+
+static void list_layers(const Node *node, const Image *image, GArray *entries)
+{
+    for (unsigned i = 0; i < image_n_layers(image); i++) {
+        g_autofree char *name = image_layer_name(image, i);
+
+        add(entries, node, name, NODE_LAYER);
+    }
+}
+
+static int list_in_image(Fs *fs, const Node *node, const char *path, GArray *entries)
+{
+    g_autoptr(Image) image = NULL;
+    int r = images_get(fs->images, path, &image);
+
+    if (r < 0)
+        return r;
+    if (node_kind(node) == NODE_IMAGE)
+        list_image(node, image, entries);
+    else if (node_kind(node) == NODE_SNAPSHOTS)
+        list_snapshots(node, image, entries);
+    else
+        list_layers(node, image, entries);
+    return 0;
+}
+
+int tree_list(Fs *fs, const Node *node, GArray **ret)
+{
+    g_autoptr(GArray) entries = g_array_new(FALSE, FALSE, sizeof(TreeEntry));
+    g_autofree char *path = node_path(node);
+    int r;
+
+    g_array_set_clear_func(entries, entry_clear);
+    if (node_kind(node) == NODE_DIR)
+        r = list_store(fs, node, path, entries);
+    else
+        r = list_in_image(fs, node, path, entries);
+    if (r == 0)
+        *ret = g_steal_pointer(&entries);
+    return r;
+}

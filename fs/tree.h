@@ -1,0 +1,24 @@
+/* tree.h - what exists in the tree, with which attributes. Looks anew at every call. */
+#ifndef SNAPTREE_TREE_H
+#define SNAPTREE_TREE_H
+
+#include "fs.h"
+
+/* What is called name in a directory node. attr->st_ino is not set. -ENOENT. */
+int tree_lookup(Fs *fs, const Node *parent, const char *name, NodeKind *ret_kind,
+                struct stat *attr);
+
+/* The attributes of a node as it is now. -ENOENT when it is gone. */
+int tree_attr(Fs *fs, const Node *node, struct stat *attr);
+
+/* One line of a directory listing. */
+typedef struct TreeEntry {
+    char *name;
+    uint64_t ino;
+    bool is_dir;
+} TreeEntry;
+
+/* The entries of a directory node, without . and .. */
+int tree_list(Fs *fs, const Node *node, GArray **ret);
+
+#endif
