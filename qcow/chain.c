@@ -64,7 +64,7 @@ static int open_backing(QcGate *gate, QcImage *overlay, QcCache *cache, QcImage 
     int err = qc_gate_open_backing(gate, overlay->path, info->backing_file, &path, &file, error);
     if (err < 0)
         return err;
-    QcFormat format;
+    QcFormat format = QC_FORMAT_NONE;
     if (info->backing_format)
         err = stated_format(info->backing_format, &format, error);
     else
