@@ -126,7 +126,10 @@ static int reopen_image(Session *s, GError **error)
 static int open_to_read(Session *s, const char *arg, GError **error)
 {
     int r = open_file(s, arg, false, error);
-    return r < 0 ? r : reopen_image(s, error);
+    if (r < 0)
+        return r;
+    qc_file_settle(s->file);
+    return reopen_image(s, error);
 }
 
 static int open_to_change(Session *s, const char *arg, GError **error)
