@@ -143,7 +143,7 @@ make_snapshot_names() {
     local name
     qemu-img create -q -f qcow2 store/names.qcow2 1M
     for name in plain 'with space' 'a/b' '50%' '%41' . .. ... $'new\nline' $'tab\t' $'del\x7f' \
-        ../../etc/x 'caf\xc3\xa9' "it's" 1 twice twice; do
+        ../../etc/x $'caf\xc3\xa9' "it's" 1 twice twice; do
         qemu-img snapshot -c "$name" store/names.qcow2
     done
     qemu-img snapshot -c "$(printf '%0255d' 7)" store/names.qcow2
