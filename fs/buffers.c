@@ -47,9 +47,9 @@ void *buffers_get(Buffers *buffers, size_t len)
         return g_try_malloc(len);
 
     g_mutex_lock(&buffers->lock);
-    void *kept =
-        buffers->idle->len ? g_ptr_array_steal_index_fast(buffers->idle, buffers->idle->len - 1)
-                           : NULL;
+    void *kept = buffers->idle->len
+                     ? g_ptr_array_steal_index_fast(buffers->idle, buffers->idle->len - 1)
+                     : NULL;
     g_mutex_unlock(&buffers->lock);
     return kept ? kept : g_try_malloc(buffers->size);
 }

@@ -1,6 +1,6 @@
 #include "fs.h"
 
-Fs *fs_new(QcGate *gate, const Options *options, struct fuse_session *session)
+Fs *fs_new(QcGate *gate, const Options *options, const char *mountpoint)
 {
     g_autoptr(QcCache) cache = qc_cache_new((size_t)options->cache_mib << 20);
     Fs *fs = g_new0(Fs, 1);
@@ -13,7 +13,7 @@ Fs *fs_new(QcGate *gate, const Options *options, struct fuse_session *session)
     fs->serial = serial_new(MAX(4, g_get_num_processors()));
     fs->buffers = buffers_new(FS_MAX_REQUEST);
     fs->read_only = options->read_only;
-    fs->session = session;
+    fs->mountpoint = g_strdup(mountpoint);
     return fs;
 }
 
@@ -28,6 +28,7 @@ void fs_free(Fs *fs)
     journal_free(fs->journal);
     buffers_free(fs->buffers);
     qc_gate_unref(fs->gate);
+    g_free(fs->mountpoint);
     g_free(fs);
 }
 

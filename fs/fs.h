@@ -25,11 +25,11 @@ typedef struct Fs {
     Serial *serial;
     Buffers *buffers;
     bool read_only;
-    struct fuse_session *session;
+    char *mountpoint; /* absolute, without symbolic links */
 } Fs;
 
 /* Starts threads: not before the daemon has forked. */
-Fs *fs_new(QcGate *gate, const Options *options, struct fuse_session *session);
+Fs *fs_new(QcGate *gate, const Options *options, const char *mountpoint);
 /* Waits for running commands. Accepts NULL. */
 void fs_free(Fs *fs);
 

@@ -45,8 +45,8 @@ struct Images {
     QcGate *gate;
     QcCache *cache;
     GMutex lock;
-    GQueue order;      /* of Image (a reference), least recently used at the head; lock */
-    GHashTable *links; /* path (the image's) -> its GList in order; lock */
+    GQueue order;       /* of Image (a reference), least recently used at the head; lock */
+    GHashTable *links;  /* path (the image's) -> its GList in order; lock */
     unsigned snapshots; /* of all in order; lock */
     bool stop;          /* lock */
     GCond wake;         /* the sweeper: order is no longer empty, or stop */
@@ -245,11 +245,10 @@ static bool backing_is_same(const Image *image, QcGate *gate, unsigned layer)
     g_autoptr(QcFile) file = NULL;
     g_autofree char *path = NULL;
     QcFileStat now;
-    int r = qc_gate_open_backing(gate, qc_image_path(overlay),
-                                 qc_image_info(overlay)->backing_file, &path, &file, NULL);
+    int r = qc_gate_open_backing(gate, qc_image_path(overlay), qc_image_info(overlay)->backing_file,
+                                 &path, &file, NULL);
 
-    return r == 0 && file->ops->stat(file, &now) == 0 && now.dev == had->dev &&
-           now.ino == had->ino;
+    return r == 0 && file->ops->stat(file, &now) == 0 && now.dev == had->dev && now.ino == had->ino;
 }
 
 bool image_is_current(const Image *image, QcGate *gate)

@@ -15,12 +15,12 @@ Image *image_ref(Image *image);
 void image_unref(Image *image); /* accepts NULL */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Image, image_unref)
 
-const char *image_path(const Image *image);        /* in the store */
-const QcFileStat *image_stat(const Image *image);  /* of the file when it was opened */
-const char *image_format(const Image *image);      /* as QEMU spells it; NULL when not known */
-QcFile *image_file(const Image *image);            /* borrowed; NULL when it cannot be opened */
-QcImage *image_qc(const Image *image);             /* borrowed; NULL when it cannot be opened */
-QcChain *image_chain(const Image *image);          /* borrowed; NULL exactly when image_qc is */
+const char *image_path(const Image *image);       /* in the store */
+const QcFileStat *image_stat(const Image *image); /* of the file when it was opened */
+const char *image_format(const Image *image);     /* as QEMU spells it; NULL when not known */
+QcFile *image_file(const Image *image);           /* borrowed; NULL when it cannot be opened */
+QcImage *image_qc(const Image *image);            /* borrowed; NULL when it cannot be opened */
+QcChain *image_chain(const Image *image);         /* borrowed; NULL exactly when image_qc is */
 /* Why there is no disk, one line; NULL when there is one. */
 const char *image_error(const Image *image);
 /* The errno that reading its views gives as a whole: 0, or -EOPNOTSUPP. */

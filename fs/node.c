@@ -70,7 +70,7 @@ uint64_t node_child_ino(const Node *parent, const char *name, NodeKind kind)
 
 static guint hash_ino(gconstpointer key)
 {
-    return (guint)*(const uint64_t *)key; /* the numbers are hashes already */
+    return (guint) * (const uint64_t *)key; /* the numbers are hashes already */
 }
 
 /* ---- the table --------------------------------------------------------------------------- */
@@ -100,8 +100,7 @@ Nodes *nodes_new(void)
     Nodes *nodes = g_new0(Nodes, 1);
 
     g_mutex_init(&nodes->lock);
-    nodes->table =
-        g_hash_table_new_full(hash_ino, g_int64_equal, NULL, (GDestroyNotify)node_free);
+    nodes->table = g_hash_table_new_full(hash_ino, g_int64_equal, NULL, (GDestroyNotify)node_free);
     nodes->root = node_new(NULL, "", NODE_DIR, NODE_ROOT);
     nodes->root->refs = 1;
     g_hash_table_insert(nodes->table, &nodes->root->ino, nodes->root);

@@ -7,9 +7,9 @@
 #include <stdint.h>
 
 typedef enum NodeKind {
-    NODE_DIR = 1,   /* the store or a sub-directory of it */
-    NODE_IMAGE,     /* the directory of an image */
-    NODE_CONTROL,   /* of the store, or of an image */
+    NODE_DIR = 1, /* the store or a sub-directory of it */
+    NODE_IMAGE,   /* the directory of an image */
+    NODE_CONTROL, /* of the store, or of an image */
     NODE_INFO,
     NODE_DISK,
     NODE_ERROR,

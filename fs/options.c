@@ -35,17 +35,33 @@ static const char description[] =
 
 /* Options for libfuse and the kernel; a '=' at the end asks for a value. */
 static const char *const passed[] = {
-    "ro",          "rw",         "allow_other",   "allow_root", "auto_unmount", "max_read=",
-    "blkdev",      "dev",        "nodev",         "suid",       "nosuid",       "exec",
-    "noexec",      "async",      "sync",          "dirsync",    "atime",        "noatime",
-    "nodiratime",  "norelatime", "nostrictatime", "fsname=",    "subtype=",     "context=",
-    "fscontext=",  "defcontext=", "rootcontext=",
+    "ro",         "rw",          "allow_other",   "allow_root", "auto_unmount", "max_read=",
+    "blkdev",     "dev",         "nodev",         "suid",       "nosuid",       "exec",
+    "noexec",     "async",       "sync",          "dirsync",    "atime",        "noatime",
+    "nodiratime", "norelatime",  "nostrictatime", "fsname=",    "subtype=",     "context=",
+    "fscontext=", "defcontext=", "rootcontext=",
 };
 
 static const char *const ignored[] = {
-    "default_permissions", "defaults", "auto",  "noauto",   "user",       "nouser", "users",
-    "nousers",             "owner",    "group", "nofail",   "_netdev",    "comment=", "relatime",
-    "strictatime",         "diratime", "silent", "loud",     "nolazytime",
+    "default_permissions",
+    "defaults",
+    "auto",
+    "noauto",
+    "user",
+    "nouser",
+    "users",
+    "nousers",
+    "owner",
+    "group",
+    "nofail",
+    "_netdev",
+    "comment=",
+    "relatime",
+    "strictatime",
+    "diratime",
+    "silent",
+    "loud",
+    "nolazytime",
 };
 
 static bool is_key(const char *option, const char *key)
@@ -190,8 +206,8 @@ bool options_parse(Options *options, int argc, char **argv, GError **error)
         {"foreground", 'f', 0, G_OPTION_ARG_NONE, &foreground,
          "Stay in the foreground, log to standard error", NULL},
         {"debug", 'd', 0, G_OPTION_ARG_NONE, &debug, "Print every request; implies -f", NULL},
-        {"option", 'o', 0, G_OPTION_ARG_CALLBACK, (gpointer)on_option,
-         "Mount options, see below", "OPTION[,OPTION...]"},
+        {"option", 'o', 0, G_OPTION_ARG_CALLBACK, (gpointer)on_option, "Mount options, see below",
+         "OPTION[,OPTION...]"},
         {"version", 'V', 0, G_OPTION_ARG_NONE, &version, "Print the version", NULL},
         {G_OPTION_REMAINING, 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &rest, NULL, "STORE MOUNTPOINT"},
         G_OPTION_ENTRY_NULL};

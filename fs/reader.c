@@ -35,12 +35,14 @@ struct Reader {
     Fs *fs;
     Node *node; /* a reference */
     bool live;
-    int layer;              /* -1: a snapshot */
-    QcSnapshot snapshot;    /* which; name is not set, id is ours */
+    QcFile *file;        /* live: the top file, with our lock; the same after a reload */
+    QcFileStat stat;     /* live: which file it is */
+    int layer;           /* -1: a snapshot */
+    QcSnapshot snapshot; /* which; name is not set, id is ours */
     char *snapshot_id;
-    GArray *claims;         /* of Claim */
+    GArray *claims; /* of Claim */
     NodePages pages;
-    gint settled;           /* atomic: a read came through the page cache */
+    gint settled; /* atomic: a read came through the page cache */
 
     GMutex reload;
     GMutex lock;
@@ -81,7 +83,7 @@ static int choose(Reader *reader, Image *image, const Node *node)
     unsigned index = 0;
 
     if (node_kind(node) == NODE_DISK)
-        return image_error(image) && image_readable(image) == 0 ? -ENOENT : 0;
+        return image_error(image) ? -ENOENT : 0;
     if (node_kind(node) == NODE_LAYER) {
         if (!image_find_layer(image, node_name(node), &index))
             return -ENOENT;
@@ -186,8 +188,8 @@ static char *identity_of(const Reader *reader, const Image *image)
         return NULL;
     if (reader->layer >= 0)
         return g_strdup_printf("%s layer %d", files, reader->layer);
-    return g_strdup_printf("%s %s %" G_GINT64_MODIFIER "x %" G_GINT64_MODIFIER "d %u", files,
-                           s->id, s->l1_offset, s->date_sec, s->date_nsec);
+    return g_strdup_printf("%s %s %" G_GINT64_MODIFIER "x %" G_GINT64_MODIFIER "d %u", files, s->id,
+                           s->l1_offset, s->date_sec, s->date_nsec);
 }
 
 static bool is_live_node(const Node *node)
@@ -222,9 +224,14 @@ static int set_up(Reader *reader, const Creds *creds)
     if (r < 0)
         return r;
 
-    g_autofree char *identity = reader->live ? NULL : identity_of(reader, reader->image);
-    if (!reader->live)
+    if (reader->live) {
+        reader->file = qc_file_ref(image_file(reader->image));
+        reader->stat = *image_stat(reader->image);
+    } else {
+        g_autofree char *identity = identity_of(reader, reader->image);
+
         reader->pages = node_pages_open(reader->fs->nodes, reader->node, identity);
+    }
     return 0;
 }
 
@@ -261,6 +268,7 @@ void reader_free(Reader *reader)
     g_array_unref(reader->claims);
     qc_view_unref(reader->view);
     image_unref(reader->image);
+    qc_file_unref(reader->file);
     node_unref(reader->fs->nodes, reader->node);
     g_mutex_clear(&reader->lock);
     g_mutex_clear(&reader->reload);
@@ -321,16 +329,7 @@ static int reload(Reader *reader, const QcView *stale)
 /* Whether what was read through the view may be handed out: 0, -ESTALE to try again, -EBUSY. */
 static int check(Reader *reader, QcView *view)
 {
-    QcFile *file = NULL;
-    QcFileStat stat;
-
-    if (reader->live) {
-        g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&reader->lock);
-
-        file = image_file(reader->image); /* the same after every reload, and ours */
-        stat = *image_stat(reader->image);
-    }
-    if (file && fs_has_foreign_writer(reader->fs, file, &stat))
+    if (reader->live && fs_has_foreign_writer(reader->fs, reader->file, &reader->stat))
         return -EBUSY;
     return qc_view_check(view);
 }
@@ -375,10 +374,11 @@ ssize_t reader_read(Reader *reader, void *buf, size_t len, uint64_t offset)
 
     /* Past the cache a read may be short: give what lies before the bad place. */
     while (n == -EIO && reader->pages == NODE_PAGES_DIRECT && action.len > SMALLEST_READ) {
-        action.len = action.len / 2 / SMALLEST_READ * SMALLEST_READ;
+        action.len = MAX(action.len / 2 / SMALLEST_READ * SMALLEST_READ, SMALLEST_READ);
         n = with_view(reader, do_read, &action);
     }
-    if (reader->pages != NODE_PAGES_DIRECT && g_atomic_int_compare_and_exchange(&reader->settled, 0, 1))
+    if (reader->pages != NODE_PAGES_DIRECT &&
+        g_atomic_int_compare_and_exchange(&reader->settled, 0, 1))
         node_pages_settled(reader->fs->nodes, reader->node);
     return (ssize_t)n;
 }

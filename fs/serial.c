@@ -62,15 +62,19 @@ Serial *serial_new(unsigned threads)
     return serial;
 }
 
+void serial_drain(Serial *serial)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&serial->lock);
+
+    while (g_hash_table_size(serial->lines) > 0)
+        g_cond_wait(&serial->idle, &serial->lock);
+}
+
 void serial_free(Serial *serial)
 {
     if (!serial)
         return;
-    g_mutex_lock(&serial->lock);
-    while (g_hash_table_size(serial->lines) > 0)
-        g_cond_wait(&serial->idle, &serial->lock);
-    g_mutex_unlock(&serial->lock);
-
+    serial_drain(serial);
     g_thread_pool_free(serial->pool, FALSE, TRUE);
     g_hash_table_unref(serial->lines);
     g_cond_clear(&serial->idle);

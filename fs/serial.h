@@ -8,7 +8,9 @@ typedef struct Serial Serial;
 
 /* threads: how many keys are worked on at the same time. Starts no thread by itself. */
 Serial *serial_new(unsigned threads);
-/* Waits until every task has run, those that tasks add included. Accepts NULL. */
+/* Wait until every task has run, those that tasks add included. */
+void serial_drain(Serial *serial);
+/* Drains first. Accepts NULL. */
 void serial_free(Serial *serial);
 
 /* Run task(data) after all tasks that were added before with an equal key. */

@@ -17,7 +17,7 @@ typedef struct StoreItem {
     StoreKind kind;
     QcFileStat stat;
     /* an image, from here on */
-    QcFile *file; /* opened for reading; NULL when that failed */
+    QcFile *file;  /* opened for reading; NULL when that failed */
     GError *error; /* why it failed, else NULL */
     QcFormat format;
     const char *format_name; /* as QEMU spells it; a constant */

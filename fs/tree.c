@@ -156,9 +156,8 @@ static const struct {
     const char *name;
     NodeKind kind;
 } parts[] = {
-    {"control", NODE_CONTROL},     {"info.json", NODE_INFO}, {"disk", NODE_DISK},
-    {"error", NODE_ERROR},         {"layers", NODE_LAYERS},
-    {"snapshots", NODE_SNAPSHOTS},
+    {"control", NODE_CONTROL}, {"info.json", NODE_INFO}, {"disk", NODE_DISK},
+    {"error", NODE_ERROR},     {"layers", NODE_LAYERS},  {"snapshots", NODE_SNAPSHOTS},
 };
 
 /* Attributes of the kinds for which the file's stat is enough. */
@@ -239,8 +238,7 @@ static int find_part(const char *name, NodeKind *ret_kind)
     return -ENOENT;
 }
 
-int tree_lookup(Fs *fs, const Node *parent, const char *name, NodeKind *ret_kind,
-                struct stat *attr)
+int tree_lookup(Fs *fs, const Node *parent, const char *name, NodeKind *ret_kind, struct stat *attr)
 {
     g_autofree char *path = node_path(parent);
     int r = 0;
@@ -275,8 +273,8 @@ static void add(GArray *entries, const Node *parent, const char *name, NodeKind 
     TreeEntry entry = {
         .name = g_strdup(name),
         .ino = node_child_ino(parent, name, kind),
-        .is_dir = kind == NODE_DIR || kind == NODE_IMAGE || kind == NODE_SNAPSHOTS ||
-                  kind == NODE_LAYERS,
+        .is_dir =
+            kind == NODE_DIR || kind == NODE_IMAGE || kind == NODE_SNAPSHOTS || kind == NODE_LAYERS,
     };
 
     g_array_append_val(entries, entry);

@@ -1,0 +1,229 @@
+/*
+ * Control files.
+ *
+ * A write becomes a Job: its commands run one after another in the thread pool, each in the
+ * line of its image (serial.h), until one fails; then the write is answered and the job is
+ * over. A job belongs to one thread at a time: whoever runs its current command.
+ *
+ * A descriptor that has written reads the results of its last write. A read starts the text
+ * wherever the file offset is then (it stands behind what was written), or at any offset
+ * before that, to which the reader went back. Control.lock protects the fields that say so.
+ */
+#include "control.h"
+
+#include "command.h"
+#include "perform.h"
+#include "text.h"
+
+#include <errno.h>
+#include <string.h>
+
+struct Control {
+    Fs *fs;
+    char *image;
+    gatomicrefcount refs;
+    GMutex lock;
+    GString *text;   /* what reads give; NULL: not worked out yet; lock */
+    bool written;    /* text is the result of a write; lock */
+    uint64_t origin; /* file offset at which text starts; UINT64_MAX: at the next read; lock */
+};
+
+typedef struct Job {
+    Control *control; /* a reference */
+    fuse_req_t req;
+    size_t len; /* what the write is answered with */
+    Creds *creds;
+    GPtrArray *commands; /* of Command */
+    guint next;
+    char *path; /* image of the current command */
+    GString *results;
+    int error;
+} Job;
+
+static void job_next(Job *job);
+
+Control *control_open(Fs *fs, const char *image)
+{
+    Control *control = g_new0(Control, 1);
+
+    control->fs = fs;
+    control->image = g_strdup(image);
+    g_atomic_ref_count_init(&control->refs);
+    g_mutex_init(&control->lock);
+    return control;
+}
+
+void control_unref(Control *control)
+{
+    if (!control || !g_atomic_ref_count_dec(&control->refs))
+        return;
+    if (control->text)
+        g_string_free(control->text, TRUE);
+    g_mutex_clear(&control->lock);
+    g_free(control->image);
+    g_free(control);
+}
+
+static bool is_of_store(const Control *control)
+{
+    return *control->image == '\0';
+}
+
+/* ---- results ----------------------------------------------------------------------------- */
+
+static char *result_line(const char *text, int error, const GError *reason)
+{
+    g_autoptr(GDateTime) now = g_date_time_new_now_utc();
+    g_autofree char *when = g_date_time_format(now, "%Y-%m-%dT%H:%M:%SZ");
+    g_autofree char *why = reason ? text_one_line(reason->message) : NULL;
+    const char *name = strerrorname_np(-error);
+
+    if (error == 0)
+        return g_strdup_printf("%s ok %s", when, text);
+    return g_strdup_printf("%s %s %s: %s", when, name ? name : "EIO", text,
+                           why ? why : g_strerror(-error));
+}
+
+/* Note how a command ended, for this descriptor and for later ones. */
+static void note_result(Job *job, const Command *command, int error, const GError *reason)
+{
+    Control *control = job->control;
+    g_autofree char *line = result_line(command->text, error, reason);
+
+    g_string_append_printf(job->results, "%s\n", line);
+    journal_add(control->fs->journal, control->image, line);
+    if (is_of_store(control) && job->path) {
+        g_autofree char *text = command_to_text(command);
+        g_autofree char *for_image = result_line(text, error, reason);
+
+        journal_add(control->fs->journal, job->path, for_image);
+    }
+}
+
+/* ---- jobs -------------------------------------------------------------------------------- */
+
+static void job_finish(Job *job)
+{
+    Control *control = job->control;
+
+    g_mutex_lock(&control->lock);
+    g_string_assign(control->text, job->results->str);
+    g_mutex_unlock(&control->lock);
+
+    if (job->error < 0)
+        fuse_reply_err(job->req, -job->error);
+    else
+        fuse_reply_write(job->req, job->len);
+    control_unref(control);
+    creds_free(job->creds);
+    g_ptr_array_unref(job->commands);
+    g_string_free(job->results, TRUE);
+    g_free(job->path);
+    g_free(job);
+}
+
+static void end_command(Job *job, int error, const GError *reason)
+{
+    note_result(job, job->commands->pdata[job->next], error, reason);
+    job->error = error;
+    job->next++;
+    job_next(job);
+}
+
+/* In the line of the image. */
+static void run_command(gpointer data)
+{
+    Job *job = data;
+    g_autoptr(GError) reason = NULL;
+    int r =
+        perform(job->control->fs, job->path, job->creds, job->commands->pdata[job->next], &reason);
+
+    end_command(job, r, reason);
+}
+
+/* Start the next command, or end the job. */
+static void job_next(Job *job)
+{
+    Control *control = job->control;
+
+    if (job->error < 0 || job->next == job->commands->len) {
+        job_finish(job);
+        return;
+    }
+
+    Command *command = job->commands->pdata[job->next];
+    g_clear_pointer(&job->path, g_free);
+    if (command->error) {
+        end_command(job, -command->error->code, command->error);
+        return;
+    }
+    job->path =
+        is_of_store(control) ? store_path_from_argument(command->image) : g_strdup(control->image);
+    if (!job->path) {
+        g_autoptr(GError) reason =
+            g_error_new(QC_ERROR, ENOENT, "no such image; its path starts at the top of this tree");
+
+        end_command(job, -ENOENT, reason);
+        return;
+    }
+    serial_push(control->fs->serial, job->path, run_command, job);
+}
+
+/* ---- write and read ---------------------------------------------------------------------- */
+
+void control_write(Control *control, fuse_req_t req, const char *bytes, size_t len, Creds *creds)
+{
+    Job *job = g_new0(Job, 1);
+
+    g_atomic_ref_count_inc(&control->refs);
+    job->control = control;
+    job->req = req;
+    job->len = len;
+    job->creds = creds;
+    job->commands = command_parse(bytes, len, is_of_store(control));
+    job->results = g_string_new(NULL);
+
+    g_mutex_lock(&control->lock);
+    if (!control->text)
+        control->text = g_string_new(NULL);
+    control->written = true;
+    control->origin = UINT64_MAX;
+    g_mutex_unlock(&control->lock);
+
+    job_next(job);
+}
+
+/* What a descriptor that has not written shows: the commands, then the recent results. */
+static GString *overview(Control *control)
+{
+    g_autofree char *results = journal_text(control->fs->journal, control->image);
+    GString *text = g_string_new(command_help(is_of_store(control)));
+
+    return g_string_append(text, results);
+}
+
+/* Where a read at offset is in the text. Lock held. */
+static uint64_t place_of(Control *control, uint64_t offset)
+{
+    if (!control->written)
+        return offset;
+    if (offset < control->origin) /* the first read, or one that went back */
+        control->origin = offset;
+    return offset - control->origin;
+}
+
+GBytes *control_read(Control *control, size_t len, uint64_t offset)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&control->lock);
+
+    if (!control->text || (!control->written && offset == 0)) {
+        if (control->text)
+            g_string_free(control->text, TRUE);
+        control->text = overview(control);
+    }
+
+    uint64_t place = place_of(control, offset);
+    if (place >= control->text->len)
+        return g_bytes_new(NULL, 0);
+    return g_bytes_new(control->text->str + place, MIN(len, control->text->len - place));
+}

@@ -1,0 +1,20 @@
+/* control.h - the control files: commands that are written, results that are read. */
+#ifndef SNAPTREE_CONTROL_H
+#define SNAPTREE_CONTROL_H
+
+#include "fs.h"
+
+/* An open control file. Reference-counted: a running write holds one. */
+typedef struct Control Control;
+
+/* image: path of the image whose control file it is; "" is the store's. */
+Control *control_open(Fs *fs, const char *image);
+void control_unref(Control *control); /* accepts NULL */
+
+/* Run what was written. Answers req itself, later, from another thread. Takes creds. */
+void control_write(Control *control, fuse_req_t req, const char *bytes, size_t len, Creds *creds);
+
+/* The text that a read at this offset is to give. */
+GBytes *control_read(Control *control, size_t len, uint64_t offset);
+
+#endif

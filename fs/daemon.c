@@ -1,0 +1,151 @@
+/*
+ * The order matters: what can go wrong is tried while somebody still reads standard error;
+ * threads start only after the fork that makes a daemon; commands that run at the end are
+ * finished before the session, which they answer to, goes away.
+ */
+#include "daemon.h"
+
+#include "fs.h"
+#include "log.h"
+#include "ops.h"
+#include "tune.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum {
+    MIN_THREADS = 16,
+};
+
+/* The mountpoint's real path (g_free), or NULL after saying what is wrong with it. */
+static char *check_mountpoint(const char *store, const char *mountpoint)
+{
+    g_autofree char *real = NULL;
+    char *resolved = realpath(mountpoint, NULL);
+    size_t len = strlen(store);
+
+    if (!resolved) {
+        log_error("mountpoint %s: %s", mountpoint, g_strerror(errno));
+        return NULL;
+    }
+    real = g_strdup(resolved);
+    free(resolved);
+    if (!g_file_test(real, G_FILE_TEST_IS_DIR)) {
+        log_error("mountpoint %s is not a directory", mountpoint);
+        return NULL;
+    }
+    if (strncmp(real, store, len) == 0 &&
+        (real[len] == '/' || real[len] == '\0' || strcmp(store, "/") == 0)) {
+        log_error("mountpoint %s lies inside the store %s", mountpoint, store);
+        return NULL;
+    }
+    return g_steal_pointer(&real);
+}
+
+static void add_option(GString *list, const char *key, const char *value)
+{
+    if (list->len)
+        g_string_append_c(list, ',');
+    g_string_append(list, key);
+    for (; *value; value++) {
+        if (*value == ',' || *value == '\\')
+            g_string_append_c(list, '\\');
+        g_string_append_c(list, *value);
+    }
+}
+
+/* Build libfuse's arguments. */
+static void fill_args(struct fuse_args *args, const Options *options, const char *store)
+{
+    g_autoptr(GString) list = g_string_new(NULL);
+
+    add_option(list, "default_permissions", "");
+    if (!options->has_fsname)
+        add_option(list, "fsname=", store);
+    if (!options->has_subtype)
+        add_option(list, "subtype=snaptree", "");
+    for (guint i = 0; i < options->fuse->len; i++)
+        add_option(list, "", options->fuse->pdata[i]);
+
+    fuse_opt_add_arg(args, "snaptree");
+    fuse_opt_add_arg(args, "-o");
+    fuse_opt_add_arg(args, list->str);
+    if (options->debug)
+        fuse_opt_add_arg(args, "-d");
+}
+
+/* Serve requests until the tree is unmounted. */
+static int loop(struct fuse_session *session, const Options *options)
+{
+    struct fuse_loop_config *config = fuse_loop_cfg_create();
+    unsigned threads = options->max_threads ? options->max_threads
+                                            : MAX(MIN_THREADS, 2 * g_get_num_processors() + 8);
+
+    fuse_loop_cfg_set_max_threads(config, threads);
+    fuse_loop_cfg_set_idle_threads(config, threads);
+    fuse_loop_cfg_set_clone_fd(config, options->clone_fd);
+    int r = fuse_session_loop_mt(session, config);
+    fuse_loop_cfg_destroy(config);
+    return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+/* Everything that happens while the tree is mounted. */
+static int serve(struct fuse_session *session, Fs **fs, QcGate *gate, const Options *options,
+                 const char *mountpoint)
+{
+    int status = EXIT_FAILURE;
+
+    if (fuse_daemonize(options->foreground) < 0) {
+        log_error("cannot become a daemon: %s", g_strerror(errno));
+        return status;
+    }
+    if (!options->foreground)
+        log_to_syslog();
+    if (fuse_set_signal_handlers(session) == 0) {
+        *fs = fs_new(gate, options, mountpoint);
+        status = loop(session, options);
+        serial_drain((*fs)->serial);
+        fuse_remove_signal_handlers(session);
+    }
+    return status;
+}
+
+static int mount_and_serve(QcGate *gate, const Options *options, const char *mountpoint)
+{
+    struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+    Fs *fs = NULL; /* set in the daemon; requests find it through its address */
+    int status = EXIT_FAILURE;
+
+    fill_args(&args, options, qc_gate_store(gate));
+    struct fuse_session *session = fuse_session_new(&args, &ops_table, sizeof(ops_table), &fs);
+    fuse_opt_free_args(&args);
+    if (!session)
+        return status;
+    if (fuse_session_mount(session, mountpoint) == 0) {
+        status = serve(session, &fs, gate, options, mountpoint);
+        fuse_session_unmount(session);
+    }
+    fuse_session_destroy(session);
+    fs_free(fs);
+    return status;
+}
+
+int daemon_run(const Options *options)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(QcGate) gate = NULL;
+
+    log_catch_fuse();
+    if (qc_gate_new(options->store, options->backing, &gate, &error) < 0) {
+        log_error("%s", error->message);
+        return EXIT_FAILURE;
+    }
+
+    g_autofree char *mountpoint = check_mountpoint(qc_gate_store(gate), options->mountpoint);
+    if (!mountpoint)
+        return EXIT_FAILURE;
+    tune_open_files();
+    return mount_and_serve(gate, options, mountpoint);
+}

@@ -1,0 +1,74 @@
+#include "handle.h"
+
+#include "info.h"
+#include "tree.h"
+
+#include <errno.h>
+#include <string.h>
+
+static int open_text(Fs *fs, const char *path, NodeKind kind, Handle *handle)
+{
+    g_autoptr(Image) image = NULL;
+    int r = images_get(fs->images, path, &image);
+
+    if (r < 0)
+        return r;
+    if (kind == NODE_INFO) {
+        handle->text = info_text(fs, image);
+        return 0;
+    }
+    if (!image_error(image))
+        return -ENOENT;
+
+    char *line = g_strdup_printf("%s\n", image_error(image));
+    handle->text = g_bytes_new_take(line, strlen(line));
+    return 0;
+}
+
+int handle_open(Fs *fs, Node *node, const Creds *creds, Handle **ret)
+{
+    g_autoptr(Handle) handle = g_new0(Handle, 1);
+    g_autofree char *path = node_path(node);
+    int r = 0;
+
+    switch (node_kind(node)) {
+    case NODE_CONTROL:
+        handle->control = control_open(fs, path);
+        break;
+    case NODE_INFO:
+    case NODE_ERROR:
+        r = open_text(fs, path, node_kind(node), handle);
+        break;
+    case NODE_DISK:
+    case NODE_SNAPSHOT:
+    case NODE_LAYER:
+        r = reader_open(fs, node, creds, &handle->reader);
+        break;
+    default:
+        r = -EISDIR;
+    }
+    if (r == 0)
+        *ret = g_steal_pointer(&handle);
+    return r;
+}
+
+int handle_open_dir(Fs *fs, const Node *node, Handle **ret)
+{
+    g_autoptr(Handle) handle = g_new0(Handle, 1);
+    int r = tree_list(fs, node, &handle->entries);
+
+    if (r == 0)
+        *ret = g_steal_pointer(&handle);
+    return r;
+}
+
+void handle_free(Handle *handle)
+{
+    if (!handle)
+        return;
+    reader_free(handle->reader);
+    control_unref(handle->control);
+    g_clear_pointer(&handle->text, g_bytes_unref);
+    g_clear_pointer(&handle->entries, g_array_unref);
+    g_free(handle);
+}

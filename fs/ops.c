@@ -1,0 +1,438 @@
+/*
+ * One function per kind of request; each answers exactly once, and holds no lock when it
+ * does. Nothing may be cached by the kernel but the pages of snapshots and lower layers
+ * (reader.h): names and attributes are right only at the moment of the answer, so their
+ * time-outs are 0.
+ */
+#include "ops.h"
+
+#include "command.h"
+#include "handle.h"
+#include "tree.h"
+#include "tune.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+enum {
+    MAX_BACKGROUND = 64,
+    MAX_GROUPS = 65536, /* of a process, as Linux allows */
+};
+
+static Fs *fs_of(fuse_req_t req)
+{
+    return *(Fs **)fuse_req_userdata(req);
+}
+
+static Handle *handle_of(const struct fuse_file_info *fi)
+{
+    return (Handle *)(uintptr_t)fi->fh;
+}
+
+static void reply_status(fuse_req_t req, int r)
+{
+    fuse_reply_err(req, -r);
+}
+
+/* Who asks, with supplementary groups. */
+static Creds *creds_of(fuse_req_t req)
+{
+    const struct fuse_ctx *ctx = fuse_req_ctx(req);
+    g_autofree gid_t *groups = NULL;
+    int n = 0;
+
+    if (ctx->uid != 0)
+        n = fuse_req_getgroups(req, 0, NULL);
+    if (n > 0 && n <= MAX_GROUPS) {
+        groups = g_new0(gid_t, n);
+        n = MIN(fuse_req_getgroups(req, n, groups), n);
+    }
+    return creds_new(ctx->uid, ctx->gid, groups, groups && n > 0 ? (unsigned)n : 0);
+}
+
+/* ---- the session ------------------------------------------------------------------------- */
+
+static void op_init(void *userdata, struct fuse_conn_info *conn)
+{
+    const unsigned unwanted = FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
+                              FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_WRITEBACK_CACHE |
+                              FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_SPLICE_READ |
+                              FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE;
+    const unsigned wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS;
+
+    (void)userdata;
+    conn->want = (conn->want & ~unwanted) | (conn->capable & wanted);
+    conn->max_write = FS_MAX_REQUEST;
+    conn->max_background = MAX_BACKGROUND;
+    conn->congestion_threshold = MAX_BACKGROUND * 3 / 4;
+}
+
+/* ---- names and attributes ---------------------------------------------------------------- */
+
+static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    Fs *fs = fs_of(req);
+    struct fuse_entry_param entry = {0};
+    NodeKind kind;
+    Node *node = nodes_get(fs->nodes, parent);
+    int r = node ? tree_lookup(fs, node, name, &kind, &entry.attr) : -ESTALE;
+
+    if (r == 0) {
+        entry.ino = entry.attr.st_ino = nodes_lookup(fs->nodes, node, name, kind);
+        if (fuse_reply_entry(req, &entry) == -ENOENT) /* interrupted: the kernel has no node */
+            nodes_forget(fs->nodes, entry.ino, 1);
+    } else {
+        reply_status(req, r);
+    }
+    node_unref(fs->nodes, node);
+}
+
+static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
+{
+    nodes_forget(fs_of(req)->nodes, ino, nlookup);
+    fuse_reply_none(req);
+}
+
+static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+    for (size_t i = 0; i < count; i++)
+        nodes_forget(fs_of(req)->nodes, forgets[i].ino, forgets[i].nlookup);
+    fuse_reply_none(req);
+}
+
+/* The attributes as of now; of an open file that lost its name, as far as they are known. */
+static int attr_now(Fs *fs, fuse_ino_t ino, const struct fuse_file_info *fi, struct stat *attr)
+{
+    Node *node = nodes_get(fs->nodes, ino);
+    int r = node ? tree_attr(fs, node, attr) : -ESTALE;
+
+    node_unref(fs->nodes, node);
+    attr->st_ino = ino;
+    if (r == -ENOENT && fi && handle_of(fi) && handle_of(fi)->reader) {
+        memset(attr, 0, sizeof(*attr));
+        attr->st_ino = ino;
+        attr->st_mode = S_IFREG | 0400;
+        attr->st_size = (off_t)reader_size(handle_of(fi)->reader);
+        r = 0;
+    }
+    return r;
+}
+
+static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct stat attr = {0};
+    int r = attr_now(fs_of(req), ino, fi, &attr);
+
+    if (r < 0)
+        reply_status(req, r);
+    else
+        fuse_reply_attr(req, &attr, 0);
+}
+
+/* Only control files can be set, and only to a length: `> control` does that. */
+static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *set, int to_set,
+                       struct fuse_file_info *fi)
+{
+    const int refused = FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
+    Fs *fs = fs_of(req);
+    struct stat attr = {0};
+    Node *node = nodes_get(fs->nodes, ino);
+    bool is_control = node && node_kind(node) == NODE_CONTROL;
+
+    (void)set;
+    node_unref(fs->nodes, node);
+    if ((to_set & refused) || !(to_set & FUSE_SET_ATTR_SIZE)) {
+        reply_status(req, -EPERM);
+        return;
+    }
+
+    int r = is_control ? attr_now(fs, ino, fi, &attr) : -EROFS;
+    if (r < 0)
+        reply_status(req, r);
+    else
+        fuse_reply_attr(req, &attr, 0);
+}
+
+static void op_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+    struct statvfs st;
+
+    (void)ino;
+    if (fstatvfs(qc_gate_dirfd(fs_of(req)->gate), &st) < 0)
+        reply_status(req, -errno);
+    else
+        fuse_reply_statfs(req, &st);
+}
+
+/* ---- files ------------------------------------------------------------------------------- */
+
+/* Take a handle into the answer; the kernel may not want it any more. */
+static void reply_open(fuse_req_t req, struct fuse_file_info *fi, Handle *handle)
+{
+    fi->fh = (uintptr_t)handle;
+    if (fuse_reply_open(req, fi) == -ENOENT)
+        handle_free(handle);
+}
+
+static void set_caching(struct fuse_file_info *fi, const Handle *handle)
+{
+    NodePages pages = handle->reader ? reader_pages(handle->reader) : NODE_PAGES_DIRECT;
+
+    fi->direct_io = pages == NODE_PAGES_DIRECT;
+    fi->keep_cache = pages == NODE_PAGES_KEEP;
+}
+
+static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    Fs *fs = fs_of(req);
+    g_autoptr(Creds) creds = creds_of(req);
+    g_autoptr(Handle) handle = NULL;
+    Node *node = nodes_get(fs->nodes, ino);
+    bool writes = (fi->flags & O_ACCMODE) != O_RDONLY || (fi->flags & O_TRUNC);
+    int r = node ? 0 : -ESTALE;
+
+    tune_read_ahead(fs);
+    if (r == 0 && writes && node_kind(node) != NODE_CONTROL)
+        r = -EROFS;
+    if (r == 0)
+        r = handle_open(fs, node, creds, &handle);
+    node_unref(fs->nodes, node);
+    if (r < 0) {
+        reply_status(req, r);
+        return;
+    }
+    set_caching(fi, handle);
+    reply_open(req, fi, g_steal_pointer(&handle));
+}
+
+static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    (void)ino;
+    handle_free(handle_of(fi));
+    reply_status(req, 0);
+}
+
+static void reply_part(fuse_req_t req, GBytes *text, size_t len, uint64_t offset)
+{
+    size_t size;
+    const char *data = g_bytes_get_data(text, &size);
+
+    if (offset >= size)
+        fuse_reply_buf(req, NULL, 0);
+    else
+        fuse_reply_buf(req, data + offset, MIN(len, size - offset));
+}
+
+static void read_disk(fuse_req_t req, Reader *reader, size_t len, uint64_t offset)
+{
+    Buffers *buffers = fs_of(req)->buffers;
+    void *buffer = buffers_get(buffers, len);
+    ssize_t n = buffer ? reader_read(reader, buffer, len, offset) : -ENOMEM;
+
+    if (n < 0)
+        reply_status(req, (int)n);
+    else
+        fuse_reply_buf(req, buffer, (size_t)n);
+    buffers_put(buffers, buffer, len);
+}
+
+static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+                    struct fuse_file_info *fi)
+{
+    Handle *handle = handle_of(fi);
+
+    (void)ino;
+    if (handle->reader) {
+        read_disk(req, handle->reader, size, (uint64_t)off);
+    } else if (handle->control) {
+        g_autoptr(GBytes) part = control_read(handle->control, size, (uint64_t)off);
+
+        reply_part(req, part, size, 0);
+    } else {
+        reply_part(req, handle->text, size, (uint64_t)off);
+    }
+}
+
+static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
+                     struct fuse_file_info *fi)
+{
+    Handle *handle = handle_of(fi);
+
+    (void)ino;
+    (void)off;
+    if (!handle->control)
+        reply_status(req, -EBADF);
+    else if (size > COMMAND_MAX_BYTES)
+        reply_status(req, -E2BIG);
+    else
+        control_write(handle->control, req, buf, size, creds_of(req));
+}
+
+/* Text has no holes but the one at its end. */
+static int64_t seek_text(const Handle *handle, uint64_t offset, bool hole)
+{
+    uint64_t size = handle->text ? g_bytes_get_size(handle->text) : 0;
+
+    if (offset >= size)
+        return -ENXIO;
+    return (int64_t)(hole ? size : offset);
+}
+
+static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
+                     struct fuse_file_info *fi)
+{
+    Handle *handle = handle_of(fi);
+    bool hole = whence == SEEK_HOLE;
+    int64_t found = -EINVAL;
+
+    (void)ino;
+    if (off >= 0 && (hole || whence == SEEK_DATA))
+        found = handle->reader ? reader_seek(handle->reader, (uint64_t)off, hole)
+                               : seek_text(handle, (uint64_t)off, hole);
+    if (found < 0)
+        reply_status(req, (int)found);
+    else
+        fuse_reply_lseek(req, found);
+}
+
+/* Commands are durable when their write returns. */
+static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+    (void)ino;
+    (void)datasync;
+    (void)fi;
+    reply_status(req, 0);
+}
+
+/* ---- directories ------------------------------------------------------------------------- */
+
+static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    Fs *fs = fs_of(req);
+    g_autoptr(Handle) handle = NULL;
+    Node *node = nodes_get(fs->nodes, ino);
+    int r = node ? handle_open_dir(fs, node, &handle) : -ESTALE;
+
+    node_unref(fs->nodes, node);
+    if (r < 0)
+        reply_status(req, r);
+    else
+        reply_open(req, fi, g_steal_pointer(&handle));
+}
+
+/* The entry at a place of the listing: ".", "..", then the others; false behind the last. */
+static bool entry_at(const GArray *entries, uint64_t place, const char **ret_name,
+                     struct stat *attr)
+{
+    if (place < 2) {
+        *ret_name = place == 0 ? "." : "..";
+        attr->st_mode = S_IFDIR;
+        attr->st_ino = NODE_ROOT; /* nobody relies on it; 0 would hide the entry */
+        return true;
+    }
+    if (place - 2 >= entries->len)
+        return false;
+
+    const TreeEntry *entry = &g_array_index(entries, TreeEntry, place - 2);
+    *ret_name = entry->name;
+    attr->st_mode = entry->is_dir ? S_IFDIR : S_IFREG;
+    attr->st_ino = entry->ino;
+    return true;
+}
+
+static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+                       struct fuse_file_info *fi)
+{
+    const GArray *entries = handle_of(fi)->entries;
+    g_autofree char *buffer = g_malloc(size);
+    size_t used = 0;
+    struct stat attr = {0};
+    const char *name;
+
+    (void)ino;
+    for (uint64_t place = (uint64_t)off; entry_at(entries, place, &name, &attr); place++) {
+        size_t need =
+            fuse_add_direntry(req, buffer + used, size - used, name, &attr, (off_t)(place + 1));
+
+        if (need > size - used)
+            break;
+        used += need;
+    }
+    fuse_reply_buf(req, buffer, used);
+}
+
+/* ---- what cannot be done ----------------------------------------------------------------- */
+
+static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+    (void)parent, (void)name, (void)mode, (void)rdev;
+    reply_status(req, -EPERM);
+}
+
+static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+    (void)parent, (void)name, (void)mode;
+    reply_status(req, -EPERM);
+}
+
+static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+                      struct fuse_file_info *fi)
+{
+    (void)parent, (void)name, (void)mode, (void)fi;
+    reply_status(req, -EPERM);
+}
+
+static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    (void)parent, (void)name;
+    reply_status(req, -EPERM);
+}
+
+static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
+                      const char *new_name, unsigned flags)
+{
+    (void)parent, (void)name, (void)new_parent, (void)new_name, (void)flags;
+    reply_status(req, -EPERM);
+}
+
+static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
+{
+    (void)ino, (void)parent, (void)name;
+    reply_status(req, -EPERM);
+}
+
+static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+    (void)target, (void)parent, (void)name;
+    reply_status(req, -EPERM);
+}
+
+const struct fuse_lowlevel_ops ops_table = {
+    .init = op_init,
+    .lookup = op_lookup,
+    .forget = op_forget,
+    .forget_multi = op_forget_multi,
+    .getattr = op_getattr,
+    .setattr = op_setattr,
+    .statfs = op_statfs,
+    .open = op_open,
+    .release = op_release,
+    .read = op_read,
+    .write = op_write,
+    .lseek = op_lseek,
+    .fsync = op_fsync,
+    .opendir = op_opendir,
+    .readdir = op_readdir,
+    .releasedir = op_release,
+    .mknod = op_mknod,
+    .mkdir = op_mkdir,
+    .create = op_create,
+    .unlink = op_unlink,
+    .rmdir = op_unlink,
+    .rename = op_rename,
+    .link = op_link,
+    .symlink = op_symlink,
+};

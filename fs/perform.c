@@ -1,0 +1,226 @@
+/*
+ * A command in steps; each undoes what it did when a later one fails:
+ *
+ *   look       what is at the path; may the caller write it
+ *   begin      claim the file inside this daemon (claims.h)
+ *   open       the same file for writing, QEMU's writer lock, then the metadata
+ *   resolve    the snapshot's name; claim the part that will change
+ *   act        the engine's operation: atomic and durable
+ *
+ * The lock is taken before the metadata is read, so nothing changes in between.
+ */
+#include "perform.h"
+
+#include "holder.h"
+#include "reader.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum {
+    PERFORM_CACHE_BYTES = 8 * 1024 * 1024, /* for tables, while the command runs */
+};
+
+static int fail(GError **error, int r, const char *format, ...) G_GNUC_PRINTF(3, 4);
+static int fail(GError **error, int r, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    g_autofree char *message = g_strdup_vprintf(format, args);
+    va_end(args);
+    g_set_error_literal(error, QC_ERROR, -r, message);
+    return r;
+}
+
+/* ---- look -------------------------------------------------------------------------------- */
+
+static int check_item(const char *path, const StoreItem *item, GError **error)
+{
+    if (item->kind != STORE_IMAGE)
+        return fail(error, -ENOENT, "%s is a directory, not an image", path);
+    if (item->error) {
+        g_propagate_error(error, g_error_copy(item->error));
+        return -item->error->code;
+    }
+    if (item->format == QC_FORMAT_QCOW2)
+        return 0;
+    return fail(error, -EOPNOTSUPP, "%s is a %s image, which has no snapshots inside", path,
+                item->format_name);
+}
+
+static int look(Fs *fs, const char *path, const Creds *creds, StoreItem *item, GError **error)
+{
+    int r = store_look(fs->gate, path, item);
+
+    if (r < 0)
+        return fail(error, r, r == -ENOENT ? "no such image: %s" : "cannot reach %s", path);
+    if (!store_may_reach(fs->gate, creds, path) || !creds_may(creds, &item->stat, CREDS_WRITE))
+        return fail(error, -EACCES, "you may not write %s", path);
+    return check_item(path, item, error);
+}
+
+/* ---- open -------------------------------------------------------------------------------- */
+
+/* Say who is in the way of the lock. */
+static void explain_busy(const QcFileStat *file, GError **error)
+{
+    g_autofree char *holder = holder_find(file);
+
+    if (holder)
+        g_prefix_error(error, "%s has the image open: ", holder);
+    else
+        g_prefix_error(error, "a process not seen from here (of another user or machine) holds "
+                              "the image: ");
+}
+
+static int open_for_writing(Fs *fs, const char *path, const QcFileStat *expected, QcFile **ret,
+                            GError **error)
+{
+    g_autoptr(QcFile) file = NULL;
+    QcFileStat stat;
+    int r = qc_gate_open(fs->gate, path, true, &file, error);
+
+    if (r == 0 && (r = file->ops->stat(file, &stat)) < 0)
+        fail(error, r, "cannot look at %s: %s", path, g_strerror(-r));
+    if (r < 0)
+        return r;
+    if (stat.dev != expected->dev || stat.ino != expected->ino)
+        return fail(error, -EBUSY, "%s is being replaced by another file; try again", path);
+    r = qc_lock_writer(file, error);
+    if (r == -EBUSY)
+        explain_busy(expected, error);
+    if (r == 0)
+        *ret = g_steal_pointer(&file);
+    return r;
+}
+
+/* ---- resolve ----------------------------------------------------------------------------- */
+
+static int resolve(QcImage *image, const char *arg, unsigned *ret, GError **error)
+{
+    const QcInfo *info = qc_image_info(image);
+    g_autofree RawName *raw = g_new0(RawName, info->n_snapshots);
+
+    for (unsigned i = 0; i < info->n_snapshots; i++)
+        raw[i] = (RawName){.name = info->snapshots[i].name,
+                           .len = info->snapshots[i].name_len,
+                           .id = info->snapshots[i].id};
+
+    g_autoptr(Names) names = names_new(raw, info->n_snapshots);
+    if (names_resolve(names, arg, ret) < 0)
+        return fail(error, -ENOENT, "this image has no snapshot of that name");
+    return 0;
+}
+
+/* The name that a new snapshot is to get (g_free). */
+static int new_name(const char *arg, char **ret, GError **error)
+{
+    g_autoptr(GBytes) bytes = name_from_argument(arg);
+    size_t len;
+    const char *name = g_bytes_get_data(bytes, &len);
+
+    if (len > 0 && memchr(name, '\0', len))
+        return fail(error, -EINVAL, "a name cannot contain a NUL byte");
+    *ret = g_strndup(name ? name : "", len);
+    return 0;
+}
+
+/* Claim what the command changes besides the image's metadata. */
+static int claim_part(Fs *fs, const QcFileStat *file, const Command *command,
+                      const QcSnapshot *snapshot, GError **error)
+{
+    g_autofree char *part =
+        command->verb == COMMAND_REVERT ? g_strdup(CLAIMS_DISK) : reader_snapshot_part(snapshot);
+    int r = claims_change(fs->claims, file, part);
+
+    if (r < 0)
+        fail(error, r, "somebody is reading %s through this tree; close it first",
+             command->verb == COMMAND_REVERT ? "the disk" : "the snapshot");
+    return r;
+}
+
+/* ---- act --------------------------------------------------------------------------------- */
+
+static int take(QcImage *image, const Command *command, bool *ret_unknown, GError **error)
+{
+    g_autofree char *name = NULL;
+    int r = new_name(command->name, &name, error);
+
+    if (r < 0)
+        return r;
+    return qc_snapshot_take(image, name, g_get_real_time() * 1000, ret_unknown, error);
+}
+
+static int rename_to(QcImage *image, unsigned index, const Command *command, bool *ret_unknown,
+                     GError **error)
+{
+    g_autofree char *name = NULL;
+    int r = new_name(command->new_name, &name, error);
+
+    if (r < 0)
+        return r;
+    return qc_snapshot_rename(image, index, name, ret_unknown, error);
+}
+
+static int act(Fs *fs, QcImage *image, const QcFileStat *file, const Command *command,
+               bool *ret_unknown, GError **error)
+{
+    unsigned index = 0;
+
+    if (command->verb == COMMAND_TAKE)
+        return take(image, command, ret_unknown, error);
+
+    int r = resolve(image, command->name, &index, error);
+    if (r < 0)
+        return r;
+    if (command->verb == COMMAND_RENAME)
+        return rename_to(image, index, command, ret_unknown, error);
+    r = claim_part(fs, file, command, &qc_image_info(image)->snapshots[index], error);
+    if (r < 0)
+        return r;
+    if (command->verb == COMMAND_REVERT)
+        return qc_snapshot_revert(image, index, ret_unknown, error);
+    return qc_snapshot_delete(image, index, ret_unknown, error);
+}
+
+/* From open to act, on a file that is claimed. */
+static int perform_on(Fs *fs, const char *path, const QcFileStat *stat, const Command *command,
+                      bool *ret_unknown, GError **error)
+{
+    g_autoptr(QcFile) file = NULL;
+    g_autoptr(QcCache) cache = qc_cache_new(PERFORM_CACHE_BYTES);
+    g_autoptr(QcImage) image = NULL;
+    int r = open_for_writing(fs, path, stat, &file, error);
+
+    if (r < 0)
+        return r;
+    r = qc_image_open(file, path, QC_FORMAT_QCOW2, cache, &image, error);
+    if (r == 0 && qc_image_unsupported(image))
+        r = fail(error, -EOPNOTSUPP, "%s", qc_image_unsupported(image));
+    if (r == 0)
+        r = act(fs, image, stat, command, ret_unknown, error);
+    qc_lock_release(file);
+    return r;
+}
+
+int perform(Fs *fs, const char *path, const Creds *creds, const Command *command, GError **error)
+{
+    g_auto(StoreItem) item = {0};
+    bool unknown = false;
+    int r;
+
+    if (fs->read_only)
+        return fail(error, -EROFS, "the tree is mounted read-only");
+    r = look(fs, path, creds, &item, error);
+    if (r < 0)
+        return r;
+    if (claims_begin(fs->claims, &item.stat) < 0)
+        return fail(error, -EIO,
+                    "an earlier command failed so late that nobody knows what is on disk; run "
+                    "qemu-img check, then mount again");
+    r = perform_on(fs, path, &item.stat, command, &unknown, error);
+    images_drop(fs->images, path);
+    claims_end(fs->claims, &item.stat, unknown);
+    return r;
+}
