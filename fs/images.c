@@ -76,8 +76,12 @@ static void open_metadata(Image *image, QcGate *gate, QcCache *cache)
         set_error(image, g_strerror(-r));
         return;
     }
-    if (qc_image_unsupported(image->qc))
-        set_error(image, qc_image_unsupported(image->qc));
+    if (qc_image_unsupported(image->qc)) {
+        g_autofree char *message =
+            g_strdup_printf("%s: %s", image->path, qc_image_unsupported(image->qc));
+
+        set_error(image, message);
+    }
     if (qc_chain_error(image->chain))
         set_error(image, qc_chain_error(image->chain));
 }
@@ -455,6 +459,10 @@ Image *images_reopen(Images *images, const Image *image)
         .format_name = image->format_name,
     };
 
+    /* What was written a moment ago could be written again without a new time stamp. */
+    qc_file_settle(image->file);
+    for (unsigned i = 1; i < image_n_layers(image); i++)
+        qc_file_settle(qc_image_file(qc_chain_image(image->chain, i)));
     image->file->ops->stat(image->file, &item.stat);
     return image_new(images, image->path, &item);
 }

@@ -60,7 +60,7 @@ int images_get(Images *images, const char *path, Image **ret);
 /* Open an image on the file of this item, not shared with others. */
 Image *images_open(Images *images, const char *path, const StoreItem *item);
 
-/* The same file again, in the state that it has now. */
+/* The same file again, in the state that it has now; waits until that can be told apart. */
 Image *images_reopen(Images *images, const Image *image);
 
 /* Forget the image at a path: a command changed it. */

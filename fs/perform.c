@@ -33,6 +33,22 @@ static int fail(GError **error, int r, const char *format, ...)
     return r;
 }
 
+/* What opening says, in the terms of a control file. */
+static int command_error(int r)
+{
+    switch (r) {
+    case -EINVAL: /* the header */
+        return -EUCLEAN;
+    case -EAGAIN: /* the metadata keeps changing */
+        return -EBUSY;
+    case -EXDEV: /* the file is outside the store */
+    case -EPERM:
+        return -EACCES;
+    default:
+        return r;
+    }
+}
+
 /* ---- look -------------------------------------------------------------------------------- */
 
 static int check_item(const char *path, const StoreItem *item, GError **error)
@@ -41,7 +57,7 @@ static int check_item(const char *path, const StoreItem *item, GError **error)
         return fail(error, -ENOENT, "%s is a directory, not an image", path);
     if (item->error) {
         g_propagate_error(error, g_error_copy(item->error));
-        return -item->error->code;
+        return command_error(-item->error->code);
     }
     if (item->format == QC_FORMAT_QCOW2)
         return 0;
@@ -84,7 +100,7 @@ static int open_for_writing(Fs *fs, const char *path, const QcFileStat *expected
     if (r == 0 && (r = file->ops->stat(file, &stat)) < 0)
         fail(error, r, "cannot look at %s: %s", path, g_strerror(-r));
     if (r < 0)
-        return r;
+        return command_error(r);
     if (stat.dev != expected->dev || stat.ino != expected->ino)
         return fail(error, -EBUSY, "%s is being replaced by another file; try again", path);
     r = qc_lock_writer(file, error);
@@ -195,9 +211,9 @@ static int perform_on(Fs *fs, const char *path, const QcFileStat *stat, const Co
 
     if (r < 0)
         return r;
-    r = qc_image_open(file, path, QC_FORMAT_QCOW2, cache, &image, error);
+    r = command_error(qc_image_open(file, path, QC_FORMAT_QCOW2, cache, &image, error));
     if (r == 0 && qc_image_unsupported(image))
-        r = fail(error, -EOPNOTSUPP, "%s", qc_image_unsupported(image));
+        r = fail(error, -EOPNOTSUPP, "%s: %s", path, qc_image_unsupported(image));
     if (r == 0)
         r = act(fs, image, stat, command, ret_unknown, error);
     qc_lock_release(file);
