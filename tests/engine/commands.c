@@ -1,0 +1,181 @@
+/*
+ * Random walks of commands over images of every kind, against a model. After each command
+ * the judge finds the image clean, and every disk in it reads as the model says.
+ */
+#include "judge.h"
+#include "script.h"
+#include <criterion/criterion.h>
+#include <string.h>
+
+enum {
+    STEPS = 40,
+    MAX_SNAPSHOTS = 5,
+};
+
+/* What the image should hold. */
+typedef struct Model {
+    uint64_t size;
+    uint8_t *disk;
+    unsigned n;
+    char *names[MAX_SNAPSHOTS];
+    uint8_t *disks[MAX_SNAPSHOTS];
+} Model;
+
+static void model_line(GString *out, const char *name, const uint8_t *disk, uint64_t size)
+{
+    g_autofree char *sum = g_compute_checksum_for_data(G_CHECKSUM_SHA256, disk, size);
+    g_string_append_printf(out, "%s %lu %s\n", name, (unsigned long)size, sum);
+}
+
+static char *model_digest(const Model *m)
+{
+    GString *out = g_string_new(NULL);
+    model_line(out, "disk", m->disk, m->size);
+    for (unsigned i = 0; i < m->n; i++)
+        model_line(out, m->names[i], m->disks[i], m->size);
+    return g_string_free(out, FALSE);
+}
+
+static void model_run(Model *m, const Command *c)
+{
+    switch (c->kind) {
+    case COMMAND_TAKE:
+        m->names[m->n] = g_strdup(c->name);
+        m->disks[m->n++] = g_memdup2(m->disk, m->size);
+        break;
+    case COMMAND_REVERT:
+        memcpy(m->disk, m->disks[c->snapshot], m->size);
+        break;
+    case COMMAND_DELETE:
+        g_free(m->names[c->snapshot]);
+        g_free(m->disks[c->snapshot]);
+        m->n--;
+        for (unsigned i = c->snapshot; i < m->n; i++) {
+            m->names[i] = m->names[i + 1];
+            m->disks[i] = m->disks[i + 1];
+        }
+        break;
+    case COMMAND_RENAME:
+        g_free(m->names[c->snapshot]);
+        m->names[c->snapshot] = g_strdup(c->name);
+        break;
+    case COMMAND_WRITE:
+        for (uint64_t i = 0; i < c->len; i++)
+            m->disk[c->offset + i] = (uint8_t)(c->seed + i / 512);
+        break;
+    }
+}
+
+/* A command that the model says is possible. */
+static Command pick(const Model *m, unsigned max_snapshots, GRand *rand, char *name)
+{
+    Command c = {.kind = (CommandKind)g_rand_int_range(rand, 0, 5), .name = name};
+    if (c.kind == COMMAND_TAKE && m->n == max_snapshots)
+        c.kind = COMMAND_WRITE;
+    if (c.kind != COMMAND_TAKE && m->n == 0)
+        c.kind = COMMAND_WRITE;
+    if (m->n > 0)
+        c.snapshot = (unsigned)g_rand_int_range(rand, 0, (gint32)m->n);
+    c.offset = (uint64_t)g_rand_int_range(rand, 0, (gint32)m->size - 1);
+    c.len = (uint64_t)g_rand_int_range(rand, 1, (gint32)MIN(m->size - c.offset, 200000) + 1);
+    c.seed = (uint8_t)g_rand_int(rand);
+    g_snprintf(name, 32, "s%u", g_rand_int(rand));
+    return c;
+}
+
+static void expect_agreement(MemFile *file, const Model *m, const char *kind, unsigned step)
+{
+    g_autofree char *wrong = judge_check(file), *got = judge_digest(file);
+    g_autofree char *want = model_digest(m);
+    cr_assert_null(wrong, "%s step %u: %s", kind, step, wrong);
+    cr_assert_str_eq(got, want, "%s step %u", kind, step);
+}
+
+static void walk(const Kind *kind, unsigned seed)
+{
+    GRand *rand = g_rand_new_with_seed(seed);
+    Model m = {.size = 700 * 1024 + 512};
+    m.disk = g_malloc0(m.size);
+    MemFile *file = script_image(kind, m.size);
+    /* A 2-bit count reaches 3: the active disk and two snapshots. */
+    unsigned max = kind->refcount_bits == 2 ? 2 : MAX_SNAPSHOTS;
+    for (unsigned step = 0; step < STEPS; step++) {
+        char name[32];
+        bool unknown;
+        Command c = pick(&m, max, rand, name);
+        int err = script_run(file, &c, &unknown);
+        cr_assert_eq(err, 0, "%s step %u command %d: %d", kind->name, step, c.kind, err);
+        model_run(&m, &c);
+        expect_agreement(file, &m, kind->name, step);
+    }
+    g_rand_free(rand);
+    qc_file_unref(mem_file(file));
+}
+
+Test(commands, random_walks_agree_with_the_model)
+{
+    for (size_t i = 0; i < script_n_kinds; i++)
+        for (unsigned seed = 1; seed <= 2; seed++)
+            walk(&script_kinds[i], seed);
+}
+
+Test(commands, space_of_deleted_snapshots_is_used_again)
+{
+    MemFile *file = script_image(&script_kinds[1], 8 << 20);
+    bool unknown;
+    uint64_t after_first = 0;
+    cr_assert_eq(0, script_run(file, &(Command){.kind = COMMAND_WRITE, .len = 4 << 20}, &unknown));
+    for (unsigned i = 0; i < 50; i++) {
+        cr_assert_eq(0, script_run(file, &(Command){.kind = COMMAND_TAKE, .name = "x"}, &unknown));
+        cr_assert_eq(0, script_run(file, &(Command){.kind = COMMAND_DELETE}, &unknown));
+        if (i == 1)
+            after_first = file->data->len;
+    }
+    cr_assert_eq(file->data->len, after_first);
+    qc_file_unref(mem_file(file));
+}
+
+Test(commands, refusals_change_nothing)
+{
+    MemFile *file = script_image(&script_kinds[2], 1 << 20); /* counts up to 3 */
+    bool unknown;
+    g_autofree char *long_name = g_strnfill(256, 'x');
+    cr_assert_eq(0, script_run(file, &(Command){.kind = COMMAND_WRITE, .len = 4096}, &unknown));
+    cr_assert_eq(0, script_run(file, &(Command){.kind = COMMAND_TAKE, .name = "a"}, &unknown));
+    cr_assert_eq(0, script_run(file, &(Command){.kind = COMMAND_TAKE, .name = "b"}, &unknown));
+    g_autoptr(GByteArray) before = g_byte_array_new();
+    g_byte_array_append(before, file->data->data, file->data->len);
+
+    struct {
+        Command command;
+        int err;
+    } cases[] = {
+        {{.kind = COMMAND_TAKE, .name = "a"}, -EEXIST},
+        {{.kind = COMMAND_TAKE, .name = ""}, -EINVAL},
+        {{.kind = COMMAND_TAKE, .name = long_name}, -ENAMETOOLONG},
+        {{.kind = COMMAND_TAKE, .name = "c"}, -EFBIG},
+        {{.kind = COMMAND_REVERT, .snapshot = 2}, -ENOENT},
+        {{.kind = COMMAND_DELETE, .snapshot = 2}, -ENOENT},
+        {{.kind = COMMAND_RENAME, .snapshot = 2, .name = "z"}, -ENOENT},
+        {{.kind = COMMAND_RENAME, .snapshot = 0, .name = "b"}, -EEXIST},
+        {{.kind = COMMAND_WRITE, .offset = 1 << 20, .len = 1}, -EINVAL},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        cr_assert_eq(cases[i].err, script_run(file, &cases[i].command, &unknown), "case %zu", i);
+        cr_assert_not(unknown);
+        cr_assert_eq(before->len, file->data->len, "case %zu", i);
+    }
+    g_autofree char *wrong = judge_check(file);
+    cr_assert_null(wrong, "%s", wrong);
+    qc_file_unref(mem_file(file));
+}
+
+Test(commands, one_bit_refcounts_are_refused)
+{
+    Kind kind = {"1bit", 3, 16, 1, false};
+    MemFile *file = script_image(&kind, 1 << 20);
+    bool unknown;
+    Command take = {.kind = COMMAND_TAKE, .name = "a"};
+    cr_assert_eq(-EOPNOTSUPP, script_run(file, &take, &unknown));
+    qc_file_unref(mem_file(file));
+}

@@ -1,0 +1,190 @@
+/* memfile.c - see memfile.h. */
+#include "memfile.h"
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static MemFile *self(QcFile *file)
+{
+    return (MemFile *)file;
+}
+
+/* The fault that is due now, or 0. */
+static int fault(MemFile *m)
+{
+    int64_t n = m->calls++;
+    bool due = m->fail_at >= 0 && (n == m->fail_at || (m->fail_on && n > m->fail_at));
+    return due ? m->fail_error : 0;
+}
+
+static ssize_t mem_pread(QcFile *file, void *buf, size_t len, uint64_t offset)
+{
+    MemFile *m = self(file);
+    int err = fault(m);
+    if (err < 0)
+        return err;
+    if (offset >= m->data->len)
+        return 0;
+    len = MIN(len, m->data->len - offset);
+    if (m->short_io)
+        len = MIN(len, 512);
+    memcpy(buf, m->data->data + offset, len);
+    return (ssize_t)len;
+}
+
+static void record(MemFile *m, MemOpKind kind, uint64_t offset, uint64_t size, const void *bytes)
+{
+    if (!m->recording)
+        return;
+    MemOp op = {.kind = kind, .offset = offset, .size = size};
+    if (bytes)
+        op.bytes = g_memdup2(bytes, size);
+    g_array_append_val(m->log, op);
+}
+
+static void grow(MemFile *m, uint64_t size)
+{
+    guint old = m->data->len;
+    g_byte_array_set_size(m->data, (guint)size);
+    if (size > old)
+        memset(m->data->data + old, 0, size - old);
+}
+
+static void store(MemFile *m, const void *bytes, uint64_t len, uint64_t offset)
+{
+    if (offset + len > m->data->len)
+        grow(m, offset + len);
+    memcpy(m->data->data + offset, bytes, len);
+    m->mtime++;
+}
+
+static ssize_t mem_pwrite(QcFile *file, const void *buf, size_t len, uint64_t offset)
+{
+    MemFile *m = self(file);
+    int err = fault(m);
+    if (err < 0)
+        return err;
+    if (m->short_io)
+        len = MIN(len, 512);
+    record(m, MEM_WRITE, offset, len, buf);
+    store(m, buf, len, offset);
+    return (ssize_t)len;
+}
+
+static int mem_sync(QcFile *file)
+{
+    int err = fault(self(file));
+    if (!err)
+        record(self(file), MEM_SYNC, 0, 0, NULL);
+    return err;
+}
+
+static int mem_stat(QcFile *file, QcFileStat *ret)
+{
+    MemFile *m = self(file);
+    *ret = (QcFileStat){.dev = 1,
+                        .ino = (uintptr_t)m,
+                        .size = m->data->len,
+                        .allocated = m->data->len,
+                        .mtime = m->mtime,
+                        .ctime = m->mtime,
+                        .mode = S_IFREG | 0644};
+    return 0;
+}
+
+static int mem_truncate(QcFile *file, uint64_t size)
+{
+    MemFile *m = self(file);
+    int err = fault(m);
+    if (err < 0)
+        return err;
+    record(m, MEM_TRUNCATE, 0, size, NULL);
+    grow(m, size);
+    m->mtime++;
+    return 0;
+}
+
+static int mem_punch(QcFile *file, uint64_t offset, uint64_t len)
+{
+    (void)file, (void)offset, (void)len;
+    return -EOPNOTSUPP;
+}
+
+static int64_t mem_seek(QcFile *file, uint64_t offset, bool hole)
+{
+    uint64_t len = self(file)->data->len;
+    if (offset >= len)
+        return -ENXIO;
+    return (int64_t)(hole ? len : offset);
+}
+
+static int mem_lock(QcFile *file, unsigned byte, bool take)
+{
+    (void)file, (void)byte, (void)take;
+    return 0;
+}
+
+static int mem_lock_held(QcFile *file, unsigned byte)
+{
+    (void)file, (void)byte;
+    return 0;
+}
+
+static void clear_op(gpointer p)
+{
+    g_free(((MemOp *)p)->bytes);
+}
+
+static void mem_close(QcFile *file)
+{
+    MemFile *m = self(file);
+    g_byte_array_unref(m->data);
+    g_array_unref(m->log);
+    g_free(m);
+}
+
+static const QcFileOps mem_ops = {
+    .pread = mem_pread,
+    .pwrite = mem_pwrite,
+    .sync = mem_sync,
+    .stat = mem_stat,
+    .truncate = mem_truncate,
+    .punch = mem_punch,
+    .seek = mem_seek,
+    .lock = mem_lock,
+    .lock_held = mem_lock_held,
+    .close = mem_close,
+};
+
+MemFile *mem_file_new(const void *bytes, size_t len)
+{
+    MemFile *m = g_new0(MemFile, 1);
+    qc_file_init(&m->base, &mem_ops);
+    m->data = g_byte_array_new();
+    if (len > 0)
+        g_byte_array_append(m->data, bytes, (guint)len);
+    m->log = g_array_new(FALSE, FALSE, sizeof(MemOp));
+    g_array_set_clear_func(m->log, clear_op);
+    m->fail_at = -1;
+    return m;
+}
+
+MemFile *mem_file_copy(const MemFile *file)
+{
+    return mem_file_new(file->data->data, file->data->len);
+}
+
+void mem_file_record(MemFile *m)
+{
+    g_array_set_size(m->log, 0);
+    m->calls = 0;
+    m->recording = true;
+}
+
+void mem_file_apply(MemFile *m, const MemOp *op, uint64_t bytes)
+{
+    if (op->kind == MEM_WRITE)
+        store(m, op->bytes, MIN(bytes, op->size), op->offset);
+    else if (op->kind == MEM_TRUNCATE)
+        grow(m, op->size);
+}

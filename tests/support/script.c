@@ -1,0 +1,58 @@
+/* script.c - see script.h. */
+#include "script.h"
+#include <string.h>
+
+const Kind script_kinds[] = {
+    {"v2-512", 2, 9, 16, false},       {"v2-64k", 2, 16, 16, false},
+    {"v3-512-2bit", 3, 9, 2, false},   {"v3-512-64bit", 3, 9, 64, false},
+    {"v3-4k-4bit", 3, 12, 4, false},   {"v3-4k-8bit", 3, 12, 8, false},
+    {"v3-4k-32bit", 3, 12, 32, false}, {"v3-16k-extl2", 3, 14, 16, true},
+};
+const size_t script_n_kinds = G_N_ELEMENTS(script_kinds);
+
+MemFile *script_image(const Kind *kind, uint64_t size)
+{
+    MemFile *file = mem_file_new(NULL, 0);
+    QcCreateOptions options = {.virtual_size = size,
+                               .version = kind->version,
+                               .cluster_bits = kind->cluster_bits,
+                               .refcount_bits = kind->refcount_bits,
+                               .extended_l2 = kind->extended_l2};
+    g_autoptr(GError) error = NULL;
+    if (qc_create(mem_file(file), &options, &error) < 0)
+        g_error("%s", error->message);
+    return file;
+}
+
+static int run_write(QcImage *image, QcCache *cache, const Command *c, bool *ret_unknown)
+{
+    g_autoptr(QcChain) chain = NULL;
+    g_autofree uint8_t *bytes = g_malloc(c->len);
+    for (uint64_t i = 0; i < c->len; i++)
+        bytes[i] = (uint8_t)(c->seed + i / 512);
+    qc_chain_open(NULL, image, cache, &chain);
+    return qc_image_write(image, chain, bytes, c->len, c->offset, ret_unknown, NULL);
+}
+
+int script_run(MemFile *file, const Command *c, bool *ret_unknown)
+{
+    g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
+    g_autoptr(QcImage) image = NULL;
+    *ret_unknown = false;
+    int err = qc_image_open(mem_file(file), "mem", QC_FORMAT_QCOW2, cache, &image, NULL);
+    if (err < 0)
+        return err;
+    switch (c->kind) {
+    case COMMAND_TAKE:
+        return qc_snapshot_take(image, c->name, 1795000000123456789, ret_unknown, NULL);
+    case COMMAND_REVERT:
+        return qc_snapshot_revert(image, c->snapshot, ret_unknown, NULL);
+    case COMMAND_DELETE:
+        return qc_snapshot_delete(image, c->snapshot, ret_unknown, NULL);
+    case COMMAND_RENAME:
+        return qc_snapshot_rename(image, c->snapshot, c->name, ret_unknown, NULL);
+    case COMMAND_WRITE:
+    default:
+        return run_write(image, cache, c, ret_unknown);
+    }
+}

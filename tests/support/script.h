@@ -1,0 +1,42 @@
+/*
+ * script.h - small images in memory, and the commands on them, for tests of the engine.
+ */
+#ifndef TESTS_SCRIPT_H
+#define TESTS_SCRIPT_H
+
+#include "memfile.h"
+#include "qcow.h"
+
+/* A kind of image. */
+typedef struct Kind {
+    const char *name;
+    unsigned version, cluster_bits, refcount_bits;
+    bool extended_l2;
+} Kind;
+
+extern const Kind script_kinds[];
+extern const size_t script_n_kinds;
+
+/* A new image of size bytes. */
+MemFile *script_image(const Kind *kind, uint64_t size);
+
+typedef enum CommandKind {
+    COMMAND_TAKE,
+    COMMAND_REVERT,
+    COMMAND_DELETE,
+    COMMAND_RENAME,
+    COMMAND_WRITE, /* len bytes of value seed at offset */
+} CommandKind;
+
+typedef struct Command {
+    CommandKind kind;
+    const char *name;     /* TAKE */
+    unsigned snapshot;    /* REVERT, DELETE, RENAME */
+    uint64_t offset, len; /* WRITE */
+    uint8_t seed;
+} Command;
+
+/* Open the image anew and run one command on it. The command's result. */
+int script_run(MemFile *file, const Command *command, bool *ret_unknown);
+
+#endif
