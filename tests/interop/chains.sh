@@ -6,8 +6,8 @@ requires qemu-img qemu-io python3
 make() {
     local path=$1 size=$2
     shift 2
-    (cd "$(dirname "$path")" && qemu-img create -q -f qcow2 "$@" "$(basename "$path")" "$size")
-    scribble "$path" "$path" 0 $((size / 2))
+    (cd "$(dirname "$path")" && qemu-img create -q -f qcow2 "$@" "./$(basename "$path")" "$size")
+    scribble "./$path" "$path" 0 $((size / 2))
 }
 
 same_as_qemu() {
@@ -84,7 +84,7 @@ guest_made_header() {
     cmp -n 65536 got guest.raw || fail "what is stated as raw must be read as raw"
     cp stated.qcow2 unstated.qcow2
     forget_format unstated.qcow2
-    refused unstated.qcow2 'guest.raw'
+    refused unstated.qcow2 'unstated.qcow2.*format is not stated'
 }
 
 deep_chain() {

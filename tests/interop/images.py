@@ -1,5 +1,6 @@
 """Helpers of the interop tests: QEMU's tools, qctool, and a model of what an image holds."""
 
+import concurrent.futures
 import os
 import subprocess
 import sys
@@ -58,7 +59,7 @@ def check(image):
 
 def convert(image, snapshot_id=None):
     """The bytes of the disk, or of a snapshot, as QEMU reads them."""
-    out = os.path.join(TMP, "convert.raw")
+    out = image + ".convert"
     option = ["-l", "snapshot.id=" + snapshot_id] if snapshot_id else []
     if os.path.exists(out):
         os.unlink(out)
@@ -120,10 +121,10 @@ def join(ranges):
 class Pattern:
     """Files of bytes for qemu-io's write -s, which repeat nowhere and compress a little."""
 
-    def __init__(self, rng, count=8, size=99991):
+    def __init__(self, rng, prefix, count, size):
         self.paths = []
         for i in range(count):
-            path = os.path.join(TMP, "pattern.%d" % i)
+            path = "%s.pattern-%d" % (prefix, i)
             words = b"".join(b"%015x\n" % rng.getrandbits(60) for _ in range(size // 16 + 1))
             with open(path, "wb") as file:
                 file.write(words[:size])
@@ -178,7 +179,12 @@ class Model:
             raise Failure("after %s: %s" % (why, failure)) from None
 
 
-def main_status(failures, total):
-    """Print a summary; the exit status of a driver."""
-    print("%d of %d passed" % (total - failures, total))
-    sys.exit(1 if failures else 0)
+def attempt_all(attempt, items):
+    """
+    Call attempt for each item, some at a time (most of the time is spent waiting for
+    programs); exit with 1 if any was False.
+    """
+    with concurrent.futures.ThreadPoolExecutor(max_workers=4) as pool:
+        results = list(pool.map(attempt, items))
+    print("%d of %d passed" % (sum(results), len(results)))
+    sys.exit(0 if all(results) else 1)

@@ -13,8 +13,8 @@ import random
 import shutil
 import sys
 
-from images import (Failure, Model, Pattern, TMP, cat, check, convert, data_ranges_ours,
-                    data_ranges_qemu, listing, main_status, qemu_io, run, same, tool, tool_fails)
+from images import (Failure, Model, Pattern, TMP, attempt_all, cat, convert, data_ranges_ours,
+                    data_ranges_qemu, qemu_io, run, same, tool, tool_fails)
 
 K, M = 1 << 10, 1 << 20
 # Virtual size of a layer in clusters: enough for several L2 tables where they are small.
@@ -109,7 +109,6 @@ def changes(case, size, count):
 
 def make_layers(case):
     """The chain, the lowest layer first."""
-    os.mkdir(case.dir)
     backing = []
     for layer in reversed(range(case.depth)):
         path = os.path.join(case.dir, "layer%d.qcow2" % layer)
@@ -251,7 +250,9 @@ def overwrite_all(case, model):
 
 def exercise(case):
     """The whole life of one image."""
-    case.pattern = Pattern(case.rng, count=3, size=min(99991, 40 * case.cluster + 7))
+    os.mkdir(case.dir)
+    case.pattern = Pattern(case.rng, os.path.join(case.dir, "p"), 3,
+                           min(99991, 40 * case.cluster + 7))
     make_layers(case)
     model = Model(case.layers[0])
     model.disk = convert(case.layers[0])
@@ -276,29 +277,22 @@ def exercise(case):
 
 
 def attempt(case):
-    """True when the case passes; on failure its files stay for a look with --only."""
+    """True when the case passes. With KEEP set, its files stay for a look."""
     try:
         exercise(case)
-        shutil.rmtree(case.dir)
         return True
     except Failure as failure:
         print("FAIL %s: %s" % (case.name, failure), flush=True)
+        return False
+    finally:
         if "KEEP" not in os.environ:
             shutil.rmtree(case.dir, ignore_errors=True)
-        return False
 
 
 def main():
     only = [arg[7:] for arg in sys.argv if arg.startswith("--only=")]
-    todo = [case for case in cases(int(sys.argv[1]), "extl2" in sys.argv)
-            if not only or case.name in only]
-    failures = 0
-    for case in todo:
-        failures += not attempt(case)
-        if failures == 10:
-            print("ten failures are enough")
-            break
-    main_status(failures, len(todo))
+    attempt_all(attempt, [case for case in cases(int(sys.argv[1]), "extl2" in sys.argv)
+                          if not only or case.name in only])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 # Random sequences of our commands and QEMU's: see walk.py. SEEDS="3 4" walks other ways.
+IN_MEMORY=1
 . "$SRCDIR/tests/functions.sh"
 requires qemu-img qemu-io python3
 # shellcheck disable=SC2086

@@ -11,7 +11,7 @@ import os
 import random
 import sys
 
-from images import Failure, Model, Pattern, TMP, convert, main_status, qemu_io, run, tool
+from images import Failure, Model, Pattern, TMP, attempt_all, convert, qemu_io, run, tool
 
 STEPS = 40
 MOST_SNAPSHOTS = 6
@@ -40,8 +40,8 @@ class Walk:
         self.options, self.cluster, self.backing = CONFIGURATIONS[name]
         self.v2 = name.startswith("v2")
         self.rng = random.Random("%s %d" % (name, seed))
-        self.pattern = Pattern(self.rng, count=4, size=min(99991, self.cluster * 3 + 5))
         self.image = os.path.join(TMP, "%s-%d.qcow2" % (name, seed))
+        self.pattern = Pattern(self.rng, self.image, 4, min(99991, self.cluster * 3 + 5))
         self.model = Model(self.image)
         self.steps = []
         self.create()
@@ -181,25 +181,24 @@ class Walk:
             self.model.verify(self.steps[-1])
 
 
-def attempt(name, seed):
+def attempt(what):
+    name, seed = what
     walk = None
     try:
         walk = Walk(name, seed)
         walk.go()
         return True
     except Failure as failure:
-        print("FAIL configuration %s, seed %d: %s" % (name, seed, failure))
-        for step in walk.steps if walk else []:
-            print("    " + step)
+        steps = ["    " + step.replace(TMP + "/", "") for step in (walk.steps if walk else [])]
+        print("\n".join(["FAIL configuration %s, seed %d: %s" % (name, seed, failure)] + steps),
+              flush=True)
         return False
 
 
 def main():
     seeds = [int(arg) for arg in sys.argv[1:] if arg.isdigit()] or [1, 2]
     names = [arg for arg in sys.argv[1:] if arg in CONFIGURATIONS] or list(CONFIGURATIONS)
-    walks = [(name, seed) for seed in seeds for name in names]
-    failures = sum(not attempt(name, seed) for name, seed in walks)
-    main_status(failures, len(walks))
+    attempt_all(attempt, [(name, seed) for seed in seeds for name in names])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,186 @@
+# Hostile images: each costs only itself. The tree can be listed and read, the other images are
+# fine, the daemon lives, and nothing that an image names outside the store is ever opened.
+. "$SRCDIR/tests/functions.sh"
+requires qemu-img qemu-io python3 strace
+requires_fuse
+
+# The tree is listed and read in full by tools that know nothing of images.
+walk_all() {
+    timeout 300 ls -lR mnt >ls.out || fail "ls -lR: status $?"
+    timeout 300 find mnt -ls >find.out || fail "find: status $?"
+    timeout 300 find mnt \( -name info.json -o -name control -o -name error \) -exec cat {} + >cat.out ||
+        fail "reading the small files: status $?"
+}
+
+# One image against its expectation; see hostile.py. All in one process, there are many.
+assert_expectations() {
+    timeout 600 python3 - expectations mnt <<'END'
+import errno, os, sys
+
+failures = []
+
+
+def read_at(path, offset):
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return os.pread(fd, 4096, offset)
+    finally:
+        os.close(fd)
+
+
+def try_read(path, offset):
+    """The bytes, or the errno's name."""
+    try:
+        return read_at(path, offset)
+    except OSError as error:
+        return errno.errorcode[error.errno]
+
+
+def check(name, what, ok):
+    if not ok:
+        failures.append("%s: %s" % (name, what))
+
+
+def check_error(name, where):
+    check(name, "there is a disk", not os.path.lexists(where + "/disk"))
+    if not os.path.exists(where + "/error"):
+        return check(name, "there is no error: %s" % os.listdir(where), False)
+    text = open(where + "/error", errors="replace").read()
+    check(name, "error is %r" % text, len(text) > 10 and text.count("\n") == 1 and text.endswith("\n"))
+
+
+def check_places(name, where, bad, good):
+    check(name, "reading the broken place", try_read(where + "/disk", int(bad)) == "EIO")
+    if good != "-":
+        got = try_read(where + "/disk", int(good))
+        check(name, "reading the sound place: %r" % got[:20], got == b"\1" * 4096)
+
+
+def check_readable(name, where):
+    """Each file of a directory gives bytes or EIO, at its start, its middle and its end."""
+    for root, _, files in os.walk(where):
+        for file in files[:50]:
+            path = os.path.join(root, file)
+            size = os.stat(path).st_size
+            for offset in {0, size // 2, max(0, size - 4096)}:
+                got = try_read(path, offset)
+                check(name, "%s at %d: %r" % (file, offset, got), isinstance(got, bytes) or got == "EIO")
+
+
+for line in open(sys.argv[1]):
+    name, expectation = line.split()
+    where = os.path.join(sys.argv[2], name)
+    if not os.path.isdir(where):
+        failures.append("%s: is not shown" % name)
+        continue
+    if expectation == "error":
+        check_error(name, where)
+    elif expectation.startswith("eio"):
+        check_places(name, where, *expectation.split(":")[1:])
+    elif expectation == "harmless":
+        check(name, "there is an error", not os.path.exists(where + "/error"))
+    check_readable(name, where)
+print("\n".join(failures))
+sys.exit(1 if failures else 0)
+END
+}
+
+# No command changes an image that is not sound: it fails, and the file is what it was.
+assert_commands_refused() {
+    timeout 600 python3 - expectations mnt store <<'END'
+import hashlib, os, sys
+
+failures = []
+
+
+def digest(path):
+    hash = hashlib.sha256()
+    with open(path, "rb") as file:
+        fd, at = file.fileno(), 0
+        while True:
+            try:
+                at = os.lseek(fd, at, os.SEEK_DATA)
+            except OSError:
+                return hash.digest(), os.fstat(fd).st_size
+            end = os.lseek(fd, at, os.SEEK_HOLE)
+            hash.update(b"%d %d" % (at, end) + os.pread(fd, end - at, at))
+            at = end
+
+
+def command(control, line):
+    """The errno of a command; 0 when it was done."""
+    try:
+        fd = os.open(control, os.O_WRONLY)
+    except OSError as error:
+        return error.errno
+    try:
+        os.write(fd, line)
+        return 0
+    except OSError as error:
+        return error.errno
+    finally:
+        os.close(fd)
+
+
+for line in open(sys.argv[1]):
+    name, expectation = line.split()
+    # Backing files that cannot be had are none of a command's business.
+    if expectation == "harmless" or name.startswith(("backing", "loop", "layer")):
+        continue
+    before = digest(os.path.join(sys.argv[3], name))
+    for text in b"take new\n", b"revert s\n", b"delete s\n", b"rename s t\n":
+        result = command(os.path.join(sys.argv[2], name, "control"), text)
+        after = digest(os.path.join(sys.argv[3], name))
+        if result == 0:
+            failures.append("%s: %s was done" % (name, text.decode().strip()))
+        if before != after:
+            failures.append("%s: %s (errno %d) changed the file" % (name, text.decode().strip(), result))
+            before = after
+print("\n".join(failures))
+sys.exit(1 if failures else 0)
+END
+}
+
+# What was opened for more than looking at it lies in the store, or is the daemon's own: with -y
+# strace names the file behind each new descriptor.
+assert_nothing_outside_opened() {
+    ! grep -E '\b(connect|socket)\(' trace | grep -v AF_UNIX || fail "a socket was opened"
+    grep -E '\b(open|openat|openat2)\(' trace | grep -v O_PATH | grep -oE '= [0-9]+<[^>]*' |
+        sed 's/^= [0-9]*<//' | sort -u >opened || true
+    grep -q "^$TMP/store/good.qcow2" opened || fail "strace has seen nothing: $(head -5 trace)"
+    grep -vE "^$TMP/(store|mnt)|^/proc/|^/sys/|^/dev/fuse|^/dev/null|^/usr/lib|^/lib|^/etc/(ld\.so|localtime|mtab|fuse\.conf|nsswitch|passwd|group)|^/usr/share/(zoneinfo|locale)|^/run/mount|^$(dirname "$(readlink -f "$SNAPTREE")")" \
+        opened >strange || true
+    [ ! -s strange ] || fail "opened outside the store: $(cat strange)"
+    ! grep -qE '"(/etc/(passwd|shadow)|/dev/(zero|null|kmsg)|/proc/self/mem|/proc/kmsg)"' <(grep -v O_PATH trace | grep -A100000 'dev/fuse') ||
+        fail "a file that an image names was opened by its name"
+    ! grep -qx "$TMP/outside" opened || fail "the file outside was opened"
+}
+
+mkdir store
+echo "outside the store" >outside
+python3 "$SRCDIR/tests/mount/hostile.py" "$TMP/store" "$TMP/outside" >expectations
+cat >"$TMP/expected.good" <(head -c 1048576 /dev/zero | tr '\0' '\1') <(head -c 3145728 /dev/zero)
+
+mkdir mnt
+ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" strace -f -y -s 200 -o trace -e trace=open,openat,openat2,connect,socket \
+    "$SNAPTREE" -f "$TMP/store" "$TMP/mnt" 2>daemon.log &
+PIDS+=($!)
+wait_for mountpoint -q mnt
+DAEMON=$(daemon_of "$TMP/mnt") || fail "no daemon"
+
+walk_all
+assert_expectations || fail "see above"
+assert_commands_refused || fail "see above"
+walk_all
+cmp mnt/good.qcow2/disk expected.good || fail "the good image"
+control_ok mnt/good.qcow2/control "take new"
+check_clean store/good.qcow2
+cmp mnt/layer-300.qcow2/disk <(qemu-img convert -O raw store/layer-000.qcow2 raw && cat raw) || fail "300 layers"
+
+kill -0 "$DAEMON" || fail "the daemon is dead"
+HIGH=$(awk '/^VmHWM/ { print $2 }' "/proc/$DAEMON/status")
+echo "the daemon's memory was at most $HIGH KiB"
+[ "$HIGH" -lt 524288 ] || [ -n "${ASAN_OPTIONS:-}" ] || fail "the daemon took $HIGH KiB"
+unmount_store mnt
+wait_for test ! -d "/proc/$DAEMON"
+assert_nothing_outside_opened
