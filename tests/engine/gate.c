@@ -1,0 +1,135 @@
+/* What the gate opens, and what it does not. */
+#include "qcow.h"
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char *root, *store;
+
+static char *at(const char *name)
+{
+    return g_build_filename(root, name, NULL);
+}
+
+static void make_file(const char *name)
+{
+    g_autofree char *path = at(name);
+    cr_assert(g_file_set_contents(path, name, -1, NULL));
+}
+
+static void make_link(const char *target, const char *name)
+{
+    g_autofree char *path = at(name);
+    cr_assert_eq(symlink(target, path), 0);
+}
+
+static void setup(void)
+{
+    root = g_dir_make_tmp("gate-XXXXXX", NULL);
+    store = at("store");
+    g_autofree char *sub = at("store/sub"), *fifo = at("store/fifo");
+    cr_assert_eq(g_mkdir(store, 0755), 0);
+    cr_assert_eq(g_mkdir(sub, 0755), 0);
+    cr_assert_eq(mkfifo(fifo, 0644), 0);
+    make_file("secret");
+    make_file("store/a");
+    make_file("store/sub/b");
+    make_link("../secret", "store/out");
+    make_link("sub/b", "store/in");
+    make_link("loop", "store/loop");
+    make_link("/dev/zero", "store/zero");
+    g_autofree char *absolute = at("store/a");
+    make_link(absolute, "store/absolute");
+}
+
+static void teardown(void)
+{
+    const char *argv[] = {"rm", "-rf", root, NULL};
+    g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL,
+                 NULL);
+}
+
+static int try_open(QcGate *gate, const char *path)
+{
+    g_autoptr(QcFile) file = NULL;
+    g_autoptr(GError) error = NULL;
+    int err = qc_gate_open(gate, path, false, &file, &error);
+    cr_expect_eq(err != 0, error != NULL, "%s", path);
+    return err;
+}
+
+Test(gate, entries_of_the_store, .init = setup, .fini = teardown)
+{
+    g_autoptr(QcGate) gate = NULL;
+    cr_assert_eq(qc_gate_new(store, QC_BACKING_STORE, &gate, NULL), 0);
+    cr_expect_eq(try_open(gate, "a"), 0);
+    cr_expect_eq(try_open(gate, "sub/b"), 0);
+    cr_expect_eq(try_open(gate, "sub/../a"), 0);
+    cr_expect_eq(try_open(gate, "in"), 0, "a link inside the store");
+    cr_expect_eq(try_open(gate, "absolute"), 0, "an absolute link into the store");
+    cr_expect_eq(try_open(gate, "out"), -EXDEV, "a link out of it");
+    cr_expect_eq(try_open(gate, "../secret"), -EXDEV);
+    cr_expect_eq(try_open(gate, "sub/../../secret"), -EXDEV);
+    cr_expect_eq(try_open(gate, "/etc/passwd"), -EXDEV);
+    cr_expect_eq(try_open(gate, "none"), -ENOENT);
+    cr_expect_eq(try_open(gate, "loop"), -ELOOP);
+    cr_expect_eq(try_open(gate, "fifo"), -EOPNOTSUPP, "and without waiting for a writer");
+    cr_expect_eq(try_open(gate, "zero"), -EXDEV, "a character device");
+    cr_expect_eq(try_open(gate, "sub"), -EOPNOTSUPP);
+}
+
+static int try_backing(QcGate *gate, const char *overlay, const char *name, const char *want_path)
+{
+    g_autoptr(QcFile) file = NULL;
+    g_autofree char *path = NULL;
+    int err = qc_gate_open_backing(gate, overlay, name, &path, &file, NULL);
+    if (err == 0)
+        cr_expect_str_eq(path, want_path);
+    return err;
+}
+
+Test(gate, backing_files, .init = setup, .fini = teardown)
+{
+    g_autoptr(QcGate) gate = NULL;
+    g_autofree char *absolute = at("store/a"), *outside = at("secret");
+    cr_assert_eq(qc_gate_new(store, QC_BACKING_STORE, &gate, NULL), 0);
+    cr_expect_eq(try_backing(gate, "x", "a", "a"), 0);
+    cr_expect_eq(try_backing(gate, "sub/x", "b", "sub/b"), 0);
+    cr_expect_eq(try_backing(gate, "sub/x", "../a", "sub/../a"), 0);
+    cr_expect_eq(try_backing(gate, "x", "file:a", "a"), 0);
+    cr_expect_eq(try_backing(gate, "sub/x", absolute, "a"), 0);
+    cr_expect_eq(try_backing(gate, "x", outside, NULL), -EPERM);
+    cr_expect_eq(try_backing(gate, "x", "../secret", NULL), -EPERM);
+    cr_expect_eq(try_backing(gate, "x", "out", NULL), -EPERM);
+    cr_expect_eq(try_backing(gate, "x", "/dev/zero", NULL), -EPERM);
+    cr_expect_eq(try_backing(gate, "x", "nbd://localhost/x", NULL), -EOPNOTSUPP);
+    cr_expect_eq(try_backing(gate, "x", "fat:/etc", NULL), -EOPNOTSUPP);
+    cr_expect_eq(try_backing(gate, "x", "json:{\"driver\":\"raw\"}", NULL), -EOPNOTSUPP);
+    cr_expect_eq(try_backing(gate, "x", "fifo", NULL), -EOPNOTSUPP);
+    cr_expect_eq(try_backing(gate, "x", "none", NULL), -ENOENT);
+}
+
+Test(gate, policies, .init = setup, .fini = teardown)
+{
+    g_autoptr(QcGate) deny = NULL, any = NULL;
+    g_autofree char *outside = at("secret"), *inside = at("store/a");
+    cr_assert_eq(qc_gate_new(store, QC_BACKING_DENY, &deny, NULL), 0);
+    cr_assert_eq(qc_gate_new(store, QC_BACKING_ANY, &any, NULL), 0);
+    cr_expect_eq(try_backing(deny, "x", "a", NULL), -EPERM);
+    cr_expect_eq(try_open(deny, "a"), 0);
+    cr_expect_eq(try_backing(any, "x", outside, outside), 0);
+    cr_expect_eq(try_backing(any, "x", inside, "a"), 0);
+    cr_expect_eq(try_backing(any, "x", "../secret", "../secret"), 0);
+    cr_expect_eq(try_backing(any, "x", "/dev/zero", NULL), -EOPNOTSUPP);
+    cr_expect_eq(try_open(any, "out"), -EXDEV, "the store's own links stay inside all the same");
+}
+
+Test(gate, stores_that_are_none)
+{
+    g_autoptr(QcGate) gate = NULL;
+    cr_expect_eq(qc_gate_new("/nonexistent/store", QC_BACKING_STORE, &gate, NULL), -ENOENT);
+    cr_expect_eq(qc_gate_new("/etc/passwd", QC_BACKING_STORE, &gate, NULL), -ENOTDIR);
+}

@@ -1,0 +1,83 @@
+/* QEMU's image locks, between two open files. */
+#include "qcow.h"
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static char path[] = "/tmp/lock-XXXXXX";
+
+static void setup(void)
+{
+    int fd = mkstemp(path);
+    cr_assert_geq(fd, 0);
+    close(fd);
+}
+
+static void teardown(void)
+{
+    unlink(path);
+}
+
+static QcFile *open_it(void)
+{
+    QcFile *file;
+    cr_assert_eq(qc_file_new_fd(open(path, O_RDWR), &file), 0);
+    return file;
+}
+
+static void hold(QcFile *file, const unsigned *bytes)
+{
+    for (; *bytes; bytes++)
+        cr_assert_eq(file->ops->lock(file, *bytes, true), 0);
+}
+
+Test(lock, against_every_holder_of_qemu, .init = setup, .fini = teardown)
+{
+    static const struct {
+        const char *who;
+        unsigned bytes[6];
+        int reader, writer, has_writer;
+    } cases[] = {
+        {"nobody", {0}, 0, 0, 0},
+        {"qemu-img info", {201, 203, 0}, 0, -EBUSY, 0},
+        {"qemu-img check", {100, 201, 203, 0}, 0, -EBUSY, 0},
+        {"running QEMU", {100, 101, 103, 201, 203, 0}, 0, -EBUSY, 1},
+        {"backing file of a running QEMU", {100, 201, 203, 0}, 0, -EBUSY, 0},
+        {"with -U", {100, 0}, 0, 0, 0},
+        {"base of qemu-img commit", {100, 101, 103, 203, 0}, 0, -EBUSY, 1},
+        {"somebody who does not share reads", {200, 0}, -EBUSY, -EBUSY, 0},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(QcFile) other = open_it(), ours = open_it();
+        hold(other, cases[i].bytes);
+        cr_expect_eq(qc_lock_has_writer(ours), cases[i].has_writer, "%s", cases[i].who);
+        cr_expect_eq(qc_lock_reader(ours, NULL), cases[i].reader, "%s", cases[i].who);
+        qc_lock_release(ours);
+        cr_expect_eq(qc_lock_writer(ours, NULL), cases[i].writer, "%s", cases[i].who);
+    }
+}
+
+Test(lock, two_writers_exclude_each_other_and_readers_do_not_matter, .init = setup,
+     .fini = teardown)
+{
+    g_autoptr(QcFile) a = open_it(), b = open_it(), reader = open_it();
+    cr_expect_eq(qc_lock_reader(reader, NULL), 0);
+    cr_expect_eq(qc_lock_writer(a, NULL), 0);
+    cr_expect_eq(qc_lock_writer(b, NULL), -EBUSY);
+    cr_expect_eq(qc_lock_has_writer(reader), 1);
+    qc_lock_release(a);
+    cr_expect_eq(qc_lock_has_writer(reader), 0, "a failed attempt leaves nothing behind");
+    cr_expect_eq(qc_lock_writer(b, NULL), 0);
+}
+
+Test(lock, a_writer_holds_qemus_bytes, .init = setup, .fini = teardown)
+{
+    g_autoptr(QcFile) a = open_it(), probe = open_it();
+    cr_assert_eq(qc_lock_writer(a, NULL), 0);
+    for (unsigned byte = 100; byte < 104; byte++)
+        cr_expect_eq(probe->ops->lock_held(probe, byte), byte != 102, "%u", byte);
+    for (unsigned byte = 200; byte < 204; byte++)
+        cr_expect_eq(probe->ops->lock_held(probe, byte), byte == 201 || byte == 203, "%u", byte);
+}

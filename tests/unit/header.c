@@ -1,0 +1,192 @@
+/* The header and its extensions. */
+#include "header.h"
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <string.h>
+
+typedef struct Sample {
+    uint8_t bytes[4096];
+} Sample;
+
+static void put32(Sample *s, size_t at, uint32_t x)
+{
+    be32 v = be32_make(x);
+    memcpy(s->bytes + at, &v, sizeof(v));
+}
+
+static void put64(Sample *s, size_t at, uint64_t x)
+{
+    be64 v = be64_make(x);
+    memcpy(s->bytes + at, &v, sizeof(v));
+}
+
+/* A valid version 3 header: 64 KiB clusters, 1 GiB. */
+static Sample valid(void)
+{
+    Sample s = {0};
+    put32(&s, 0, QCOW_MAGIC);
+    put32(&s, 4, 3);
+    put32(&s, 20, 16);
+    put64(&s, 24, 1 << 30);
+    put32(&s, 36, 2);
+    put64(&s, 40, 0x30000);
+    put64(&s, 48, 0x10000);
+    put32(&s, 56, 1);
+    put32(&s, 96, 4);
+    put32(&s, 100, 112);
+    return s;
+}
+
+static int decode(const Sample *s, QcHeader *ret)
+{
+    int err = qc_header_decode(s->bytes, sizeof(s->bytes), ret, NULL);
+    return err ? err : qc_header_decode_extensions(ret, s->bytes, sizeof(s->bytes), NULL);
+}
+
+Test(header, a_valid_one)
+{
+    Sample s = valid();
+    QcHeader h;
+    cr_assert_eq(decode(&s, &h), 0);
+    cr_expect_eq(h.size, 1 << 30);
+    cr_expect_eq(h.layout.cluster_bits, 16);
+    cr_expect_eq(h.layout.refcount_order, 4);
+    cr_expect_eq(h.l1_entries, 2);
+    cr_expect_eq(h.l1_offset, 0x30000);
+    cr_expect_eq(h.compression_type, 0);
+    cr_expect_not(h.layout.extended_l2);
+}
+
+Test(header, version_2_ignores_what_comes_after_its_header)
+{
+    Sample s = valid();
+    QcHeader h;
+    put32(&s, 4, 2);
+    put32(&s, 96, 63);
+    memset(s.bytes + 72, 0, 8); /* the end of the extensions */
+    cr_assert_eq(decode(&s, &h), 0);
+    cr_expect_eq(h.layout.refcount_order, 4);
+    cr_expect_eq(h.header_length, 72);
+}
+
+Test(header, what_is_not_valid_is_refused)
+{
+    static const struct {
+        const char *what;
+        size_t at;
+        unsigned width;
+        uint64_t value;
+        int err;
+    } cases[] = {
+        {"magic", 0, 4, 0x12345678, -EINVAL},
+        {"version 1", 4, 4, 1, -EOPNOTSUPP},
+        {"version 4", 4, 4, 4, -EOPNOTSUPP},
+        {"cluster bits 0", 20, 4, 0, -EINVAL},
+        {"cluster bits 8", 20, 4, 8, -EINVAL},
+        {"cluster bits 22", 20, 4, 22, -EINVAL},
+        {"cluster bits 63", 20, 4, 63, -EINVAL},
+        {"cluster bits 2^31", 20, 4, UINT32_C(1) << 31, -EINVAL},
+        {"disk of 2^63 bytes", 24, 8, UINT64_C(1) << 63, -EINVAL},
+        {"disk too large for its L1 table", 24, 8, UINT64_C(1) << 31, -EINVAL},
+        {"unknown encryption", 32, 4, 3, -EOPNOTSUPP},
+        {"L1 table too large", 36, 4, 0xffffffff, -EINVAL},
+        {"L1 table not aligned", 40, 8, 0x30001, -EINVAL},
+        {"L1 table beyond 2^56", 40, 8, UINT64_C(1) << 56, -EINVAL},
+        {"refcount table not aligned", 48, 8, 0x10200, -EINVAL},
+        {"no refcount table", 56, 4, 0, -EINVAL},
+        {"refcount table too large", 56, 4, 129, -EINVAL},
+        {"refcount table of 2^32 clusters", 56, 4, 0xffffffff, -EINVAL},
+        {"too many snapshots", 60, 4, 65537, -EINVAL},
+        {"snapshot table not aligned", 64, 8, 1, -EINVAL},
+        {"unknown feature", 72, 8, 32, -EOPNOTSUPP},
+        {"feature bit without compression type", 72, 8, 8, -EINVAL},
+        {"refcount order 7", 96, 4, 7, -EINVAL},
+        {"refcount order 63", 96, 4, 63, -EINVAL},
+        {"header length 103", 100, 4, 103, -EINVAL},
+        {"header length 96", 100, 4, 96, -EINVAL},
+        {"header length 2^32-8", 100, 4, 0xfffffff8, -EINVAL},
+        {"compression type 1 without its bit", 104, 1, 1, -EINVAL},
+        {"compression type 2", 104, 1, 2, -EOPNOTSUPP},
+        {"backing name outside the cluster", 8, 8, 0xffffffffffffff00, -EINVAL},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        Sample s = valid();
+        QcHeader h;
+        g_autoptr(GError) error = NULL;
+        if (cases[i].width == 8)
+            put64(&s, cases[i].at, cases[i].value);
+        else if (cases[i].width == 4)
+            put32(&s, cases[i].at, (uint32_t)cases[i].value);
+        else
+            s.bytes[cases[i].at] = (uint8_t)cases[i].value;
+        cr_expect_eq(qc_header_decode(s.bytes, sizeof(s.bytes), &h, &error), cases[i].err, "%s",
+                     cases[i].what);
+        cr_expect_not_null(error, "%s", cases[i].what);
+    }
+}
+
+Test(header, truncated)
+{
+    Sample s = valid();
+    QcHeader h;
+    for (size_t len = 0; len < QC_V3_HEADER_LENGTH; len++)
+        cr_assert_eq(qc_header_decode(s.bytes, len, &h, NULL), -EINVAL, "%zu bytes", len);
+}
+
+Test(header, extended_l2_needs_16k_clusters)
+{
+    Sample s = valid();
+    QcHeader h;
+    put64(&s, 72, QC_INCOMPAT_EXTENDED_L2);
+    put32(&s, 36, 4);
+    cr_expect_eq(decode(&s, &h), 0);
+    put32(&s, 20, 13);
+    put64(&s, 24, 1 << 20);
+    cr_expect_eq(decode(&s, &h), -EINVAL);
+}
+
+Test(header, extensions)
+{
+    Sample s = valid();
+    QcHeader h;
+    put32(&s, 112, QC_EXT_BACKING_FORMAT);
+    put32(&s, 116, 5);
+    memcpy(s.bytes + 120, "qcow2", 5);
+    put32(&s, 128, 0x12345678); /* unknown: skipped */
+    put32(&s, 132, 3);
+    put32(&s, 144, QC_EXT_LUKS);
+    put32(&s, 148, 16);
+    put64(&s, 152, 0x50000);
+    put64(&s, 160, 0x1000);
+    put64(&s, 8, 184);
+    put32(&s, 16, 9);
+    memcpy(s.bytes + 184, "base.qcow", 9);
+    cr_assert_eq(decode(&s, &h), 0);
+    cr_expect_eq(h.backing_format_at, 120);
+    cr_expect_eq(h.backing_format_len, 5);
+    cr_expect_eq(h.luks_offset, 0x50000);
+    cr_expect_eq(h.luks_length, 0x1000);
+    cr_expect_eq(h.backing_offset, 184);
+    cr_expect_eq(h.backing_size, 9);
+}
+
+Test(header, an_extension_longer_than_the_cluster_is_refused)
+{
+    static const uint32_t lengths[] = {0xffffffff, 0x7fffffff, 65536};
+    for (size_t i = 0; i < G_N_ELEMENTS(lengths); i++) {
+        Sample s = valid();
+        QcHeader h;
+        put32(&s, 112, 0x11111111);
+        put32(&s, 116, lengths[i]);
+        cr_expect_eq(decode(&s, &h), -EINVAL);
+    }
+}
+
+Test(header, extensions_that_reach_past_what_was_read_ask_for_more)
+{
+    Sample s = valid();
+    QcHeader h;
+    put32(&s, 112, 0x11111111);
+    put32(&s, 116, 5000);
+    cr_expect_eq(decode(&s, &h), -ENODATA);
+}
