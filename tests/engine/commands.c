@@ -66,6 +66,15 @@ static void model_run(Model *m, const Command *c)
     }
 }
 
+static void model_clear(Model *m)
+{
+    for (unsigned i = 0; i < m->n; i++) {
+        g_free(m->names[i]);
+        g_free(m->disks[i]);
+    }
+    g_free(m->disk);
+}
+
 /* A command that the model says is possible. */
 static Command pick(const Model *m, unsigned max_snapshots, GRand *rand, char *name)
 {
@@ -108,6 +117,7 @@ static void walk(const Kind *kind, unsigned seed)
         model_run(&m, &c);
         expect_agreement(file, &m, kind->name, step);
     }
+    model_clear(&m);
     g_rand_free(rand);
     qc_file_unref(mem_file(file));
 }
