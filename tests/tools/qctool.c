@@ -185,14 +185,24 @@ static int open_view(Session *s, char **args, QcView **ret, GError **error)
 
 /* ---- reading ---------------------------------------------------------------------------- */
 
-static int read_view(Session *s, QcView *view, uint8_t *buf, size_t len, uint64_t offset,
-                     GError **error)
+/* For the only writer: nobody else can change what it reads. */
+static int read_locked(Session *s, QcView *view, uint8_t *buf, size_t len, uint64_t offset,
+                       GError **error)
 {
     ssize_t n = qc_view_read(view, buf, len, offset);
     if (n != (ssize_t)len)
         return fail(error, n < 0 ? (int)n : -EIO, "%s at %" PRIu64 ": %s", s->path, offset,
                     qc_chain_error(s->chain) ? qc_chain_error(s->chain) : "cannot be read");
-    int r = qc_view_check(view);
+    return 0;
+}
+
+static int read_view(Session *s, QcView *view, uint8_t *buf, size_t len, uint64_t offset,
+                     GError **error)
+{
+    int r = read_locked(s, view, buf, len, offset, error);
+    if (r < 0)
+        return r;
+    r = qc_view_check(view);
     return r < 0 ? fail(error, r, "%s changed while it was read", s->path) : 0;
 }
 
@@ -318,7 +328,7 @@ static int import_chunk(Session *s, const uint8_t *new, uint8_t *old, size_t len
                         GError **error)
 {
     size_t cluster = (size_t)1 << qc_image_info(s->image)->cluster_bits;
-    int r = read_view(s, qc_chain_view(s->chain, 0), old, len, offset, error);
+    int r = read_locked(s, qc_chain_view(s->chain, 0), old, len, offset, error);
     for (size_t at = 0; r == 0 && at < len;) {
         at += run_length(new + at, old + at, len - at, cluster, true);
         size_t n = run_length(new + at, old + at, len - at, cluster, false);
