@@ -198,6 +198,24 @@ static bool set_positionals(Options *options, char **rest, GError **error)
     return true;
 }
 
+/* The arguments with "-oVALUE" taken apart, which GOption does not do. Strings are argv's. */
+static char **separate_values(int argc, char **argv, GPtrArray *made)
+{
+    bool options_end = false;
+
+    for (int i = 0; i < argc; i++) {
+        options_end |= strcmp(argv[i], "--") == 0;
+        if (!options_end && g_str_has_prefix(argv[i], "-o") && argv[i][2]) {
+            g_ptr_array_add(made, "-o");
+            g_ptr_array_add(made, argv[i] + 2);
+        } else {
+            g_ptr_array_add(made, argv[i]);
+        }
+    }
+    g_ptr_array_add(made, NULL);
+    return (char **)made->pdata;
+}
+
 bool options_parse(Options *options, int argc, char **argv, GError **error)
 {
     g_auto(GStrv) rest = NULL;
@@ -221,6 +239,9 @@ bool options_parse(Options *options, int argc, char **argv, GError **error)
     g_option_context_set_main_group(context, group);
     g_option_context_set_summary(context, summary);
     g_option_context_set_description(context, description);
+    g_autoptr(GPtrArray) made = g_ptr_array_new();
+    argv = separate_values(argc, argv, made);
+    argc = (int)made->len - 1;
     if (!g_option_context_parse(context, &argc, &argv, error))
         return false;
 

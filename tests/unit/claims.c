@@ -1,0 +1,88 @@
+/* Readers and commands of one file keep out of each other's way. */
+#include "claims.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+
+static const QcFileStat file = {.dev = 1, .ino = 2}, other = {.dev = 1, .ino = 3};
+
+Test(claims, a_part_that_is_read_is_not_changed)
+{
+    Claims *claims = claims_new();
+
+    cr_assert_eq(claims_hold(claims, &file, "one"), 0);
+    cr_assert_eq(claims_hold(claims, &file, "one"), 0);
+    cr_assert_eq(claims_begin(claims, &file), 0);
+    cr_expect_eq(claims_change(claims, &file, "one"), -EBUSY);
+    cr_expect_eq(claims_change(claims, &file, "two"), 0);
+    claims_end(claims, &file, false);
+
+    claims_drop(claims, &file, "one");
+    cr_assert_eq(claims_begin(claims, &file), 0);
+    cr_expect_eq(claims_change(claims, &file, "one"), -EBUSY, "one reader is left");
+    claims_drop(claims, &file, "one");
+    cr_expect_eq(claims_change(claims, &file, "one"), 0);
+    claims_end(claims, &file, false);
+    claims_free(claims);
+}
+
+Test(claims, a_part_that_changes_is_not_opened)
+{
+    Claims *claims = claims_new();
+
+    cr_assert_eq(claims_begin(claims, &file), 0);
+    cr_assert_eq(claims_change(claims, &file, "one"), 0);
+    cr_expect_eq(claims_hold(claims, &file, "one"), -EBUSY);
+    cr_expect_eq(claims_hold(claims, &file, "two"), 0);
+    cr_expect_eq(claims_hold(claims, &other, "one"), 0);
+    claims_end(claims, &file, false);
+    cr_expect_eq(claims_hold(claims, &file, "one"), 0);
+    claims_free(claims);
+}
+
+Test(claims, poison)
+{
+    Claims *claims = claims_new();
+
+    cr_assert_eq(claims_begin(claims, &file), 0);
+    claims_end(claims, &file, true);
+    cr_expect_eq(claims_begin(claims, &file), -EIO);
+    cr_expect_eq(claims_begin(claims, &other), 0);
+    claims_end(claims, &other, false);
+    claims_free(claims);
+}
+
+Test(claims, busy)
+{
+    Claims *claims = claims_new();
+    uint64_t before, during, after;
+
+    cr_expect_not(claims_busy(claims, &file, &before));
+    claims_begin(claims, &file);
+    cr_expect(claims_busy(claims, &file, &during));
+    cr_expect_not(claims_busy(claims, &other, &after));
+    claims_end(claims, &file, false);
+    cr_expect_not(claims_busy(claims, &file, &after));
+    cr_expect(before < during && during < after);
+    claims_free(claims);
+}
+
+static gpointer run_command(gpointer claims)
+{
+    g_assert(claims_begin(claims, &file) == 0);
+    g_assert(claims_change(claims, &file, "one") == 0);
+    claims_end(claims, &file, false);
+    return NULL;
+}
+
+Test(claims, commands_take_turns, .timeout = 20)
+{
+    Claims *claims = claims_new();
+    GThread *threads[8];
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(threads); i++)
+        threads[i] = g_thread_new("command", run_command, claims);
+    for (unsigned i = 0; i < G_N_ELEMENTS(threads); i++)
+        g_thread_join(threads[i]);
+    claims_free(claims);
+}

@@ -1,0 +1,107 @@
+/* The language of the control files. */
+#include "command.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <string.h>
+
+static const struct {
+    const char *line;
+    bool with_image;
+    CommandVerb verb;
+    const char *image, *name, *new_name; /* name NULL: it is wrong */
+} lines[] = {
+    {"take a", false, COMMAND_TAKE, NULL, "a", NULL},
+    {"  take\ta  \r", false, COMMAND_TAKE, NULL, "a", NULL},
+    {"take 'with space'", false, COMMAND_TAKE, NULL, "with space", NULL},
+    {"take \"it's\"", false, COMMAND_TAKE, NULL, "it's", NULL},
+    {"take a\\ b", false, COMMAND_TAKE, NULL, "a b", NULL},
+    {"take ''", false, COMMAND_TAKE, NULL, "", NULL},
+    {"take $HOME", false, COMMAND_TAKE, NULL, "$HOME", NULL},
+    {"take a # why", false, COMMAND_TAKE, NULL, "a", NULL},
+    {"revert a%2Fb", false, COMMAND_REVERT, NULL, "a%2Fb", NULL},
+    {"delete a", false, COMMAND_DELETE, NULL, "a", NULL},
+    {"rename a b", false, COMMAND_RENAME, NULL, "a", "b"},
+    {"take team-a/web.qcow2 a", true, COMMAND_TAKE, "team-a/web.qcow2", "a", NULL},
+    {"rename web.qcow2 a 'b c'", true, COMMAND_RENAME, "web.qcow2", "a", "b c"},
+    {"take", false, 0, NULL, NULL, NULL},
+    {"take a b", false, 0, NULL, NULL, NULL},
+    {"rename a", false, 0, NULL, NULL, NULL},
+    {"rename a b c", false, 0, NULL, NULL, NULL},
+    {"take a", true, 0, NULL, NULL, NULL},
+    {"TAKE a", false, 0, NULL, NULL, NULL},
+    {"frobnicate a", false, 0, NULL, NULL, NULL},
+    {"take 'a", false, 0, NULL, NULL, NULL},
+    {"take \"a", false, 0, NULL, NULL, NULL},
+    {"take a\\", false, 0, NULL, NULL, NULL},
+};
+
+Test(command, lines)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(lines); i++) {
+        g_autoptr(GPtrArray) got =
+            command_parse(lines[i].line, strlen(lines[i].line), lines[i].with_image);
+
+        cr_assert_eq(got->len, 1, "%s", lines[i].line);
+        const Command *command = got->pdata[0];
+        if (!lines[i].name) {
+            cr_expect(command->error && command->error->code == EINVAL, "%s", lines[i].line);
+            continue;
+        }
+        cr_assert_null(command->error, "%s", lines[i].line);
+        cr_expect_eq(command->verb, lines[i].verb);
+        cr_expect_eq(g_strcmp0(command->image, lines[i].image), 0);
+        cr_expect_eq(g_strcmp0(command->name, lines[i].name), 0);
+        cr_expect_eq(g_strcmp0(command->new_name, lines[i].new_name), 0);
+    }
+}
+
+Test(command, several_lines_in_order)
+{
+    const char text[] = "\n# a comment\ntake a\n\n   \nrevert b\n  # another\ndelete c";
+    g_autoptr(GPtrArray) got = command_parse(text, strlen(text), false);
+    static const CommandVerb verbs[] = {COMMAND_TAKE, COMMAND_REVERT, COMMAND_DELETE};
+
+    cr_assert_eq(got->len, 3);
+    for (unsigned i = 0; i < got->len; i++)
+        cr_expect_eq(((Command *)got->pdata[i])->verb, verbs[i]);
+}
+
+Test(command, nothing_to_do)
+{
+    static const char *const texts[] = {"", "\n", " \t \n\n", "# only a comment"};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(texts); i++) {
+        g_autoptr(GPtrArray) got = command_parse(texts[i], strlen(texts[i]), false);
+
+        cr_expect_eq(got->len, 0);
+    }
+}
+
+Test(command, nul_byte)
+{
+    g_autoptr(GPtrArray) got = command_parse("take a\0b", 8, false);
+
+    cr_assert_eq(got->len, 1);
+    cr_expect_eq(((Command *)got->pdata[0])->error->code, EINVAL);
+}
+
+/* What is shown of a line is one line. */
+Test(command, text_is_printable)
+{
+    g_autoptr(GPtrArray) got = command_parse("take a\x01\x1b[2J", 11, false);
+
+    cr_expect_str_eq(((Command *)got->pdata[0])->text, "take a\\x01\\x1b[2J");
+}
+
+Test(command, to_text_can_be_typed_again)
+{
+    static const char *const texts[] = {"take a", "rename a/b c%2Fd", "take 'it is'", "delete ''"};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(texts); i++) {
+        g_autoptr(GPtrArray) got = command_parse(texts[i], strlen(texts[i]), false);
+        g_autofree char *text = command_to_text(got->pdata[0]);
+
+        cr_expect_str_eq(text, texts[i]);
+    }
+}

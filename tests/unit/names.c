@@ -1,0 +1,175 @@
+/* What snapshots are called in a directory, and what a person means by a name. */
+#include "names.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define LONG_A                                                                                     \
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" \
+    "aa"                                                                                           \
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" \
+    "aa"                                                                                           \
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" /* 251 bytes */
+
+static const struct {
+    const char *name;
+    size_t len;
+    const char *id;
+    const char *shown; /* NULL: only that it is unique and can be a file name */
+} table[] = {
+    {"plain", 5, "1", "plain"},
+    {"with space", 10, "2", "with space"},
+    {"a/b", 3, "3", "a%2Fb"},
+    {"100%", 4, "4", "100%25"},
+    {"tab\there", 8, "5", "tab%09here"},
+    {"nul\0here", 8, "6", "nul%00here"},
+    {"\x7f", 1, "7", "%7F"},
+    {".", 1, "8", "%2E"},
+    {"..", 2, "9", "%2E%2E"},
+    {"...", 3, "10", "..."},
+    {"\xff\xfe", 2, "11", "\xff\xfe"},
+    {"", 0, "12", "~12"},
+    {"twice", 5, "13", "twice~13"},
+    {"twice", 5, "14", "twice~14"},
+    {"taken", 5, "15", NULL},
+    {"taken", 5, "16", "taken~16"},
+    {"taken~15", 8, "17", "taken~15"},
+    {"same id", 7, "18", NULL},
+    {"same id", 7, "18", NULL},
+    {"../../etc/x", 11, "19", "..%2F..%2Fetc%2Fx"},
+    {"odd", 3, "2/0", "odd~2%2F0"},
+    {"odd", 3, "..", "odd~%2E%2E"},
+    {LONG_A "bbbb", 255, "21", LONG_A "bbbb"},
+    {LONG_A "/b", 253, "22", LONG_A "%2Fb"},
+    {LONG_A "b/c", 254, "23", LONG_A "b~23"},
+    {LONG_A "\xc3\xa4/", 254, "24", LONG_A "~24"},
+};
+
+static Names *make(RawName raw[G_N_ELEMENTS(table)])
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(table); i++)
+        raw[i] = (RawName){.name = table[i].name, .len = table[i].len, .id = table[i].id};
+    return names_new(raw, G_N_ELEMENTS(table));
+}
+
+Test(names, shown)
+{
+    RawName raw[G_N_ELEMENTS(table)];
+    g_autoptr(Names) names = make(raw);
+
+    cr_assert_eq(names_count(names), G_N_ELEMENTS(table));
+    for (unsigned i = 0; i < G_N_ELEMENTS(table); i++) {
+        if (table[i].shown)
+            cr_expect_str_eq(names_shown(names, i), table[i].shown);
+    }
+}
+
+Test(names, unique_and_found_again)
+{
+    RawName raw[G_N_ELEMENTS(table)];
+    g_autoptr(Names) names = make(raw);
+
+    for (unsigned i = 0; i < names_count(names); i++) {
+        const char *shown = names_shown(names, i);
+        unsigned found;
+
+        cr_expect(*shown && strlen(shown) <= NAMES_MAX && !strchr(shown, '/'));
+        cr_expect_eq(names_find(names, shown, &found), 0);
+        cr_expect_eq(found, i, "%s is found at %u, not at %u", shown, found, i);
+        cr_expect_eq(names_resolve(names, shown, &found), 0);
+        cr_expect_eq(found, i);
+    }
+}
+
+Test(names, resolve_by_exact_name)
+{
+    RawName raw[] = {
+        {"a/b", 3, "1"}, {"two", 3, "2"}, {"two", 3, "3"}, {"x%41", 4, "4"}, {"two~2", 5, "5"}};
+    g_autoptr(Names) names = names_new(raw, G_N_ELEMENTS(raw));
+    unsigned found = 99;
+
+    cr_expect_eq(names_resolve(names, "a/b", &found), 0);
+    cr_expect_eq(found, 0);
+    cr_expect_eq(names_resolve(names, "x%41", &found), 0);
+    cr_expect_eq(found, 3);
+    cr_expect_eq(names_resolve(names, "two~2", &found), 0);
+    cr_expect_eq(found, 4);
+    found = 99;
+    cr_expect_eq(names_resolve(names, "two", &found), -ENOENT);
+    cr_expect_eq(names_resolve(names, "", &found), -ENOENT);
+    cr_expect_eq(names_resolve(names, "none", &found), -ENOENT);
+    cr_expect_eq(found, 99);
+}
+
+/* As many as the format allows, all with one name and one id: still unique, and soon. */
+Test(names, all_alike, .timeout = 20)
+{
+    const unsigned count = 65536;
+    g_autofree RawName *raw = g_new0(RawName, count);
+    g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
+
+    for (unsigned i = 0; i < count; i++)
+        raw[i] = (RawName){"same", 4, "1"};
+    g_autoptr(Names) names = names_new(raw, count);
+    for (unsigned i = 0; i < count; i++)
+        cr_assert(g_hash_table_add(seen, (gpointer)names_shown(names, i)));
+}
+
+Test(names, none)
+{
+    g_autoptr(Names) names = names_new(NULL, 0);
+    unsigned found;
+
+    cr_expect_eq(names_count(names), 0);
+    cr_expect_eq(names_find(names, "x", &found), -ENOENT);
+}
+
+Test(names, new_name_from_argument)
+{
+    static const struct {
+        const char *arg, *bytes;
+        size_t len;
+    } args[] = {
+        {"plain", "plain", 5},
+        {"a/b", "a/b", 3},
+        {"a%2Fb", "a/b", 3},
+        {"a%2fb", "a%2fb", 5}, /* we never write it so */
+        {"100%", "100%", 4},
+        {"100%25", "100%", 4},
+        {"%41", "%41", 3},         /* an A needs no escape */
+        {"a%2Fb/c", "a%2Fb/c", 7}, /* nor do we mix */
+        {"%2E%2E", "..", 2},
+        {"%00", "\0", 1},
+        {"", "", 0},
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(args); i++) {
+        g_autoptr(GBytes) got = name_from_argument(args[i].arg);
+        g_autoptr(GBytes) want = g_bytes_new(args[i].bytes, args[i].len);
+
+        cr_expect(g_bytes_equal(got, want), "%s", args[i].arg);
+    }
+}
+
+Test(names, cut_where_it_does_not_hurt)
+{
+    g_autofree char *base = g_strnfill(NAMES_MAX - 4, 'a');
+    static const struct {
+        const char *tail, *kept;
+    } tails[] = {
+        {"xyz", "xy"}, /* room for 2 */
+        {"x%2F", "x"},        {"%2F", ""},
+        {"x\xc3\xa4z", "x"}, /* a UTF-8 character of two bytes */
+        {"\xe2\x82\xac", ""}, {"\xff\xff\xff", "\xff\xff"},
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(tails); i++) {
+        g_autofree char *name = g_strconcat(base, tails[i].tail, "--------", NULL);
+        g_autofree char *want = g_strconcat(base, tails[i].kept, "~1", NULL);
+        g_autofree char *got = name_fit(name, "~1");
+
+        cr_expect_str_eq(got, want);
+    }
+}

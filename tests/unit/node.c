@@ -1,0 +1,122 @@
+/* Inode numbers, the kernel's count of look-ups, and whether its pages may be kept. */
+#include "node.h"
+
+#include <criterion/criterion.h>
+
+static Nodes *nodes;
+
+static void set_up(void)
+{
+    nodes = nodes_new();
+}
+
+static void tear_down(void)
+{
+    nodes_free(nodes);
+}
+
+/* The number of a child of a node, which the kernel has now looked up. */
+static uint64_t look(uint64_t parent, const char *name, NodeKind kind)
+{
+    Node *node = nodes_get(nodes, parent);
+    uint64_t ino = nodes_lookup(nodes, node, name, kind);
+
+    node_unref(nodes, node);
+    return ino;
+}
+
+static bool is_known(uint64_t ino)
+{
+    Node *node = nodes_get(nodes, ino);
+
+    if (node)
+        node_unref(nodes, node);
+    return node != NULL;
+}
+
+TestSuite(node, .init = set_up, .fini = tear_down);
+
+Test(node, numbers_are_stable_and_differ)
+{
+    uint64_t image = look(NODE_ROOT, "a", NODE_IMAGE);
+
+    cr_expect_eq(look(NODE_ROOT, "a", NODE_IMAGE), image);
+    cr_expect_neq(look(NODE_ROOT, "b", NODE_IMAGE), image);
+    cr_expect_neq(look(NODE_ROOT, "a", NODE_DIR), image);
+    cr_expect_neq(look(image, "a", NODE_SNAPSHOT), image);
+
+    nodes_forget(nodes, image, 2);
+    cr_expect_eq(look(NODE_ROOT, "a", NODE_IMAGE), image);
+}
+
+Test(node, lives_while_looked_up_or_parent)
+{
+    uint64_t image = look(NODE_ROOT, "a", NODE_IMAGE);
+    uint64_t dir = look(image, "snapshots", NODE_SNAPSHOTS);
+
+    look(NODE_ROOT, "a", NODE_IMAGE);
+    nodes_forget(nodes, image, 1);
+    cr_expect(is_known(image));
+    nodes_forget(nodes, image, 1);
+    cr_expect(is_known(image), "it has a child");
+    nodes_forget(nodes, dir, 1);
+    cr_expect_not(is_known(dir));
+    cr_expect_not(is_known(image));
+    nodes_forget(nodes, image, 5); /* unknown: no harm */
+    nodes_forget(nodes, NODE_ROOT, 5);
+    cr_expect(is_known(NODE_ROOT));
+}
+
+Test(node, paths)
+{
+    uint64_t dir = look(NODE_ROOT, "team", NODE_DIR);
+    uint64_t image = look(dir, "web", NODE_IMAGE);
+    uint64_t snapshots = look(image, "snapshots", NODE_SNAPSHOTS);
+    uint64_t snapshot = look(snapshots, "one", NODE_SNAPSHOT);
+    uint64_t control = look(NODE_ROOT, "control", NODE_CONTROL);
+    const struct {
+        uint64_t ino;
+        const char *path;
+        bool of_store;
+    } want[] = {{NODE_ROOT, "", true},         {dir, "team", false},
+                {image, "team/web", false},    {snapshots, "team/web", false},
+                {snapshot, "team/web", false}, {control, "", true}};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(want); i++) {
+        Node *node = nodes_get(nodes, want[i].ino);
+        g_autofree char *path = node_path(node);
+
+        cr_expect_str_eq(path, want[i].path);
+        cr_expect_eq(node_is_of_store(node), want[i].of_store);
+        node_unref(nodes, node);
+    }
+}
+
+Test(node, pages_are_kept_only_for_the_same_bytes)
+{
+    uint64_t ino = look(NODE_ROOT, "a", NODE_IMAGE);
+    Node *node = nodes_get(nodes, ino);
+
+    cr_expect_eq(node_pages_open(nodes, node, "one"), NODE_PAGES_NEW);
+    cr_expect_eq(node_pages_open(nodes, node, "one"), NODE_PAGES_NEW, "nothing was read yet");
+    node_pages_settled(nodes, node);
+    cr_expect_eq(node_pages_open(nodes, node, "one"), NODE_PAGES_KEEP);
+    cr_expect_eq(node_pages_open(nodes, node, "two"), NODE_PAGES_DIRECT);
+    cr_expect_eq(node_pages_open(nodes, node, NULL), NODE_PAGES_DIRECT);
+    for (int i = 0; i < 3; i++)
+        node_pages_close(nodes, node);
+
+    cr_expect_eq(node_pages_open(nodes, node, "two"), NODE_PAGES_NEW);
+    node_pages_close(nodes, node);
+    cr_expect_eq(node_pages_open(nodes, node, "two"), NODE_PAGES_KEEP);
+    node_pages_spoil(nodes, node);
+    cr_expect_eq(node_pages_open(nodes, node, "two"), NODE_PAGES_DIRECT);
+    node_pages_close(nodes, node);
+    cr_expect_eq(node_pages_open(nodes, node, "two"), NODE_PAGES_NEW);
+    node_pages_close(nodes, node);
+    cr_expect_eq(node_pages_open(nodes, node, NULL), NODE_PAGES_NEW);
+    node_pages_close(nodes, node);
+    cr_expect_eq(node_pages_open(nodes, node, NULL), NODE_PAGES_NEW, "NULL equals nothing");
+    node_pages_close(nodes, node);
+    node_unref(nodes, node);
+}

@@ -1,0 +1,92 @@
+/* The command line: what is understood, and that what is wrong is named. */
+#include "options.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+static bool parse(Options *options, const char *line, GError **error)
+{
+    g_auto(GStrv) argv = NULL;
+    int argc;
+
+    memset(options, 0, sizeof(*options));
+    cr_assert(g_shell_parse_argv(line, &argc, &argv, NULL));
+    /* GOption moves the pointers about; the copy keeps them freeable. */
+    g_autofree char **copy = g_memdup2(argv, sizeof(char *) * ((size_t)argc + 1));
+    return options_parse(options, argc, copy, error);
+}
+
+Test(options, defaults)
+{
+    Options options;
+
+    cr_assert(parse(&options, "snaptree STORE MNT", NULL));
+    cr_expect_str_eq(options.store, "STORE");
+    cr_expect_str_eq(options.mountpoint, "MNT");
+    cr_expect_not(options.foreground || options.debug || options.read_only);
+    cr_expect_eq(options.backing, QC_BACKING_STORE);
+    cr_expect_eq(options.cache_mib, 64);
+    options_clear(&options);
+}
+
+/* As mount(8) calls us for a line of fstab. */
+Test(options, after_positionals_and_from_fstab)
+{
+    Options options;
+
+    cr_assert(parse(&options,
+                    "snaptree STORE MNT -o rw,nodev,suid,noauto,user,x-systemd.automount,_netdev "
+                    "-o backing=any,cache=8,fsname=a\\\\,b,allow_other",
+                    NULL));
+    cr_expect_eq(options.backing, QC_BACKING_ANY);
+    cr_expect_eq(options.cache_mib, 8);
+    cr_expect(options.has_fsname);
+    cr_expect(g_ptr_array_find_with_equal_func(options.fuse, "fsname=a,b", g_str_equal, NULL));
+    cr_expect(g_ptr_array_find_with_equal_func(options.fuse, "allow_other", g_str_equal, NULL));
+    cr_expect_not(g_ptr_array_find_with_equal_func(options.fuse, "user", g_str_equal, NULL));
+    options_clear(&options);
+}
+
+Test(options, flags)
+{
+    Options options;
+
+    cr_assert(parse(&options, "snaptree -f -oro STORE MNT", NULL));
+    cr_expect(options.foreground && options.read_only);
+    options_clear(&options);
+    cr_assert(parse(&options, "snaptree -d STORE MNT", NULL));
+    cr_expect(options.foreground && options.debug);
+    options_clear(&options);
+    cr_assert(parse(&options, "snaptree --version", NULL));
+    cr_expect(options.version);
+    options_clear(&options);
+}
+
+Test(options, wrong_ones_are_named)
+{
+    static const struct {
+        const char *line, *named;
+    } wrong[] = {
+        {"snaptree --frobnicate S M", "--frobnicate"},
+        {"snaptree -q S M", "-q"},
+        {"snaptree -o frobnicate S M", "frobnicate"},
+        {"snaptree -o ro,frob=1 S M", "frob=1"},
+        {"snaptree -o backing=some S M", "backing=some"},
+        {"snaptree -o cache=lots S M", "cache=lots"},
+        {"snaptree -o cache=0 S M", "cache=0"},
+        {"snaptree -o fsname S M", "fsname"},
+        {"snaptree S", "MOUNTPOINT"},
+        {"snaptree", "STORE"},
+        {"snaptree S M extra", "extra"},
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(wrong); i++) {
+        g_autoptr(GError) error = NULL;
+        Options options;
+
+        cr_assert_not(parse(&options, wrong[i].line, &error), "%s", wrong[i].line);
+        cr_expect(strstr(error->message, wrong[i].named), "%s: %s", wrong[i].line, error->message);
+        cr_expect_not(strchr(error->message, '\n'));
+        options_clear(&options);
+    }
+}
