@@ -313,8 +313,9 @@ int qc_chain_snapshot_view(QcChain *chain, unsigned snapshot, QcView **ret);
  * one. Not to be called from two threads for one image.
  *
  * Errors of all of them: -EOPNOTSUPP (raw, encrypted, external data file, 1-bit refcounts),
- * -EUCLEAN (corrupt or dirty image; nothing changed), -EROFS, -ENOSPC, -EDQUOT, -EIO, -ENOMEM;
+ * -EUCLEAN (corrupt image; nothing changed), -EROFS, -ENOSPC, -EDQUOT, -EIO, -ENOMEM;
  * -EFBIG when a limit of the format is reached (snapshots, refcount width, table sizes).
+ * An image that was not closed cleanly (dirty) is repaired in the same switch.
  * One more state exists: when the very last step, the sync of the switch, fails, the result is
  * -EIO and *nobody knows* which of the two states is on disk; *ret_unknown is set (if not
  * NULL), and the caller must refuse further commands on the file.
@@ -341,6 +342,29 @@ int qc_snapshot_rename(QcImage *image, unsigned snapshot, const char *name, bool
  */
 int qc_image_write(QcImage *image, QcChain *chain, const void *buf, size_t len, uint64_t offset,
                    bool *ret_unknown, GError **error);
+
+/* ---- check and repair ------------------------------------------------------------------- */
+
+typedef struct QcCheck {
+    uint64_t errors; /* findings that mean or may lead to damage */
+    uint64_t leaks;  /* clusters counted more often than they are referred to: lost space */
+    char *first;     /* a sentence about the first error, or NULL; see qc_check_clear() */
+} QcCheck;
+
+/*
+ * Count all references of a qcow2 image anew and compare them with the refcounts and the
+ * COPIED flags. Nobody may write meanwhile (hold a lock). Reads every table once: time and
+ * memory grow with the metadata. -EOPNOTSUPP, -EIO, -ENOMEM: could not check. §"Refcounts".
+ */
+int qc_image_check(QcImage *image, QcCheck *ret, GError **error);
+void qc_check_clear(QcCheck *check);
+
+/*
+ * A command like those above: write refcounts and COPIED flags as the tables say, and clear
+ * the marks of an image that was not closed cleanly or is known to be corrupt. -EUCLEAN when
+ * tables are broken in a way that counting cannot mend: nothing is changed.
+ */
+int qc_image_repair(QcImage *image, bool *ret_unknown, GError **error);
 
 /* ---- new images ------------------------------------------------------------------------- */
 

@@ -73,33 +73,50 @@ static int load_block(void *data, const QcBatchItem *item, uint8_t *cluster)
     return 0;
 }
 
-/* Read the table; items receives the blocks that exist. */
-static int load_table(QcRefs *r, QcBatchItem **ret_items, size_t *ret_n)
+/* Whether a refcount block may lie there at all. */
+static bool valid_block(const QcRefs *r, uint64_t offset)
+{
+    return !(offset & ~QC_OFFSET_MASK) && qc_cluster_aligned(r->layout, offset);
+}
+
+/* Read the table. Entries that cannot be right: skipped when lenient, else -EUCLEAN. */
+static int load_table(QcRefs *r, bool lenient)
 {
     const QcHeader *h = &r->image->header;
     size_t bytes = (size_t)h->reftable_clusters << r->layout->cluster_bits;
     uint64_t n = bytes / sizeof(be64);
-    g_autofree be64 *table = g_try_malloc(bytes);
-    g_autofree QcBatchItem *items = g_try_new(QcBatchItem, n);
+    g_autofree be64 *table = g_try_malloc0(bytes);
     r->blocks = g_try_new0(RefBlock, n);
-    r->n_blocks = r->room = n;
-    if (!table || !items || !r->blocks)
+    if (!table || !r->blocks)
         return -ENOMEM;
+    r->n_blocks = r->room = n;
     int err = qc_file_read(r->image->file, table, bytes, h->reftable_offset);
+    if (err == -ENODATA && lenient)
+        err = 0;
     if (err < 0)
         return err == -ENODATA ? -EUCLEAN : err;
-    size_t found = 0;
     for (uint64_t i = 0; i < n; i++) {
         uint64_t offset = be64_get(table[i]);
-        if (offset & ~QC_OFFSET_MASK || !qc_cluster_aligned(r->layout, offset))
-            return -EUCLEAN;
+        if (!valid_block(r, offset) || (lenient && offset >= r->image->info.stat.size)) {
+            if (!lenient)
+                return -EUCLEAN;
+            continue;
+        }
         r->blocks[i].offset = offset;
-        if (offset)
-            items[found++] = (QcBatchItem){.offset = offset, .tag = (uint32_t)i};
     }
-    *ret_items = g_steal_pointer(&items);
-    *ret_n = found;
     return 0;
+}
+
+static int load_blocks(QcRefs *r)
+{
+    g_autofree QcBatchItem *items = g_try_new(QcBatchItem, r->n_blocks);
+    size_t n = 0;
+    if (!items)
+        return -ENOMEM;
+    for (uint64_t i = 0; i < r->n_blocks; i++)
+        if (r->blocks[i].offset)
+            items[n++] = (QcBatchItem){.offset = r->blocks[i].offset, .tag = (uint32_t)i};
+    return qc_batch_read(r->image->file, qc_cluster_size(r->layout), items, n, load_block, r);
 }
 
 static void set_limits(QcRefs *r)
@@ -113,20 +130,23 @@ static void set_limits(QcRefs *r)
         r->max_clusters = MIN(r->max_clusters, st->size >> r->layout->cluster_bits);
 }
 
-int qc_refs_load(QcImage *image, QcRefs **ret, GError **error)
+static QcRefs *refs_new(QcImage *image)
 {
-    g_autoptr(QcRefs) r = g_new0(QcRefs, 1);
-    g_autofree QcBatchItem *items = NULL;
-    size_t n = 0;
+    QcRefs *r = g_new0(QcRefs, 1);
     r->image = image;
     r->layout = &image->header.layout;
     r->order = r->layout->refcount_order;
     r->block_bits = r->layout->cluster_bits + 3 - r->order;
     set_limits(r);
+    return r;
+}
 
-    int err = load_table(r, &items, &n);
+int qc_refs_load(QcImage *image, QcRefs **ret, GError **error)
+{
+    g_autoptr(QcRefs) r = refs_new(image);
+    int err = load_table(r, false);
     if (!err)
-        err = qc_batch_read(image->file, qc_cluster_size(r->layout), items, n, load_block, r);
+        err = load_blocks(r);
     if (err == -EUCLEAN)
         return qc_fail(error, err,
                        "the refcount table points outside the file or twice at a block");
@@ -134,6 +154,15 @@ int qc_refs_load(QcImage *image, QcRefs **ret, GError **error)
         return qc_fail(error, err, "the refcounts cannot be read: %s", g_strerror(-err));
     *ret = g_steal_pointer(&r);
     return 0;
+}
+
+int qc_refs_new(QcImage *image, QcRefs **ret)
+{
+    g_autoptr(QcRefs) r = refs_new(image);
+    int err = load_table(r, true);
+    if (!err)
+        *ret = g_steal_pointer(&r);
+    return err;
 }
 
 void qc_refs_free(QcRefs *r)
@@ -225,6 +254,61 @@ static int reach(QcRefs *r, uint64_t cluster)
         r->n_blocks = need;
     }
     return make_counts(r, block_of(r, cluster));
+}
+
+static int count_one(QcRefs *r, uint64_t cluster, uint64_t times)
+{
+    int err = reach(r, cluster);
+    if (err < 0)
+        return err;
+    RefBlock *b = block_of(r, cluster);
+    uint64_t i = index_of(r, cluster), count = qc_refcount_get(b->counts, r->order, i);
+    if (times > qc_refcount_max(r->order) - count)
+        return -EFBIG;
+    if (!is_busy(r, cluster))
+        set_busy(b, i);
+    qc_refcount_set(b->counts, r->order, i, count + times);
+    return 0;
+}
+
+int qc_refs_count(QcRefs *r, uint64_t first, uint64_t count, uint64_t times)
+{
+    uint64_t in_file = qc_clusters_for(r->layout, r->image->info.stat.size);
+    uint64_t limit = MIN(in_file, r->max_clusters);
+    if (first >= limit || count > limit - first)
+        return -EUCLEAN;
+    int err = 0;
+    for (uint64_t i = 0; i < count && !err; i++)
+        err = count_one(r, first + i, times);
+    return err;
+}
+
+void qc_refs_renew_all(QcRefs *r)
+{
+    for (uint64_t i = 0; i < r->n_blocks; i++)
+        r->blocks[i].dirty = r->blocks[i].dirty || r->blocks[i].offset || r->blocks[i].counts;
+}
+
+/* The clusters of block i, of which at least one model knows something. */
+static void compare_block(const QcRefs *a, const QcRefs *b, uint64_t i, QcRefsDiffer func,
+                          void *data)
+{
+    uint64_t first = i << a->block_bits;
+    for (uint64_t c = first; c < first + counts_per_block(a); c++) {
+        uint64_t x = qc_refs_get(a, c), y = qc_refs_get(b, c);
+        if (x != y)
+            func(data, c, x, y);
+    }
+}
+
+void qc_refs_compare(const QcRefs *a, const QcRefs *b, QcRefsDiffer func, void *data)
+{
+    for (uint64_t i = 0; i < MAX(a->n_blocks, b->n_blocks); i++) {
+        bool known =
+            (i < a->n_blocks && a->blocks[i].counts) || (i < b->n_blocks && b->blocks[i].counts);
+        if (known)
+            compare_block(a, b, i, func, data);
+    }
 }
 
 static int give_out(QcRefs *r, uint64_t first, uint64_t count, uint64_t value)

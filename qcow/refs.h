@@ -18,6 +18,28 @@ int qc_refs_load(QcImage *image, QcRefs **ret, GError **error);
 void qc_refs_free(QcRefs *refs); /* accepts NULL */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcRefs, qc_refs_free)
 
+/*
+ * An empty model, to count references into: it knows where the refcount blocks of the image
+ * are (as far as the table is valid), but not what they say. -EIO, -ENOMEM.
+ */
+int qc_refs_new(QcImage *image, QcRefs **ret);
+
+/*
+ * Count times references to each of count clusters from first on. -EUCLEAN when one of them
+ * lies past the end of the file; -EFBIG when a count does not fit the width.
+ */
+int qc_refs_count(QcRefs *refs, uint64_t first, uint64_t count, uint64_t times);
+
+/* Let every block be written, not only those that change. For a model that was counted. */
+void qc_refs_renew_all(QcRefs *refs);
+
+/*
+ * Called for each cluster whose count differs between two models of one image; a and b are
+ * its counts.
+ */
+typedef void (*QcRefsDiffer)(void *data, uint64_t cluster, uint64_t a, uint64_t b);
+void qc_refs_compare(const QcRefs *a, const QcRefs *b, QcRefsDiffer func, void *data);
+
 /* The count of a cluster as it is to become. */
 uint64_t qc_refs_get(const QcRefs *refs, uint64_t cluster);
 

@@ -7,116 +7,14 @@
  * COPIED flags of the active tree right (copying the L2 tables that change), write the L1
  * and snapshot tables that are new, release the old ones.
  */
-#include "entry.h"
+#include "active.h"
 #include "error.h"
 #include "snapread.h"
 #include "tree.h"
-#include "txn.h"
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- COPIED flags ----------------------------------------------------------------------- */
-
-typedef struct Fix {
-    QcTxn *txn;
-    uint64_t *l1;
-    unsigned owners; /* L1 tables that will hold this array: a table that moves, moves in all */
-} Fix;
-
-/* Set the flags of one L2 table by the counts. 1 when one changed. */
-static int fix_flags(const QcLayout *l, const QcRefs *refs, uint8_t *table)
-{
-    unsigned size = qc_l2_entry_size(l);
-    uint64_t n = UINT64_C(1) << qc_l2_bits(l);
-    int changed = 0;
-    for (uint64_t i = 0; i < n; i++) {
-        QcCluster c = qc_cluster_decode(l, table + i * size);
-        if (c.kind == QC_CLUSTER_BAD)
-            return -EUCLEAN;
-        if (c.host_offset == 0)
-            continue;
-        uint64_t count = qc_refs_get(refs, c.host_offset >> l->cluster_bits);
-        bool copied = count == 1 && c.kind != QC_CLUSTER_COMPRESSED;
-        if (count == 0)
-            return -EUCLEAN;
-        if (copied == c.copied)
-            continue;
-        qc_cluster_set_copied(table + i * size, copied);
-        changed = 1;
-    }
-    return changed;
-}
-
-/* Put a changed L2 table into a new cluster and let its owners point there. */
-static int move_table(Fix *fix, uint32_t slot, uint64_t l2_offset, const uint8_t *table)
-{
-    const QcLayout *l = &fix->txn->image->header.layout;
-    uint64_t cluster;
-    int err = qc_refs_alloc(fix->txn->refs, 1, fix->owners, &cluster);
-    for (unsigned i = 0; i < fix->owners && !err; i++)
-        err = qc_refs_add(fix->txn->refs, l2_offset >> l->cluster_bits, 1, -1);
-    if (err < 0)
-        return err;
-    fix->l1[slot] = cluster << l->cluster_bits;
-    return qc_txn_put(fix->txn, fix->l1[slot], table, qc_cluster_size(l));
-}
-
-static int fix_table(void *data, uint32_t slot, uint64_t l2_offset, uint8_t *table)
-{
-    Fix *fix = data;
-    if (!table)
-        return 0;
-    int changed = fix_flags(&fix->txn->image->header.layout, fix->txn->refs, table);
-    return changed > 0 ? move_table(fix, slot, l2_offset, table) : changed;
-}
-
-/*
- * Make the COPIED flags of the tree of l1 true, all references being counted. Changed L2
- * tables move; l1 follows.
- */
-static int fix_copied(QcTxn *txn, uint64_t *l1, uint32_t n, unsigned owners)
-{
-    Fix fix = {txn, l1, owners};
-    const QcLayout *l = &txn->image->header.layout;
-    int err = qc_tree_walk(txn->image, l1, n, fix_table, &fix);
-    for (uint32_t i = 0; i < n && !err; i++) {
-        uint64_t offset = l1[i] & QC_OFFSET_MASK;
-        uint64_t count = qc_refs_get(txn->refs, offset >> l->cluster_bits);
-        if (offset && count == 0)
-            return -EUCLEAN;
-        l1[i] = offset | (offset && count == 1 ? QC_COPIED : 0);
-    }
-    return err;
-}
-
-/* ---- tables ----------------------------------------------------------------------------- */
-
-/* Write an L1 table to new clusters. A table without entries has no place: offset 0. */
-static int write_l1(QcTxn *txn, const uint64_t *l1, uint32_t n, uint64_t *ret_offset)
-{
-    size_t bytes = n * sizeof(be64);
-    *ret_offset = 0;
-    if (n == 0)
-        return 0;
-    g_autofree be64 *disk = g_try_new(be64, n);
-    if (!disk)
-        return -ENOMEM;
-    for (uint32_t i = 0; i < n; i++)
-        disk[i] = be64_make(l1[i]);
-    int err = qc_txn_alloc(txn, bytes, ret_offset);
-    return err ? err : qc_txn_put_padded(txn, *ret_offset, disk, bytes);
-}
-
-/* Let l1 be the active L1 table from now on. */
-static int replace_active_l1(QcTxn *txn, const uint64_t *l1, uint32_t n)
-{
-    const QcHeader *old = &txn->image->header;
-    int err = write_l1(txn, l1, n, &txn->next.l1_offset);
-    if (!err)
-        err = qc_txn_release(txn, old->l1_offset, old->l1_entries * sizeof(be64));
-    txn->next.l1_entries = n;
-    return err;
-}
+/* ---- the snapshot table ------------------------------------------------------------------ */
 
 /* How a new snapshot table differs from the old one. */
 typedef struct TableEdit {
@@ -246,13 +144,13 @@ static int take_tree(QcTxn *txn, QcSnapshot *s)
     if (!err)
         err = qc_tree_account(image, txn->refs, l1, n, 1);
     if (!err)
-        err = fix_copied(txn, l1, n, 2);
+        err = qc_active_fix_copied(txn, l1, n, 2);
     if (!err)
-        err = fix_copied(txn, l1 + n, h->l1_entries - n, 1);
+        err = qc_active_fix_copied(txn, l1 + n, h->l1_entries - n, 1);
     if (!err)
-        err = write_l1(txn, l1, n, &s->l1_offset);
+        err = qc_active_write_l1(txn, l1, n, &s->l1_offset);
     if (!err)
-        err = replace_active_l1(txn, l1, h->l1_entries);
+        err = qc_active_replace_l1(txn, l1, h->l1_entries);
     s->l1_entries = n;
     return err;
 }
@@ -333,9 +231,9 @@ static int revert_tree(QcTxn *txn, const QcSnapshot *s)
 
     err = exchange_references(txn, active, h->l1_entries, target, n);
     if (!err)
-        err = fix_copied(txn, target, n, 1);
+        err = qc_active_fix_copied(txn, target, n, 1);
     if (!err)
-        err = replace_active_l1(txn, target, n);
+        err = qc_active_replace_l1(txn, target, n);
     txn->next.size = s->disk_size;
     return err;
 }
@@ -371,9 +269,9 @@ static int delete_tree(QcTxn *txn, const QcSnapshot *s)
     if (!err)
         err = qc_txn_release(txn, s->l1_offset, s->l1_entries * sizeof(be64));
     if (!err)
-        err = fix_copied(txn, active, h->l1_entries, 1);
+        err = qc_active_fix_copied(txn, active, h->l1_entries, 1);
     if (!err)
-        err = replace_active_l1(txn, active, h->l1_entries);
+        err = qc_active_replace_l1(txn, active, h->l1_entries);
     return err;
 }
 
@@ -404,7 +302,10 @@ int qc_snapshot_rename(QcImage *image, unsigned snapshot, const char *name, bool
         err = check_name(image, name, error);
     if (err < 0)
         return err;
-    err = replace_snapshot_table(
-        txn, &(TableEdit){.drop = UINT_MAX, .rename = snapshot, .new_name = name});
+    if (txn->recounted) /* the other commands do so anyway */
+        err = qc_active_refresh(txn);
+    if (!err)
+        err = replace_snapshot_table(
+            txn, &(TableEdit){.drop = UINT_MAX, .rename = snapshot, .new_name = name});
     return err ? qc_txn_fail(err, error) : qc_txn_commit(txn, ret_unknown, error);
 }

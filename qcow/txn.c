@@ -2,7 +2,8 @@
  * txn.c - see txn.h.
  *
  * The steps of every command:
- *   1. load the refcounts, verify that they protect all metadata
+ *   1. load the refcounts and verify that they protect all metadata; count them anew where
+ *      the image was not closed cleanly
  *   2. the command: count references, write new tables to free clusters
  *   3. place and write the refcount blocks that changed, and the refcount table
  *   4. sync: everything the new header will point at is on disk
@@ -12,6 +13,7 @@
  * unless the sector can be read back and is the old one.
  */
 #include "txn.h"
+#include "count.h"
 #include "error.h"
 #include <string.h>
 #include <sys/stat.h>
@@ -40,7 +42,7 @@ int qc_txn_fail(int err, GError **error)
 
 /* ---- beginning -------------------------------------------------------------------------- */
 
-static int refuse(const QcImage *image, GError **error)
+static int refuse(const QcImage *image, bool repair, GError **error)
 {
     const QcInfo *info = &image->info;
     if (info->format != QC_FORMAT_QCOW2)
@@ -49,13 +51,10 @@ static int refuse(const QcImage *image, GError **error)
         return qc_fail(error, -EOPNOTSUPP, "%s", qc_image_unsupported(image));
     if (image->spent)
         return qc_fail(error, -EINVAL, "the image must be opened again");
-    if (info->corrupt)
+    if (info->corrupt && !repair)
         return qc_fail(error, -EUCLEAN,
-                       "the image is marked corrupt; repair it first: qemu-img check -r all");
-    if (info->dirty)
-        return qc_fail(error, -EUCLEAN,
-                       "the image was not closed cleanly and its refcounts may be wrong; repair "
-                       "it first: qemu-img check -r all");
+                       "the image is marked corrupt; nothing is changed before "
+                       "it is repaired");
     return 0;
 }
 
@@ -115,28 +114,71 @@ static int verify_metadata(const QcImage *image, const QcRefs *refs)
     return verify_intervals(refs, list, n);
 }
 
-int qc_txn_begin(QcImage *image, QcTxn **ret, GError **error)
+/* The refcounts as they are stored, when they protect the metadata. */
+static int load_refs(QcImage *image, QcRefs **ret, GError **error)
 {
-    int err = refuse(image, error);
-    if (err < 0)
-        return err;
-    image->spent = true;
-
     g_autoptr(QcRefs) refs = NULL;
-    err = qc_refs_load(image, &refs, error);
+    int err = qc_refs_load(image, &refs, error);
     if (err < 0)
         return err;
     err = verify_metadata(image, refs);
     if (err < 0)
         return qc_txn_fail(err, error);
+    *ret = g_steal_pointer(&refs);
+    return 0;
+}
 
+/* The refcounts as the tables say, when these say it without contradiction. */
+static int count_refs(QcImage *image, QcRefs **ret, GError **error)
+{
+    g_autoptr(QcRefs) refs = NULL;
+    QcFindings findings = {0};
+    int err = qc_count_references(image, &findings, &refs);
+    if (!err && findings.errors > 0)
+        err = qc_fail(error, -EUCLEAN, "the image is corrupt and nothing was changed: %s",
+                      findings.first);
+    else if (err < 0)
+        qc_txn_fail(err, error);
+    g_free(findings.first);
+    if (err < 0)
+        return err;
+    qc_refs_renew_all(refs);
+    *ret = g_steal_pointer(&refs);
+    return 0;
+}
+
+static int begin(QcImage *image, bool repair, QcTxn **ret, GError **error)
+{
+    int err = refuse(image, repair, error);
+    if (err < 0)
+        return err;
+    image->spent = true;
+
+    QcRefs *refs = NULL;
+    bool recount = repair || image->info.dirty;
+    err = recount ? count_refs(image, &refs, error) : load_refs(image, &refs, error);
+    if (err < 0)
+        return err;
     QcTxn *txn = g_new0(QcTxn, 1);
     txn->image = qc_image_ref(image);
-    txn->refs = g_steal_pointer(&refs);
+    txn->refs = refs;
+    txn->recounted = recount;
     txn->next = image->header;
+    if (recount)
+        txn->next.incompatible &= ~(QC_INCOMPAT_DIRTY | QC_INCOMPAT_CORRUPT);
     txn->old_size = image->info.stat.size;
     *ret = txn;
     return 0;
+}
+
+int qc_txn_begin(QcImage *image, QcTxn **ret, GError **error)
+{
+    return begin(image, false, ret, error);
+}
+
+int qc_txn_begin_repair(QcImage *image, QcTxn **ret, GError **error)
+{
+    return begin(image, true, ret, error);
 }
 
 /* ---- writing to free clusters ----------------------------------------------------------- */
@@ -242,8 +284,10 @@ static void encode_sector(const QcTxn *txn, uint8_t *sector)
     d.refcount_table_clusters = be32_make(h->reftable_clusters);
     d.nb_snapshots = be32_make(h->n_snapshots);
     d.snapshots_offset = be64_make(h->snapshots_offset);
-    if (h->layout.version >= 3) /* who changes the image clears what it does not know */
+    if (h->layout.version >= 3) { /* who changes the image clears what it does not know */
+        d.incompatible_features = be64_make(h->incompatible);
         d.autoclear_features = be64_make(h->autoclear & QC_AUTOCLEAR_KNOWN);
+    }
     memcpy(sector, &d, sizeof(d));
 }
 

@@ -14,6 +14,7 @@
 typedef struct QcTxn {
     QcImage *image;
     QcRefs *refs;      /* change through qc_refs_add() and qc_txn_alloc() */
+    bool recounted;    /* refs were counted from the tables, not loaded */
     QcHeader next;     /* the header as it is to become */
     uint64_t old_size; /* of the file */
     bool wrote;        /* something may lie past old_size */
@@ -30,6 +31,13 @@ typedef struct QcTxn {
  * refcounts do not protect (-EUCLEAN).
  */
 int qc_txn_begin(QcImage *image, QcTxn **ret, GError **error);
+
+/*
+ * The same, but with references counted anew, as for every command on a dirty image; also
+ * for an image that is marked corrupt. The marks will be cleared. -EUCLEAN: the tables are
+ * broken.
+ */
+int qc_txn_begin_repair(QcImage *image, QcTxn **ret, GError **error);
 
 /* Clusters in a row for bytes bytes, each with refcount 1; a host offset. */
 int qc_txn_alloc(QcTxn *txn, uint64_t bytes, uint64_t *ret_offset);

@@ -5,10 +5,10 @@
  * them, what the view has there; its L2 table moves too, and so does the L1 table. That is
  * slow for small writes and atomic for any: right for tools, not for a running guest.
  */
+#include "active.h"
 #include "entry.h"
 #include "error.h"
 #include "tree.h"
-#include "txn.h"
 #include <string.h>
 
 typedef struct Write {
@@ -87,18 +87,6 @@ static int write_slot(Write *w, uint64_t slot, uint64_t at)
     return qc_txn_put(w->txn, offset, w->table, qc_cluster_size(l));
 }
 
-static int write_l1(Write *w)
-{
-    const QcHeader *h = &w->txn->image->header;
-    size_t bytes = h->l1_entries * sizeof(be64);
-    for (uint32_t i = 0; i < h->l1_entries; i++)
-        w->l1[i] = GUINT64_TO_BE(w->l1[i]);
-    int err = qc_txn_alloc(w->txn, bytes, &w->txn->next.l1_offset);
-    if (!err)
-        err = qc_txn_put_padded(w->txn, w->txn->next.l1_offset, w->l1, bytes);
-    return err ? err : qc_txn_release(w->txn, h->l1_offset, bytes);
-}
-
 static int write_all(Write *w)
 {
     const QcHeader *h = &w->txn->image->header;
@@ -111,7 +99,7 @@ static int write_all(Write *w)
     for (uint64_t at = w->offset; at < w->end && !err; at = ((at >> shift) + 1) << shift)
         err = write_slot(w, at >> shift, at);
     if (!err)
-        err = write_l1(w);
+        err = qc_active_replace_l1(w->txn, w->l1, h->l1_entries);
     g_free(w->l1);
     g_free(w->cluster);
     g_free(w->table);
@@ -127,6 +115,8 @@ int qc_image_write(QcImage *image, QcChain *chain, const void *buf, size_t len, 
         return qc_fail(error, -EINVAL, "the range to write is empty or not inside the disk");
     if (image->header.has_bitmaps)
         return qc_fail(error, -EOPNOTSUPP, "the image has persistent bitmaps");
+    if (image->info.dirty)
+        return qc_fail(error, -EUCLEAN, "the image was not closed cleanly; repair it first");
     int err = qc_txn_begin(image, &txn, error);
     if (err < 0)
         return err;

@@ -1,0 +1,84 @@
+/*
+ * check.c - is the image what its tables say, and making it so.
+ *
+ * A check counts every reference anew and compares. A repair takes the counts for the truth
+ * and writes them, with the COPIED flags that follow, by the same switch as any command;
+ * what it replaces is dropped like any old table. It invents nothing: an image with broken
+ * tables stays as it is.
+ */
+#include "active.h"
+#include "count.h"
+#include "error.h"
+
+typedef struct Compare {
+    QcFindings *findings;
+    uint64_t leaks;
+} Compare;
+
+static void compare_count(void *data, uint64_t cluster, uint64_t stored, uint64_t counted)
+{
+    Compare *c = data;
+    if (stored > counted)
+        c->leaks++;
+    else
+        qc_find(c->findings,
+                "cluster %" G_GUINT64_FORMAT " has refcount %" G_GUINT64_FORMAT
+                " but %" G_GUINT64_FORMAT " references",
+                cluster, stored, counted);
+}
+
+static int compare_with_stored(QcImage *image, const QcRefs *counted, Compare *c)
+{
+    g_autoptr(QcRefs) stored = NULL;
+    g_autoptr(GError) error = NULL;
+    int err = qc_refs_load(image, &stored, &error);
+    if (err == -EUCLEAN) {
+        qc_find(c->findings, "%s", error->message);
+        return 0;
+    }
+    if (!err)
+        qc_refs_compare(stored, counted, compare_count, c);
+    return err;
+}
+
+int qc_image_check(QcImage *image, QcCheck *ret, GError **error)
+{
+    g_autoptr(QcRefs) counted = NULL;
+    QcFindings findings = {0};
+    Compare compare = {.findings = &findings};
+    if (image->info.format != QC_FORMAT_QCOW2)
+        return qc_fail(error, -EOPNOTSUPP, "raw images have nothing to check");
+    if (image->info.has_data_file)
+        return qc_fail(error, -EOPNOTSUPP, "%s", qc_image_unsupported(image));
+    int err = qc_count_references(image, &findings, &counted);
+    if (!err)
+        err = compare_with_stored(image, counted, &compare);
+    if (!err)
+        err = qc_check_copied(image, counted, &findings);
+    if (err == -EUCLEAN) { /* the active tree cannot even be walked */
+        qc_find(&findings, "the active L1 table is broken");
+        err = 0;
+    }
+    if (err < 0) {
+        g_free(findings.first);
+        return qc_fail(error, err, "the image cannot be checked: %s", g_strerror(-err));
+    }
+    *ret = (QcCheck){.errors = findings.errors, .leaks = compare.leaks, .first = findings.first};
+    return 0;
+}
+
+void qc_check_clear(QcCheck *check)
+{
+    g_clear_pointer(&check->first, g_free);
+}
+
+int qc_image_repair(QcImage *image, bool *ret_unknown, GError **error)
+{
+    g_autoptr(QcTxn) txn = NULL;
+    int err = qc_txn_begin_repair(image, &txn, error);
+    if (!err)
+        err = qc_active_refresh(txn);
+    if (err < 0)
+        return txn ? qc_txn_fail(err, error) : err;
+    return qc_txn_commit(txn, ret_unknown, error);
+}

@@ -1,0 +1,28 @@
+/*
+ * count.h - what an image really refers to, counted from its tables alone.
+ */
+#ifndef QCOW_COUNT_H
+#define QCOW_COUNT_H
+
+#include "refs.h"
+
+/* What is wrong with an image. first: a sentence about the first finding; NULL: none (g_free). */
+typedef struct QcFindings {
+    uint64_t errors; /* places that are broken or could break others */
+    char *first;
+} QcFindings;
+
+void qc_find(QcFindings *findings, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
+/*
+ * Count every reference of the image: header, refcount structures, snapshot table, the trees
+ * of the active disk and of all snapshots, bitmaps, the encryption header. Places that are
+ * not valid are findings, and are skipped. Tables that several snapshots share are read once.
+ * -EIO, -ENOMEM.
+ */
+int qc_count_references(QcImage *image, QcFindings *findings, QcRefs **ret);
+
+/* Compare the COPIED flags of the active tree with the counts; differences are findings. */
+int qc_check_copied(QcImage *image, const QcRefs *refs, QcFindings *findings);
+
+#endif

@@ -1,0 +1,189 @@
+/* Finding what is wrong with an image, and mending what can be mended. */
+#include "format.h"
+#include "judge.h"
+#include "script.h"
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <string.h>
+
+static MemFile *prepared(const Kind *kind)
+{
+    static const Command history[] = {
+        {.kind = COMMAND_WRITE, .len = 200000, .seed = 1},
+        {.kind = COMMAND_TAKE, .name = "one"},
+        {.kind = COMMAND_WRITE, .offset = 100000, .len = 100000, .seed = 2},
+    };
+    MemFile *file = script_image(kind, 300 * 1024);
+    bool unknown;
+    for (size_t i = 0; i < G_N_ELEMENTS(history); i++)
+        cr_assert_eq(0, script_run(file, &history[i], &unknown));
+    return file;
+}
+
+static QcCheck check(MemFile *file)
+{
+    g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
+    g_autoptr(QcImage) image = NULL;
+    QcCheck result;
+    cr_assert_eq(0, qc_image_open(mem_file(file), "mem", QC_FORMAT_QCOW2, cache, &image, NULL));
+    cr_assert_eq(0, qc_image_check(image, &result, NULL));
+    return result;
+}
+
+static int repair(MemFile *file)
+{
+    g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
+    g_autoptr(QcImage) image = NULL;
+    cr_assert_eq(0, qc_image_open(mem_file(file), "mem", QC_FORMAT_QCOW2, cache, &image, NULL));
+    return qc_image_repair(image, NULL, NULL);
+}
+
+static uint64_t word_at(const MemFile *file, uint64_t at)
+{
+    be64 v;
+    memcpy(&v, file->data->data + at, sizeof(v));
+    return be64_get(v);
+}
+
+static void put_word(MemFile *file, uint64_t at, uint64_t x)
+{
+    be64 v = be64_make(x);
+    memcpy(file->data->data + at, &v, sizeof(v));
+}
+
+/* Where the first refcount block lies. */
+static uint64_t first_block(const MemFile *file)
+{
+    return word_at(file, word_at(file, offsetof(QcDiskHeader, refcount_table_offset)));
+}
+
+static void mark_dirty(MemFile *file)
+{
+    put_word(file, offsetof(QcDiskHeader, incompatible_features),
+             word_at(file, offsetof(QcDiskHeader, incompatible_features)) | QC_INCOMPAT_DIRTY);
+}
+
+static void expect_clean(MemFile *file, const char *digest)
+{
+    g_autofree char *wrong = judge_check(file), *now = judge_digest(file);
+    QcCheck result = check(file);
+    cr_expect_eq(result.errors, 0, "%s", result.first);
+    cr_expect_eq(result.leaks, 0);
+    cr_expect_null(wrong, "%s", wrong);
+    if (digest)
+        cr_expect_str_eq(now, digest);
+    qc_check_clear(&result);
+}
+
+Test(check, clean_images_of_every_kind)
+{
+    for (size_t i = 0; i < script_n_kinds; i++) {
+        MemFile *file = prepared(&script_kinds[i]);
+        expect_clean(file, NULL);
+        qc_file_unref(mem_file(file));
+    }
+}
+
+/* Fill refcount bytes with a value: some clusters leak, others lose their protection. */
+static void spoil_refcounts(MemFile *file, uint8_t value)
+{
+    memset(file->data->data + first_block(file), value, 64);
+}
+
+Test(check, wrong_refcounts_are_found_and_mended)
+{
+    static const uint8_t values[] = {0x00, 0x11, 0xff};
+    for (size_t i = 0; i < script_n_kinds; i++) {
+        for (size_t v = 0; v < G_N_ELEMENTS(values); v++) {
+            MemFile *file = prepared(&script_kinds[i]);
+            g_autofree char *digest = judge_digest(file);
+            spoil_refcounts(file, values[v]);
+            QcCheck result = check(file);
+            cr_expect_gt(result.errors + result.leaks, 0);
+            qc_check_clear(&result);
+            cr_expect_eq(0, repair(file));
+            expect_clean(file, digest);
+            qc_file_unref(mem_file(file));
+        }
+    }
+}
+
+Test(check, a_command_on_a_dirty_image_repairs_it_in_the_same_switch)
+{
+    static const Command commands[] = {
+        {.kind = COMMAND_TAKE, .name = "two"},
+        {.kind = COMMAND_REVERT},
+        {.kind = COMMAND_DELETE},
+        {.kind = COMMAND_RENAME, .name = "eins"},
+    };
+    for (size_t i = 0; i < script_n_kinds; i++) {
+        if (script_kinds[i].version < 3)
+            continue; /* has no dirty mark */
+        for (size_t c = 0; c < G_N_ELEMENTS(commands); c++) {
+            MemFile *file = prepared(&script_kinds[i]);
+            bool unknown;
+            mark_dirty(file);
+            spoil_refcounts(file, 0);
+            cr_expect_eq(0, script_run(file, &commands[c], &unknown));
+            cr_expect_eq(0, word_at(file, offsetof(QcDiskHeader, incompatible_features)) &
+                                QC_INCOMPAT_DIRTY);
+            expect_clean(file, NULL);
+            qc_file_unref(mem_file(file));
+        }
+    }
+}
+
+Test(check, an_image_marked_corrupt_is_refused_until_repaired)
+{
+    MemFile *file = prepared(&script_kinds[4]);
+    Command take = {.kind = COMMAND_TAKE, .name = "two"};
+    bool unknown;
+    put_word(file, offsetof(QcDiskHeader, incompatible_features), QC_INCOMPAT_CORRUPT);
+    cr_expect_eq(-EUCLEAN, script_run(file, &take, &unknown));
+    cr_expect_eq(0, repair(file));
+    cr_expect_eq(0, script_run(file, &take, &unknown));
+    expect_clean(file, NULL);
+    qc_file_unref(mem_file(file));
+}
+
+Test(check, broken_tables_are_found_and_left_alone)
+{
+    MemFile *file = prepared(&script_kinds[4]);
+    uint64_t l1 = word_at(file, offsetof(QcDiskHeader, l1_table_offset));
+    put_word(file, l1, word_at(file, l1) | 0x100); /* no cluster's offset */
+    g_autoptr(GByteArray) before = g_byte_array_new();
+    g_byte_array_append(before, file->data->data, file->data->len);
+
+    QcCheck result = check(file);
+    cr_expect_gt(result.errors, 0);
+    cr_expect_not_null(result.first);
+    qc_check_clear(&result);
+    cr_expect_eq(-EUCLEAN, repair(file));
+    cr_expect_eq(before->len, file->data->len);
+    cr_expect_eq(0, memcmp(before->data, file->data->data, before->len));
+    qc_file_unref(mem_file(file));
+}
+
+Test(check, power_cuts_during_a_repair, .timeout = 120)
+{
+    MemFile *before = prepared(&script_kinds[5]);
+    g_autofree char *digest = judge_digest(before);
+    spoil_refcounts(before, 0x11);
+    MemFile *after = mem_file_copy(before);
+    mem_file_record(after);
+    cr_assert_eq(0, repair(after));
+    for (guint end = 0; end <= after->log->len; end++) {
+        MemFile *state = mem_file_copy(before);
+        for (guint i = 0; i < end; i++) {
+            const MemOp *op = &g_array_index(after->log, MemOp, i);
+            mem_file_apply(state, op, op->size);
+        }
+        g_autofree char *now = judge_digest(state);
+        cr_expect_str_eq(now, digest);
+        if (end >= after->log->len - 1)
+            expect_clean(state, digest);
+        qc_file_unref(mem_file(state));
+    }
+    qc_file_unref(mem_file(after));
+    qc_file_unref(mem_file(before));
+}
