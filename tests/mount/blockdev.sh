@@ -1,0 +1,87 @@
+# Block devices in the store, directly or behind a link, as logical volumes are: qcow2 and raw
+# on them read right, take snapshots, notice every change, and a full device changes nothing.
+. "$SRCDIR/tests/functions.sh"
+requires qemu-img qemu-io losetup
+requires_root
+requires_fuse
+
+# A loop device of that many bytes; its name is in $DEVICE.
+make_device() {
+    truncate -s "$1" "$TMP/backing.$2"
+    DEVICE=$(losetup --find --show "$TMP/backing.$2") || skip "no loop device to be had"
+    on_exit "losetup -d $DEVICE"
+}
+
+make_store() {
+    mkdir store
+    make_device 24M qcow
+    QCOW=$DEVICE
+    qemu-img create -q -f qcow2 "$QCOW" 16M
+    scribble "$QCOW" one 0 4194304
+    ln -s "$QCOW" store/volume
+    make_device 4M raw
+    RAW=$DEVICE
+    scribble "$RAW" two 1048576 1048576 raw
+    mknod store/plain b $((0x$(stat -c %t "$RAW"))) $((0x$(stat -c %T "$RAW")))
+}
+
+reads_right() {
+    assert_same mnt/volume/disk "$(qemu_raw "$QCOW" -f qcow2)" "qcow2 on a device"
+    assert_same mnt/plain/disk "$(qemu_raw "$RAW" -f raw)" "raw device"
+}
+
+takes_and_reverts() {
+    qemu_raw "$QCOW" -f qcow2 >/dev/null
+    cp .raw then.raw
+    control_ok mnt/volume/control 'take then'
+    check_clean "$QCOW"
+    assert_same mnt/volume/snapshots/then then.raw
+    scribble "$QCOW" three 2097152 3145728
+    reads_right
+    assert_same mnt/volume/snapshots/then then.raw
+    control_ok mnt/volume/control 'revert then'
+    check_clean "$QCOW"
+    assert_same mnt/volume/disk then.raw
+}
+
+# A device tells nothing of changes: what is read through an open file has to be right even so.
+notices_changes() {
+    python3 - "$QCOW" <<'END'
+import os, subprocess, sys
+fd = os.open("mnt/volume/disk", os.O_RDONLY)
+before = os.pread(fd, 65536, 1 << 20)
+subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -q -P 77 1M 64K", sys.argv[1]], check=True)
+after = os.pread(fd, 65536, 1 << 20)
+assert before != after and after == b"\x4d" * 65536, "stale bytes through an open file"
+END
+    reads_right
+}
+
+# Overwriting the disk again and again with snapshots between fills the device.
+fills_up() {
+    local i
+    for i in 1 2 3 4 5 6 7 8; do
+        control mnt/volume/control "take s$i"
+        [ "$STATUS" = 0 ] || break
+        check_clean "$QCOW"
+        qemu-io -f qcow2 -c "write -q -P $i 0 3M" "$QCOW" >/dev/null 2>&1 || break
+    done
+    qemu-img check -q "$QCOW" || qemu-img check -q -r leaks "$QCOW" # QEMU's own failed write
+    cp "$TMP/backing.qcow" before
+    for i in $(seq 1 100); do
+        control mnt/volume/control "take fill$i"
+        [ "$STATUS" = 0 ] || break
+        check_clean "$QCOW"
+    done
+    [ "$STATUS" != 0 ] || fail "the device never filled up"
+    assert_match "$OUTPUT" "$(message_of ENOSPC)"
+    check_clean "$QCOW"
+}
+
+make_store
+mount_store store mnt
+assert_eq "$(ls mnt)" $'control\nplain\nvolume' "entries"
+reads_right
+takes_and_reverts
+notices_changes
+fills_up
