@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum {
     KEPT_IMAGES = 32,
@@ -33,7 +34,8 @@ struct Image {
     QcImage *qc;
     QcChain *chain;
     char *error;
-    gint64 used; /* monotonic time of the last look-up, microseconds; Images.lock */
+    bool settled; /* stat will tell whether it is current */
+    gint64 used;  /* monotonic time of the last look-up, microseconds; Images.lock */
 
     GMutex lock;
     RawName *raw_names; /* what names borrow; lock */
@@ -54,6 +56,11 @@ struct Images {
 };
 
 /* ---- one image --------------------------------------------------------------------------- */
+
+unsigned image_n_layers(const Image *image)
+{
+    return image->chain ? qc_chain_layers(image->chain) : 0;
+}
 
 static void set_error(Image *image, const char *message)
 {
@@ -86,6 +93,18 @@ static void open_metadata(Image *image, QcGate *gate, QcCache *cache)
         set_error(image, qc_chain_error(image->chain));
 }
 
+/* Whether every later change of a file of the chain will show in its stat. */
+static bool is_settled(const Image *image)
+{
+    if (!image->chain || qc_chain_error(image->chain))
+        return false;
+    for (unsigned i = 0; i < image_n_layers(image); i++) {
+        if (!qc_image_is_current(qc_chain_image(image->chain, i)))
+            return false;
+    }
+    return true;
+}
+
 static Image *image_new(Images *images, const char *path, const StoreItem *item)
 {
     Image *image = g_new0(Image, 1);
@@ -108,6 +127,7 @@ static Image *image_new(Images *images, const char *path, const StoreItem *item)
     } else {
         open_metadata(image, images->gate, images->cache);
     }
+    image->settled = is_settled(image);
     return image;
 }
 
@@ -208,11 +228,6 @@ const Names *image_names(Image *image)
     return image->names;
 }
 
-unsigned image_n_layers(const Image *image)
-{
-    return image->chain ? qc_chain_layers(image->chain) : 0;
-}
-
 char *image_layer_name(const Image *image, unsigned layer)
 {
     const char *path = qc_image_path(qc_chain_image(image->chain, layer));
@@ -241,28 +256,31 @@ const QcInfo *image_layer_info(const Image *image, unsigned layer)
     return qc_image_info(qc_chain_image(image->chain, layer));
 }
 
-/* Whether the backing file of a layer is, by its name, still the file that the chain has. */
-static bool backing_is_same(const Image *image, QcGate *gate, unsigned layer)
+/*
+ * Whether the name of a layer still leads to the file that the chain has, in the state that it
+ * had; one system call, for chains are long. A device's stat does not tell its state.
+ */
+static bool layer_is_same(const Image *image, QcGate *gate, unsigned layer)
 {
-    QcImage *overlay = qc_chain_image(image->chain, layer - 1);
-    const QcFileStat *had = &image_layer_info(image, layer)->stat;
-    g_autoptr(QcFile) file = NULL;
-    g_autofree char *path = NULL;
-    QcFileStat now;
-    int r = qc_gate_open_backing(gate, qc_image_path(overlay), qc_image_info(overlay)->backing_file,
-                                 &path, &file, NULL);
+    QcImage *qc = qc_chain_image(image->chain, layer);
+    const QcFileStat *had = &qc_image_info(qc)->stat;
+    struct stat st;
 
-    return r == 0 && file->ops->stat(file, &now) == 0 && now.dev == had->dev && now.ino == had->ino;
+    if (fstatat(qc_gate_dirfd(gate), qc_image_path(qc), &st, 0) < 0 || st.st_dev != had->dev ||
+        st.st_ino != had->ino)
+        return false;
+    if (S_ISBLK(st.st_mode))
+        return qc_image_is_current(qc);
+    return (uint64_t)st.st_size == had->size && store_nanoseconds(st.st_mtim) == had->mtime &&
+           store_nanoseconds(st.st_ctim) == had->ctime;
 }
 
 bool image_is_current(const Image *image, QcGate *gate)
 {
-    if (!image->chain || qc_chain_error(image->chain))
+    if (!image->settled)
         return false;
     for (unsigned i = 0; i < image_n_layers(image); i++) {
-        if (!qc_image_is_current(qc_chain_image(image->chain, i)))
-            return false;
-        if (i > 0 && !backing_is_same(image, gate, i))
+        if (!layer_is_same(image, gate, i))
             return false;
     }
     return true;
@@ -439,7 +457,7 @@ int images_get(Images *images, const char *path, Image **ret)
         return 0;
     }
     *ret = image_new(images, path, &item);
-    if ((*ret)->chain)
+    if ((*ret)->settled)
         images_keep(images, *ret);
     return 0;
 }

@@ -28,7 +28,7 @@ static int open_beneath(QcGate *gate, const char *path, int flags)
     return fd < 0 ? -errno : (int)fd;
 }
 
-static int64_t nanoseconds(struct timespec time)
+int64_t store_nanoseconds(struct timespec time)
 {
     return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
@@ -49,8 +49,8 @@ static int stat_beneath(QcGate *gate, const char *path, QcFileStat *ret)
         .ino = st.st_ino,
         .size = (uint64_t)st.st_size,
         .allocated = (uint64_t)st.st_blocks * 512,
-        .mtime = nanoseconds(st.st_mtim),
-        .ctime = nanoseconds(st.st_ctim),
+        .mtime = store_nanoseconds(st.st_mtim),
+        .ctime = store_nanoseconds(st.st_ctim),
         .mode = st.st_mode,
         .uid = st.st_uid,
         .gid = st.st_gid,
