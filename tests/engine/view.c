@@ -1,0 +1,235 @@
+/* Views: what can be read is right, what cannot is an error for that place only. */
+#include "format.h"
+#include "memfile.h"
+#include "script.h"
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    CLUSTER = 4096,
+    DISK = 64 * CLUSTER,
+};
+
+static const Kind kind = {"v3-4k", 3, 12, 16, false};
+
+typedef struct Open {
+    QcCache *cache;
+    QcImage *image;
+    QcChain *chain;
+    QcView *view; /* borrowed: the active disk */
+} Open;
+
+static Open open_file(QcFile *file, QcGate *gate)
+{
+    Open o = {.cache = qc_cache_new(1 << 20)};
+    g_autoptr(GError) error = NULL;
+    cr_assert_eq(0, qc_image_open(file, "mem", QC_FORMAT_QCOW2, o.cache, &o.image, &error), "%s",
+                 error ? error->message : "");
+    cr_assert_eq(0, qc_chain_open(gate, o.image, o.cache, &o.chain));
+    o.view = qc_chain_view(o.chain, 0);
+    return o;
+}
+
+static void close_it(Open *o)
+{
+    qc_chain_unref(o->chain);
+    qc_image_unref(o->image);
+    qc_cache_unref(o->cache);
+}
+
+/* An image with data in clusters 3, 4 and 10. */
+static MemFile *sample(void)
+{
+    MemFile *file = script_image(&kind, DISK);
+    bool unknown;
+    Command a = {.kind = COMMAND_WRITE, .offset = 3 * CLUSTER, .len = 2 * CLUSTER, .seed = 1};
+    Command b = {.kind = COMMAND_WRITE, .offset = 10 * CLUSTER + 5, .len = 10, .seed = 2};
+    cr_assert_eq(0, script_run(file, &a, &unknown));
+    cr_assert_eq(0, script_run(file, &b, &unknown));
+    return file;
+}
+
+Test(view, holes_and_data_are_told_to_the_cluster)
+{
+    MemFile *file = sample();
+    Open o = open_file(mem_file(file), NULL);
+    static const struct {
+        uint64_t from;
+        bool hole;
+        int64_t to;
+    } cases[] = {
+        {0, false, 3 * CLUSTER},
+        {0, true, 0},
+        {3 * CLUSTER, true, 5 * CLUSTER},
+        {3 * CLUSTER + 7, false, 3 * CLUSTER + 7},
+        {5 * CLUSTER, false, 10 * CLUSTER},
+        {10 * CLUSTER, true, 11 * CLUSTER},
+        {11 * CLUSTER, false, -ENXIO},
+        {11 * CLUSTER, true, 11 * CLUSTER},
+        {DISK, true, -ENXIO},
+        {DISK, false, -ENXIO},
+        {UINT64_MAX, false, -ENXIO},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++)
+        cr_expect_eq(qc_view_seek(o.view, cases[i].from, cases[i].hole), cases[i].to, "case %zu",
+                     i);
+    close_it(&o);
+    qc_file_unref(mem_file(file));
+}
+
+Test(view, every_alignment_reads_the_same_bytes)
+{
+    MemFile *file = sample();
+    Open o = open_file(mem_file(file), NULL);
+    g_autofree uint8_t *whole = g_malloc(DISK), *part = g_malloc(DISK);
+    cr_assert_eq(qc_view_read(o.view, whole, DISK, 0), DISK);
+    cr_expect_eq(whole[3 * CLUSTER], 1);
+    cr_expect_eq(whole[10 * CLUSTER + 4], 0);
+    cr_expect_eq(whole[10 * CLUSTER + 5], 2);
+    static const size_t lengths[] = {1, 7, 511, 4096, 5000, 20000};
+    for (size_t l = 0; l < G_N_ELEMENTS(lengths); l++) {
+        for (uint64_t at = 0; at < DISK; at += lengths[l] * 3 + 1) {
+            ssize_t n = qc_view_read(o.view, part, lengths[l], at);
+            cr_assert_eq(n, (ssize_t)MIN(lengths[l], DISK - at));
+            cr_assert_eq(0, memcmp(part, whole + at, (size_t)n));
+        }
+    }
+    cr_expect_eq(qc_view_read(o.view, part, 10, DISK), 0);
+    cr_expect_eq(qc_view_read(o.view, part, 10, UINT64_MAX - 3), 0);
+    close_it(&o);
+    qc_file_unref(mem_file(file));
+}
+
+/* The host offset of a guest cluster. */
+static uint64_t host_of(Open *o, uint64_t cluster)
+{
+    QcExtent e;
+    cr_assert_eq(0, qc_view_map(o->view, cluster * CLUSTER, CLUSTER, &e));
+    cr_assert_eq(e.kind, QC_EXTENT_DATA);
+    return e.host_offset;
+}
+
+Test(view, clusters_past_the_end_of_the_file_are_errors_not_zeros)
+{
+    MemFile *file = sample();
+    Open o = open_file(mem_file(file), NULL);
+    uint64_t first = host_of(&o, 3), second = host_of(&o, 4);
+    close_it(&o);
+    cr_assert_lt(first, second);
+    /* Move cluster 4 to where nothing is: in its L2 entry. */
+    uint8_t *l2_entry = NULL;
+    for (uint64_t at = 0; at + 16 < file->data->len && !l2_entry; at += 8) {
+        be64 v;
+        memcpy(&v, file->data->data + at, sizeof(v));
+        if (be64_get(v) == (second | QC_COPIED))
+            l2_entry = file->data->data + at;
+    }
+    cr_assert_not_null(l2_entry);
+    be64 past = be64_make((UINT64_C(1) << 40) | QC_COPIED);
+    memcpy(l2_entry, &past, sizeof(past));
+
+    o = open_file(mem_file(file), NULL);
+    uint8_t buf[CLUSTER];
+    cr_expect_eq(qc_view_read(o.view, buf, CLUSTER, 3 * CLUSTER), CLUSTER);
+    cr_expect_eq(qc_view_read(o.view, buf, 1, 4 * CLUSTER), -EIO);
+    cr_expect_eq(qc_view_read(o.view, buf, CLUSTER, 5 * CLUSTER), CLUSTER);
+    cr_expect_eq(qc_view_seek(o.view, 4 * CLUSTER, false), 4 * CLUSTER, "broken counts as data");
+    close_it(&o);
+    qc_file_unref(mem_file(file));
+}
+
+static QcFile *create_in(const char *dir, const char *name, const char *backing)
+{
+    g_autofree char *path = g_build_filename(dir, name, NULL);
+    QcFile *file;
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    cr_assert_eq(0, qc_file_new_fd(fd, &file));
+    QcCreateOptions options = {.virtual_size = DISK,
+                               .cluster_bits = 12,
+                               .backing_file = backing,
+                               .backing_format = backing ? "qcow2" : NULL};
+    cr_assert_eq(0, qc_create(file, &options, NULL));
+    return file;
+}
+
+static void write_in(QcFile *file, QcGate *gate, uint64_t offset, uint8_t value)
+{
+    g_autofree uint8_t *bytes = g_malloc(CLUSTER);
+    memset(bytes, value, CLUSTER);
+    Open o = open_file(file, gate);
+    cr_assert_eq(0, qc_image_write(o.image, o.chain, bytes, CLUSTER, offset, NULL, NULL));
+    close_it(&o);
+}
+
+Test(view, a_missing_layer_takes_only_its_own_bytes_with_it)
+{
+    g_autofree char *dir = g_dir_make_tmp("view-XXXXXX", NULL);
+    g_autofree char *base_path = g_build_filename(dir, "base", NULL);
+    g_autofree char *top_path = g_build_filename(dir, "top", NULL);
+    g_autoptr(QcGate) gate = NULL;
+    cr_assert_eq(0, qc_gate_new(dir, QC_BACKING_STORE, &gate, NULL));
+    g_autoptr(QcFile) base = create_in(dir, "base", NULL);
+    g_autoptr(QcFile) top = create_in(dir, "top", "base");
+    write_in(base, gate, 0, 'b');
+    write_in(top, gate, CLUSTER, 't');
+
+    uint8_t buf[CLUSTER];
+    qc_file_settle(top);
+    Open o = open_file(top, gate);
+    cr_expect_eq(qc_chain_layers(o.chain), 2);
+    cr_expect_null(qc_chain_error(o.chain));
+    cr_expect_eq(qc_view_read(o.view, buf, CLUSTER, 0), CLUSTER);
+    cr_expect_eq(buf[0], 'b');
+    cr_expect_eq(qc_view_read(o.view, buf, CLUSTER, CLUSTER), CLUSTER);
+    cr_expect_eq(buf[0], 't');
+    cr_expect_eq(qc_view_check(o.view), 0);
+    write_in(base, gate, 0, 'c');
+    cr_expect_eq(qc_view_check(o.view), -ESTALE, "a layer changed");
+    close_it(&o);
+
+    g_unlink(base_path);
+    o = open_file(top, gate);
+    cr_expect_not_null(qc_chain_error(o.chain));
+    cr_expect_eq(qc_chain_layers(o.chain), 1);
+    cr_expect_eq(qc_view_read(o.view, buf, CLUSTER, 0), -EIO);
+    cr_expect_eq(qc_view_read(o.view, buf, CLUSTER, CLUSTER), CLUSTER);
+    cr_expect_eq(buf[0], 't');
+    close_it(&o);
+    g_unlink(top_path);
+    g_rmdir(dir);
+}
+
+Test(view, a_loop_of_backing_files_ends)
+{
+    g_autofree char *dir = g_dir_make_tmp("view-XXXXXX", NULL);
+    g_autofree char *a_path = g_build_filename(dir, "a", NULL);
+    g_autofree char *b_path = g_build_filename(dir, "b", NULL);
+    g_autoptr(QcGate) gate = NULL;
+    cr_assert_eq(0, qc_gate_new(dir, QC_BACKING_STORE, &gate, NULL));
+    g_autoptr(QcFile) a = create_in(dir, "a", "b"), b = create_in(dir, "b", "a");
+    Open o = open_file(a, gate);
+    cr_expect_not_null(qc_chain_error(o.chain));
+    cr_expect_leq(qc_chain_layers(o.chain), 3);
+    uint8_t byte;
+    cr_expect_eq(qc_view_read(o.view, &byte, 1, 0), -EIO);
+    close_it(&o);
+    g_unlink(a_path);
+    g_unlink(b_path);
+    g_rmdir(dir);
+}
+
+/* A header that claims the largest disk: asking for data must not take forever. */
+Test(view, a_huge_empty_disk_is_searched_at_once, .timeout = 20)
+{
+    Kind huge = {"v3-2M", 3, 21, 16, false};
+    MemFile *file = script_image(&huge, UINT64_C(1) << 55);
+    Open o = open_file(mem_file(file), NULL);
+    cr_expect_eq(qc_view_seek(o.view, 0, false), -ENXIO);
+    cr_expect_eq(qc_view_seek(o.view, 0, true), 0);
+    close_it(&o);
+    qc_file_unref(mem_file(file));
+}
