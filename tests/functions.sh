@@ -187,11 +187,13 @@ daemon_of() {
     return 1
 }
 
-# Write a command; on failure the shell's message is in $OUTPUT and the status in $STATUS.
+# Write commands; on failure the shell's message is in $OUTPUT and the status in $STATUS. One is
+# written by the shell itself; several by printf(1), as bash's own makes a write(2) of each line.
 control() { # FILE LINE...
-    local file=$1
+    local file=$1 printf=printf
     shift
-    OUTPUT=$( (printf '%s\n' "$@" >"$file") 2>&1) && STATUS=0 || STATUS=$?
+    [ $# = 1 ] || printf="env printf"
+    OUTPUT=$( ($printf '%s\n' "$@" >"$file") 2>&1) && STATUS=0 || STATUS=$?
 }
 
 # One line of text for each errno, as strerror gives it.

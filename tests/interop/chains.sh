@@ -1,4 +1,5 @@
 # Backing files: how they may be named, how long they may be, and what may not be one.
+IN_MEMORY=1
 . "$SRCDIR/tests/functions.sh"
 requires qemu-img qemu-io python3
 

@@ -1,4 +1,5 @@
 # info.json says what `qemu-img info --output=json` says: every key, the same value.
+IN_MEMORY=1
 . "$SRCDIR/tests/functions.sh"
 requires qemu-img qemu-io python3 jq
 

@@ -18,7 +18,7 @@ from images import (Failure, Model, Pattern, TMP, attempt_all, cat, convert, dat
 
 K, M = 1 << 10, 1 << 20
 # Virtual size of a layer in clusters: enough for several L2 tables where they are small.
-CLUSTERS = {512: 150, 4 * K: 530, 64 * K: 20, 2 * M: 8}
+CLUSTERS = {512: 150, 4 * K: 530, 64 * K: 20, 2 * M: 4}
 
 
 class Case:
@@ -121,9 +121,12 @@ def make_layers(case):
 
 def qemu_snapshot(case, option, name):
     """qemu-img snapshot; False, and nothing changed, where the refcounts are too narrow for it."""
+    if case.refcount > 4:
+        run("qemu-img", "snapshot", option, name, case.layers[0])
+        return True
     before = os.path.join(case.dir, "before")
     shutil.copyfile(case.layers[0], before)
-    done = run("qemu-img", "snapshot", option, name, case.layers[0], ok=case.refcount > 4)
+    done = run("qemu-img", "snapshot", option, name, case.layers[0], ok=False)
     if done.returncode:
         os.replace(before, case.layers[0])  # it may have left a half state
     return done.returncode == 0
@@ -168,12 +171,16 @@ def verify_against_qemu(case, model):
 def take(case, model, name):
     """Our take. Where it finds the refcounts too narrow, QEMU must as well, and nothing changes."""
     image = case.layers[0]
-    with open(image, "rb") as file:
-        before = file.read()
+    before = None
+    if case.refcount <= 4:
+        with open(image, "rb") as file:
+            before = file.read()
     errno = tool_fails("take", image, name)
     if errno is None:
         model.took(name)
         return model.verify("take %s" % name)
+    if before is None:
+        raise Failure("take %s: %s" % (name, errno))
     with open(image, "rb") as file:
         same(file.read(), before, "the file after a failed take")
     if case.refcount == 1 and errno == "EOPNOTSUPP":

@@ -254,21 +254,6 @@ def named_files():
         data_file("data-file-%d" % i, target)
 
 
-def long_chain():
-    """700 layers, each a small file; and 300, which are not too many."""
-    path = image("layer-000.qcow2", options=("-o", "cluster_size=512"), fill=False)
-    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size=512", "-b",
-        "layer-000.qcow2", "-F", "qcow2", "layer-001.qcow2")
-    with open(os.path.join(STORE, "layer-001.qcow2"), "rb") as file:
-        text = file.read()
-    for i in range(2, 700):
-        path = os.path.join(STORE, "layer-%03d.qcow2" % i)
-        with open(path, "wb") as file:
-            file.write(text.replace(b"layer-000", b"layer-%03d" % (i - 1)))
-    print("layer-300.qcow2 harmless")
-    print("layer-699.qcow2 error")
-
-
 def bomb():
     """2 MiB clusters that are compressed from next to nothing, all the same few bytes."""
     run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size=2M", "bomb.qcow2", "64G")
@@ -286,5 +271,4 @@ refcounts()
 mappings()
 snapshots()
 named_files()
-long_chain()
 bomb()

@@ -1,0 +1,411 @@
+# The control files: what they accept, each errno of the interface's table, and what one reads.
+. "$SRCDIR/tests/functions.sh"
+requires qemu-img qemu-io python3
+requires_fuse
+
+C=mnt/web.qcow2/control
+
+# A disk whose first byte tells which one it is.
+new_image() { # PATH OPTIONS...
+    local path=$1
+    shift
+    qemu-img create -q -f qcow2 "$@" "$path" 1M
+    set_byte "$path" 1
+}
+
+set_byte() {
+    qemu-io -c "write -q -P $2 0 300K" "$1"
+}
+
+assert_byte() { # FILE BYTE
+    assert_eq "$(od -An -tu1 -N1 "$1" | tr -d ' ')" "$2" "first byte of $1"
+}
+
+assert_snapshots() { # IMAGE NAME...
+    local image=$1
+    shift
+    assert_eq "$(ls "mnt/$image/snapshots")" "$(printf '%s\n' "$@" | sort)" "snapshots of $image"
+    assert_eq "$(qemu-img info --output=json "store/$image" | grep -c '"vm-clock-nsec"' || true)" "$(printf '%s\n' "$@" | grep -c .)" \
+        "number of snapshots QEMU sees in $image"
+    check_clean "store/$image"
+}
+
+# A command fails with an errno and the file is, to the byte, what it was.
+fails_unchanged() { # ERRNO IMAGE LINE
+    local before
+    before=$(sha256sum <"store/$2")
+    control_fails "$1" "mnt/$2/control" "$3"
+    assert_eq "$(sha256sum <"store/$2")" "$before" "the file after '$3' failed"
+}
+
+# ---- what works ----
+
+four_commands() {
+    control_ok $C "take before-upgrade"
+    assert_snapshots web.qcow2 before-upgrade
+    set_byte store/web.qcow2 2
+    assert_byte mnt/web.qcow2/disk 2
+    assert_byte mnt/web.qcow2/snapshots/before-upgrade 1
+    control_ok $C "revert before-upgrade"
+    assert_byte mnt/web.qcow2/disk 1
+    assert_snapshots web.qcow2 before-upgrade
+    control_ok $C "rename before-upgrade old"
+    assert_snapshots web.qcow2 old
+    assert_byte mnt/web.qcow2/snapshots/old 1
+    control_ok $C "delete old"
+    assert_snapshots web.qcow2
+}
+
+store_control() {
+    control_ok mnt/control "take web.qcow2 s"
+    assert_snapshots web.qcow2 s
+    control_ok mnt/control "take sub/deep.qcow2 'a name'" "rename web.qcow2 s t" "take web.qcow2 u"
+    assert_eq "$(ls mnt/sub/deep.qcow2/snapshots)" "a name"
+    assert_snapshots web.qcow2 t u
+    control_ok mnt/control "revert web.qcow2 t" "delete web.qcow2 t" "delete web.qcow2 u" \
+        'delete "sub/deep.qcow2" "a name"'
+    assert_snapshots web.qcow2
+    control_fails ENOENT mnt/control "take missing.qcow2 s"
+    control_fails ENOENT mnt/control "take sub/missing.qcow2 s"
+    control_fails ENOENT mnt/control "take missing/web.qcow2 s"
+    control_fails EINVAL mnt/control "take web.qcow2"
+    control_fails EINVAL mnt/control "take"
+    assert_fails bash -c "echo 'take ../outside.qcow2 s' >mnt/control"
+    assert_fails bash -c "echo 'take $TMP/store/web.qcow2 s' >mnt/control"
+}
+
+# The name as an argument on one side, as a file on the other.
+quoting() {
+    local line
+    while IFS='|' read -r line name; do
+        control_ok $C "take $line"
+        assert_snapshots web.qcow2 "$name"
+        control_ok $C "delete $line"
+    done <<'END'
+plain|plain
+'with space'|with space
+"double quotes"|double quotes
+back\ slash|back slash
+'it'"'"'s'|it's
+"a \"quoted\" word"|a "quoted" word
+café|café
+-x|-x
+'#hash'|#hash
+7|7
+'a/b'|a%2Fb
+a%2Fb|a%2Fb
+..|%2E%2E
+END
+    control_ok $C "   take   spaces   "
+    assert_snapshots web.qcow2 spaces
+    control_ok $C $'delete\tspaces'
+    assert_snapshots web.qcow2
+}
+
+# Every redirection of the shell, and programs that write in one piece.
+ways_to_write() {
+    echo "take 1" >$C
+    echo "take 2" >>$C
+    echo "take 3" 1<>$C
+    printf 'take 4' >$C # no newline at the end
+    printf 'take 5\n\ntake 6\n' >$C
+    echo "take 7" | tee $C >/dev/null
+    echo "take 8" | dd of=$C status=none
+    echo "take 9" | dd of=$C bs=1M seek=3 conv=notrunc status=none
+    echo "take 10" >line
+    cp line $C
+    cat line | sed s/10/11/ | cat >$C
+    python3 -c 'import os, sys
+fd = os.open(sys.argv[1], os.O_WRONLY | os.O_TRUNC | os.O_APPEND)
+assert os.write(fd, b"take 12\n") == 8
+assert os.write(fd, b"take 13\ntake 14") == 15' $C
+    assert_snapshots web.qcow2 1 2 3 4 5 6 7 8 9 10 11 12 13 14
+    local i
+    for i in $(seq 14); do
+        echo "delete $i"
+    done >lines
+    cat lines >$C
+    assert_snapshots web.qcow2
+    truncate -s 0 $C || fail "truncate"
+}
+
+several_lines_stop_at_the_first_failure() {
+    control $C "take a" "take a" "take b"
+    [ "$STATUS" != 0 ] || fail "a failure in the second line is not told"
+    assert_match "$OUTPUT" "$(message_of EEXIST)"
+    assert_snapshots web.qcow2 a
+    assert_match "$(tail -n2 $C | head -n1)" "Z ok take a$"
+    assert_match "$(tail -n1 $C)" "Z EEXIST take a: .+"
+    control_ok $C "delete a"
+}
+
+# ---- what one reads ----
+
+reading() {
+    local verb
+    for verb in take revert delete rename; do
+        grep -q "^#.*$verb" $C || fail "the comments do not tell of $verb"
+        grep -q "^#.*$verb" mnt/control || fail "the comments of the store's control do not tell of $verb"
+    done
+    ! sed '/^#/d' mnt/quiet.qcow2/control | grep -q . || fail "results where no command ran"
+    control_ok $C "take x"
+    control_fails EEXIST $C "take x"
+    control_ok $C "delete x"
+    tail -n3 $C >last
+    assert_match "$(sed -n 1p last)" "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z ok take x$"
+    assert_match "$(sed -n 2p last)" "Z EEXIST take x: .+"
+    assert_match "$(sed -n 3p last)" "Z ok delete x$"
+    assert_eq "$(date -u +%F)" "$(tail -n1 $C | cut -dT -f1)" "date of a result"
+    cat $C >whole && assert_same whole <(dd if=$C bs=7 status=none) "reading in small pieces"
+}
+
+# On the descriptor that wrote: the result of that write, a line per command.
+reading_back() {
+    exec 3<>$C
+    env printf 'take p\ntake q\n' >&3
+    cat <&3 >back
+    exec 3<&-
+    assert_eq "$(wc -l <back)" 2 "lines read back: $(cat back)"
+    assert_match "$(sed -n 1p back)" "ok take p$"
+    assert_match "$(sed -n 2p back)" "ok take q$"
+    python3 - $C <<'END' || fail "reading back"
+import errno, os, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+for line, wanted in ((b"take r\n", b"ok take r\n"), (b"take r\n", b"EEXIST take r: "), (b"delete r", b"ok delete r\n")):
+    try:
+        assert os.write(fd, line) == len(line)
+    except OSError as error:
+        assert error.errno == errno.EEXIST, error
+    text = os.pread(fd, 4096, 0)
+    assert wanted in text and text.count(b"\n") == 1, (line, text)
+END
+    control_ok $C "delete p" "delete q"
+}
+
+# ---- errors ----
+
+einval() {
+    local line
+    for line in bogus "TAKE x" take "take a b" revert "revert a b" delete "delete a b" "rename a" rename \
+        "rename a b c" "take 'x" 'take "x' 'take x\' "take ''" "rename nothing ''"; do
+        control $C "$line"
+        [ "$STATUS" != 0 ] || fail "'$line' was accepted"
+        [ "$line" = "rename nothing ''" ] || assert_match "$OUTPUT" "$(message_of EINVAL)" "'$line'"
+    done
+    control_fails EINVAL $C "frobnicate x"
+    control_fails EINVAL $C "take 'x"
+    python3 - $C <<'END' || fail "a NUL byte"
+import errno, os, sys
+fd = os.open(sys.argv[1], os.O_WRONLY)
+for bad in b"take a\0b\n", b"\0", b"\xff\xfe\n":
+    try:
+        os.write(fd, bad)
+        sys.exit("%r was accepted" % bad)
+    except OSError as error:
+        assert error.errno == errno.EINVAL, error
+END
+    assert_snapshots web.qcow2
+}
+
+names_that_are_there_or_not() {
+    control_ok $C "take a" "take b"
+    fails_unchanged EEXIST web.qcow2 "take a"
+    fails_unchanged EEXIST web.qcow2 "rename a b"
+    fails_unchanged ENOENT web.qcow2 "revert nothing"
+    fails_unchanged ENOENT web.qcow2 "delete nothing"
+    fails_unchanged ENOENT web.qcow2 "rename nothing c"
+    fails_unchanged ENAMETOOLONG web.qcow2 "take $(printf '%0256d' 1)"
+    fails_unchanged ENAMETOOLONG web.qcow2 "rename a $(printf '%0256d' 1)"
+    control_ok $C "take $(printf '%0255d' 1)" "delete $(printf '%0255d' 1)" "delete a" "delete b"
+    assert_snapshots web.qcow2
+}
+
+ebusy_by_readers() {
+    control_ok $C "take a" "take b"
+    exec 3<mnt/web.qcow2/snapshots/a
+    fails_unchanged EBUSY web.qcow2 "delete a"
+    assert_match "$(tail -n1 $C)" "EBUSY delete a: .*" "result line"
+    control_ok $C "delete b"
+    exec 3<&-
+    exec 3<mnt/web.qcow2/disk
+    fails_unchanged EBUSY web.qcow2 "revert a"
+    control_ok $C "take c" # changes nothing that the reader of the disk sees
+    assert_byte /proc/self/fd/3 1
+    exec 3<&-
+    control_ok $C "revert a" "delete a" "delete c"
+    assert_snapshots web.qcow2
+}
+
+erofs() {
+    mount_store "$TMP/store" ro -o ro
+    assert_fails bash -c "echo 'take s' >ro/web.qcow2/control"
+    assert_match "$OUTPUT" "$(message_of EROFS)" "mounted read-only"
+    assert_fails bash -c "echo 'take web.qcow2 s' >ro/control"
+    assert_match "$OUTPUT" "$(message_of EROFS)" "mounted read-only"
+    cmp ro/web.qcow2/disk mnt/web.qcow2/disk || fail "disk of a read-only mount"
+    unmount_store ro
+    [ "$(id -u)" = 0 ] || return 0
+    mkdir bound
+    mount --bind store bound
+    mount -o remount,bind,ro bound
+    mount_store "$TMP/bound" ro
+    assert_fails bash -c "echo 'take s' >ro/web.qcow2/control"
+    assert_match "$OUTPUT" "$(message_of EROFS)" "the store's file system is read-only"
+    unmount_store ro
+    umount bound
+    assert_snapshots web.qcow2
+}
+
+# A file system with no room left: nothing changes, and once there is room all works.
+enospc() {
+    [ "$(id -u)" = 0 ] || return 0
+    mkdir small
+    mount -t tmpfs -o size=8M tmpfs small
+    new_image small/web.qcow2 -o cluster_size=4K
+    qemu-io -c "write -q -P 1 0 1M" small/web.qcow2
+    mount_store "$TMP/small" smallmnt
+    control_ok smallmnt/web.qcow2/control "take a"
+    local before line
+    dd if=/dev/zero of=small/filler bs=64K status=none 2>/dev/null || true
+    dd if=/dev/zero of=small/filler2 bs=4K status=none 2>/dev/null || true
+    before=$(sha256sum <small/web.qcow2)
+    for line in "take b" "take $(printf '%0200d' 2)"; do
+        control_fails ENOSPC smallmnt/web.qcow2/control "$line"
+        check_clean small/web.qcow2
+        assert_eq "$(ls smallmnt/web.qcow2/snapshots)" a "snapshots after ENOSPC"
+    done
+    cmp smallmnt/web.qcow2/disk smallmnt/web.qcow2/snapshots/a || fail "disk after ENOSPC"
+    rm small/filler small/filler2
+    control_ok smallmnt/web.qcow2/control "take b" "revert a" "delete a"
+    check_clean small/web.qcow2
+    unmount_store smallmnt
+    umount small
+}
+
+# 2-bit refcounts count to 3: the disk and two snapshots.
+efbig() {
+    new_image store/narrow.qcow2 -o refcount_bits=2
+    control_ok mnt/narrow.qcow2/control "take a" "take b"
+    fails_unchanged EFBIG narrow.qcow2 "take c"
+    check_clean store/narrow.qcow2
+    control_ok mnt/narrow.qcow2/control "delete a" "take c"
+    check_clean store/narrow.qcow2
+}
+
+euclean() {
+    new_image store/corrupt.qcow2
+    control_ok mnt/corrupt.qcow2/control "take s"
+    cp store/corrupt.qcow2 store/dirty.qcow2
+    cp store/corrupt.qcow2 store/badl2.qcow2
+    patch_bytes store/corrupt.qcow2 79 02
+    patch_bytes store/dirty.qcow2 79 01
+    # The first entry of the L1 table points to where no L2 table can be.
+    patch_bytes store/badl2.qcow2 "$(python3 -c 'import struct, sys
+f = open(sys.argv[1], "rb"); f.seek(40); print(struct.unpack(">Q", f.read(8))[0])' store/badl2.qcow2)" 8000000000000200
+    local image line
+    for image in corrupt.qcow2 dirty.qcow2 badl2.qcow2; do
+        for line in "take t" "revert s" "delete s"; do
+            fails_unchanged EUCLEAN $image "$line"
+        done
+    done
+    cmp mnt/corrupt.qcow2/snapshots/s mnt/dirty.qcow2/snapshots/s || fail "snapshots stay readable"
+}
+
+eopnotsupp() {
+    truncate -s 1M store/disk.raw
+    new_image store/refcount1.qcow2 -o refcount_bits=1
+    (cd store && qemu-img create -q -f qcow2 -o data_file=data.bin data-file.qcow2 1M)
+    qemu-img create -q -f qcow2 --object secret,id=s,data=x \
+        -o encrypt.format=aes,encrypt.key-secret=s store/aes.qcow2 1M
+    qemu-img create -q -f vmdk store/other.vmdk 1M
+    local image
+    for image in disk.raw refcount1.qcow2 data-file.qcow2 aes.qcow2 other.vmdk; do
+        fails_unchanged EOPNOTSUPP $image "take s"
+    done
+    new_image store/bitmaps.qcow2
+    control_ok mnt/bitmaps.qcow2/control "take s"
+    qemu-img bitmap --add store/bitmaps.qcow2 b
+    fails_unchanged EOPNOTSUPP bitmaps.qcow2 "revert s"
+    assert_match "$(tail -n1 mnt/bitmaps.qcow2/control)" "bitmap" "the reason"
+    control_ok mnt/bitmaps.qcow2/control "take t" "delete s" "rename t s"
+    check_clean store/bitmaps.qcow2
+    assert_eq "$(qemu-img info --output=json store/bitmaps.qcow2 | grep -c '"granularity"')" 1 "bitmaps left"
+    fails_unchanged EOPNOTSUPP bitmaps.qcow2 "revert s"
+}
+
+# Who may write the image file may command it, through groups as well; nobody else.
+eacces() {
+    [ "$(id -u)" = 0 ] || return 0
+    chmod 755 "$TMP" # mktemp made it for root alone
+    new_image store/roots.qcow2
+    new_image store/nobodys.qcow2
+    new_image store/groups.qcow2
+    new_image store/secret.qcow2
+    chmod 600 store/secret.qcow2
+    chown 65534:65534 store/nobodys.qcow2
+    chown 0:4242 store/groups.qcow2
+    chmod 664 store/groups.qcow2
+    mount_store "$TMP/store" all -o allow_other
+    as_nobody bash -c "echo 'take s' >all/nobodys.qcow2/control" || fail "the owner may not command"
+    as_nobody bash -c "echo 'take s' >all/groups.qcow2/control" || fail "the group may not command"
+    as_nobody bash -c "echo 'take nobodys.qcow2 t' >all/control" || fail "the owner may not command through the store's file"
+    as_nobody head -c 4096 all/roots.qcow2/disk >/dev/null || fail "others may not read"
+    assert_denied "echo 'take s' >all/roots.qcow2/control"
+    assert_denied "echo 'take roots.qcow2 s' >all/control"
+    assert_denied "cat all/secret.qcow2/disk"
+    assert_denied "cat all/secret.qcow2/info.json"
+    assert_denied "echo 'take s' >all/secret.qcow2/control"
+    assert_eq "$("$QCTOOL" list store/roots.qcow2)" "" "snapshots of root's image"
+    unmount_store all
+    check_clean store/nobodys.qcow2 store/groups.qcow2
+}
+
+as_nobody() {
+    setpriv --reuid=65534 --regid=65534 --groups=4242 "$@"
+}
+
+assert_denied() {
+    assert_fails as_nobody bash -c "$1"
+    assert_match "$OUTPUT" "$(message_of EACCES)" "$1"
+}
+
+# The storage fails when the new metadata is to be made durable: EIO, and nothing changed.
+eio() {
+    command -v strace >/dev/null || return 0
+    new_image store/failing.qcow2
+    mkdir failing
+    ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" strace -f -o /dev/null -e trace=fsync,fdatasync \
+        -e inject=fsync,fdatasync:error=EIO:when=1 "$SNAPTREE" -f "$TMP/store" "$TMP/failing" 2>/dev/null &
+    PIDS+=($!)
+    wait_for mountpoint -q failing
+    control_fails EIO failing/failing.qcow2/control "take s"
+    assert_snapshots failing.qcow2
+    control_ok failing/failing.qcow2/control "take t"
+    assert_snapshots failing.qcow2 t
+    unmount_store failing
+}
+
+mkdir -p store/sub
+new_image store/web.qcow2
+new_image store/quiet.qcow2
+new_image store/sub/deep.qcow2
+new_image outside.qcow2
+mount_store "$TMP/store" mnt
+four_commands
+store_control
+quoting
+ways_to_write
+several_lines_stop_at_the_first_failure
+reading
+reading_back
+einval
+names_that_are_there_or_not
+ebusy_by_readers
+erofs
+enospc
+efbig
+euclean
+eopnotsupp
+eacces
+eio
+unmount_store mnt
