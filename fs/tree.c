@@ -54,6 +54,12 @@ static void set_control(struct stat *attr, const QcFileStat *file)
     set_common(attr, file, S_IFREG | (file->mode & 0666));
 }
 
+/* Anybody may try: each command is refused to who may not write the image that it names. */
+static void set_store_control(struct stat *attr, const QcFileStat *dir)
+{
+    set_common(attr, dir, S_IFREG | (dir->mode & 0444) | 0222);
+}
+
 static void set_text(struct stat *attr, const QcFileStat *file, size_t len)
 {
     set_common(attr, file, S_IFREG | (file->mode & 0444));
@@ -171,7 +177,9 @@ static int outer_attr(Fs *fs, const char *path, NodeKind kind, bool of_store, st
         return r;
     if (item.kind != wanted)
         return -ENOENT;
-    if (kind == NODE_CONTROL)
+    if (kind == NODE_CONTROL && of_store)
+        set_store_control(attr, &item.stat);
+    else if (kind == NODE_CONTROL)
         set_control(attr, &item.stat);
     else if (kind == NODE_DIR)
         set_store_dir(attr, &item.stat);
