@@ -275,11 +275,12 @@ static bool layer_is_same(const Image *image, QcGate *gate, unsigned layer)
            store_nanoseconds(st.st_ctim) == had->ctime;
 }
 
-bool image_is_current(const Image *image, QcGate *gate)
+/* Whether the first few layers are still what they were. */
+static bool is_current(const Image *image, QcGate *gate, unsigned layers)
 {
     if (!image->settled)
         return false;
-    for (unsigned i = 0; i < image_n_layers(image); i++) {
+    for (unsigned i = 0; i < MIN(layers, image_n_layers(image)); i++) {
         if (!layer_is_same(image, gate, i))
             return false;
     }
@@ -290,7 +291,7 @@ char *image_identity(const Image *image, QcGate *gate)
 {
     g_autoptr(GChecksum) sum = NULL;
 
-    if (!image_is_current(image, gate))
+    if (!is_current(image, gate, IMAGES_ALL_LAYERS))
         return NULL;
     sum = g_checksum_new(G_CHECKSUM_SHA256);
     for (unsigned i = 0; i < image_n_layers(image); i++) {
@@ -441,7 +442,7 @@ static Image *images_peek(Images *images, const char *path)
     return image_ref(link->data);
 }
 
-int images_get(Images *images, const char *path, Image **ret)
+int images_get(Images *images, const char *path, unsigned layers, Image **ret)
 {
     g_auto(StoreItem) item = {0};
     g_autoptr(Image) kept = images_peek(images, path);
@@ -452,7 +453,7 @@ int images_get(Images *images, const char *path, Image **ret)
     if (item.kind != STORE_IMAGE)
         return -ENOENT;
     if (kept && kept->stat.dev == item.stat.dev && kept->stat.ino == item.stat.ino &&
-        image_is_current(kept, images->gate)) {
+        is_current(kept, images->gate, layers)) {
         *ret = g_steal_pointer(&kept);
         return 0;
     }

@@ -34,9 +34,6 @@ char *image_layer_name(const Image *image, unsigned layer); /* "1-base.qcow2" (g
 bool image_find_layer(const Image *image, const char *name, unsigned *ret);
 const QcInfo *image_layer_info(const Image *image, unsigned layer);
 
-/* False when any file of the chain may have changed since. */
-bool image_is_current(const Image *image, QcGate *gate);
-
 /*
  * What the bytes of all views rest on, as a string that is equal only when they are; NULL
  * when the files changed too recently to tell.
@@ -54,8 +51,13 @@ typedef struct Images Images;
 Images *images_new(QcGate *gate, QcCache *cache);
 void images_free(Images *images); /* accepts NULL */
 
-/* The image at a path as it is now. -ENOENT, or as store_look. */
-int images_get(Images *images, const char *path, Image **ret);
+#define IMAGES_ALL_LAYERS UINT_MAX
+
+/*
+ * The image at a path with its first layers (at least 1) as they are now; those below may be
+ * as they were, so ask for as many as the answer rests on. -ENOENT, or as store_look.
+ */
+int images_get(Images *images, const char *path, unsigned layers, Image **ret);
 
 /* Open an image on the file of this item, not shared with others. */
 Image *images_open(Images *images, const char *path, const StoreItem *item);

@@ -203,7 +203,7 @@ static int get_image(Reader *reader, const Node *node, Image **ret)
     g_autofree char *path = node_path(node);
 
     return reader->live ? open_live(reader->fs, path, ret)
-                        : images_get(reader->fs->images, path, ret);
+                        : images_get(reader->fs->images, path, IMAGES_ALL_LAYERS, ret);
 }
 
 /* Fill in a reader; what it holds by then is freed with it, also on failure. */

@@ -132,11 +132,21 @@ static int info_attr(Fs *fs, Image *image, struct stat *attr)
     return 0;
 }
 
+/* How many layers of the image the attributes of a part rest on. */
+static unsigned layers_needed(NodeKind kind, const char *name)
+{
+    if (kind == NODE_SNAPSHOT)
+        return 1;
+    if (kind == NODE_LAYER)
+        return (unsigned)MIN(g_ascii_strtoull(name, NULL, 10), QC_MAX_LAYERS) + 1;
+    return IMAGES_ALL_LAYERS;
+}
+
 /* Attributes of something that needs the image's metadata. */
 static int part_attr(Fs *fs, const char *path, NodeKind kind, const char *name, struct stat *attr)
 {
     g_autoptr(Image) image = NULL;
-    int r = images_get(fs->images, path, &image);
+    int r = images_get(fs->images, path, layers_needed(kind, name), &image);
 
     if (r < 0)
         return r;
@@ -339,7 +349,8 @@ static void list_layers(const Node *node, const Image *image, GArray *entries)
 static int list_in_image(Fs *fs, const Node *node, const char *path, GArray *entries)
 {
     g_autoptr(Image) image = NULL;
-    int r = images_get(fs->images, path, &image);
+    unsigned layers = node_kind(node) == NODE_SNAPSHOTS ? 1 : IMAGES_ALL_LAYERS;
+    int r = images_get(fs->images, path, layers, &image);
 
     if (r < 0)
         return r;
