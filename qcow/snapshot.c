@@ -24,7 +24,19 @@ typedef struct TableEdit {
     const QcSnapshot *added; /* an entry to append; NULL: none */
 } TableEdit;
 
-static int copy_entries(QcTxn *txn, const TableEdit *edit, GByteArray *table)
+/* A snapshot table being made: room is enough for the old one and what an edit can add. */
+typedef struct NewTable {
+    uint8_t *bytes;
+    size_t len;
+} NewTable;
+
+enum {
+    /* A new entry, or a new name in an old one: header, extra data, id, name, padding. */
+    EDIT_ROOM =
+        sizeof(QcDiskSnapshot) + sizeof(QcDiskSnapshotExtra) + 24 + QC_MAX_SNAPSHOT_NAME + 16,
+};
+
+static int copy_entries(QcTxn *txn, const TableEdit *edit, NewTable *table)
 {
     const QcHeader *h = &txn->image->header;
     QcSnapReader reader = {.file = txn->image->file,
@@ -36,31 +48,36 @@ static int copy_entries(QcTxn *txn, const TableEdit *edit, GByteArray *table)
         QcSnapshot s;
         size_t id_len, size;
         const uint8_t *raw;
+        uint8_t *at = table->bytes + table->len;
         err = qc_snap_reader_next(&reader, &s, &id_len, &raw, &size);
         if (err || i == edit->drop)
             continue;
-        guint at = table->len;
-        if (i == edit->rename) {
-            size_t name_len = strlen(edit->new_name);
-            g_byte_array_set_size(table, (guint)(at + size + name_len + 8));
-            size = qc_snaptable_rename(raw, edit->new_name, name_len, table->data + at);
-            g_byte_array_set_size(table, (guint)(at + size));
-        } else {
-            g_byte_array_append(table, raw, (guint)size);
-        }
-        while (table->len % 8) /* the last entry's padding may have been missing */
-            g_byte_array_append(table, (const guint8 *)"", 1);
+        if (i == edit->rename)
+            size = qc_snaptable_rename(raw, edit->new_name, strlen(edit->new_name), at);
+        else
+            memcpy(at, raw, size);
+        table->len = (table->len + size + 7) & ~(size_t)7; /* the last one's padding may lack */
     }
     qc_snap_reader_clear(&reader);
     return err;
 }
 
-static void append_entry(const QcSnapshot *s, GByteArray *table)
+static void append_entry(const QcSnapshot *s, NewTable *table)
 {
-    size_t id_len = strlen(s->id), size = qc_snaptable_encoded_size(id_len, s->name_len);
-    guint at = table->len;
-    g_byte_array_set_size(table, (guint)(at + size));
-    qc_snaptable_encode(s, id_len, table->data + at);
+    size_t id_len = strlen(s->id);
+    qc_snaptable_encode(s, id_len, table->bytes + table->len);
+    table->len += qc_snaptable_encoded_size(id_len, s->name_len);
+}
+
+static int write_table(QcTxn *txn, const NewTable *table)
+{
+    txn->next.snapshots_offset = 0;
+    if (table->len == 0)
+        return 0;
+    if (table->len > QC_MAX_SNAPSHOT_TABLE_BYTES)
+        return -EFBIG;
+    int err = qc_txn_alloc(txn, table->len, &txn->next.snapshots_offset);
+    return err ? err : qc_txn_put_padded(txn, txn->next.snapshots_offset, table->bytes, table->len);
 }
 
 /* Write the snapshot table anew. */
@@ -68,20 +85,18 @@ static int replace_snapshot_table(QcTxn *txn, const TableEdit *edit)
 {
     const QcImage *image = txn->image;
     uint64_t old_bytes = image->snapshots_end - image->header.snapshots_offset;
-    g_autoptr(GByteArray) table = g_byte_array_new();
-    int err = copy_entries(txn, edit, table);
+    NewTable table = {.bytes = g_try_malloc0(old_bytes + EDIT_ROOM)};
+    if (!table.bytes)
+        return -ENOMEM;
+    int err = copy_entries(txn, edit, &table);
     if (!err && edit->added)
-        append_entry(edit->added, table);
-    if (!err && table->len > QC_MAX_SNAPSHOT_TABLE_BYTES)
-        err = -EFBIG;
-    txn->next.snapshots_offset = 0;
-    txn->next.n_snapshots += (edit->added != NULL) - (edit->drop != UINT_MAX);
-    if (!err && table->len > 0)
-        err = qc_txn_alloc(txn, table->len, &txn->next.snapshots_offset);
-    if (!err && table->len > 0)
-        err = qc_txn_put_padded(txn, txn->next.snapshots_offset, table->data, table->len);
+        append_entry(edit->added, &table);
+    if (!err)
+        err = write_table(txn, &table);
     if (!err)
         err = qc_txn_release(txn, image->header.snapshots_offset, old_bytes);
+    txn->next.n_snapshots += (edit->added != NULL) - (edit->drop != UINT_MAX);
+    g_free(table.bytes);
     return err;
 }
 
