@@ -96,8 +96,8 @@ static int open_candidate(QcGate *gate, const char *path, StoreItem *item)
     if (!item->error)
         g_set_error(&item->error, QC_ERROR, -r, "cannot read %s: %s", path, g_strerror(-r));
     g_clear_pointer(&item->file, qc_file_unref);
-    if (S_ISLNK(item->stat.mode))
-        item->stat.mode = S_IFLNK | 0444; /* its own mode means nothing */
+    /* There is nothing to hide but the error; and of a link, the mode means nothing. */
+    item->stat.mode = (S_ISLNK(item->stat.mode) ? 0 : item->stat.mode & 0222) | 0444;
     return 0;
 }
 
