@@ -57,7 +57,7 @@ void *buffers_get(Buffers *buffers, size_t len)
 void buffers_put(Buffers *buffers, void *buffer, size_t len)
 {
     if (buffer && is_kept(buffers, len)) {
-        g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&buffers->lock);
+        g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&buffers->lock);
 
         if (buffers->idle->len < KEPT) {
             g_ptr_array_add(buffers->idle, buffer);

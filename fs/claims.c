@@ -64,7 +64,7 @@ int claims_hold(Claims *claims, const QcFileStat *file, const char *part)
 {
     g_autofree char *command = file_key(file);
     char *key = part_key(file, part);
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&claims->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
 
     if (g_strcmp0(g_hash_table_lookup(claims->commands, command), key) == 0) {
         g_free(key);
@@ -77,7 +77,7 @@ int claims_hold(Claims *claims, const QcFileStat *file, const char *part)
 void claims_drop(Claims *claims, const QcFileStat *file, const char *part)
 {
     char *key = part_key(file, part);
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&claims->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
     guint n = readers_of(claims, key);
 
     if (n > 1) {
@@ -91,7 +91,7 @@ void claims_drop(Claims *claims, const QcFileStat *file, const char *part)
 int claims_begin(Claims *claims, const QcFileStat *file)
 {
     char *key = file_key(file);
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&claims->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
 
     while (g_hash_table_contains(claims->commands, key))
         g_cond_wait(&claims->ended, &claims->lock);
@@ -108,7 +108,7 @@ int claims_change(Claims *claims, const QcFileStat *file, const char *part)
 {
     char *key = file_key(file);
     char *changed = part_key(file, part);
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&claims->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
 
     if (readers_of(claims, changed) > 0) {
         g_free(key);
@@ -122,7 +122,7 @@ int claims_change(Claims *claims, const QcFileStat *file, const char *part)
 void claims_end(Claims *claims, const QcFileStat *file, bool poison)
 {
     g_autofree char *key = file_key(file);
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&claims->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
 
     g_hash_table_remove(claims->commands, key);
     if (poison)
@@ -134,7 +134,7 @@ void claims_end(Claims *claims, const QcFileStat *file, bool poison)
 bool claims_busy(Claims *claims, const QcFileStat *file, uint64_t *ret_epoch)
 {
     g_autofree char *key = file_key(file);
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&claims->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
 
     *ret_epoch = claims->epoch;
     return g_hash_table_contains(claims->commands, key);

@@ -221,7 +221,7 @@ static void make_names(Image *image)
 
 const Names *image_names(Image *image)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&image->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&image->lock);
 
     if (!image->names)
         make_names(image);
@@ -305,14 +305,14 @@ char *image_identity(const Image *image, QcGate *gate)
 
 GBytes *image_get_text(Image *image, unsigned slot)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&image->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&image->lock);
 
     return image->texts[slot] ? g_bytes_ref(image->texts[slot]) : NULL;
 }
 
 void image_set_text(Image *image, unsigned slot, GBytes *text)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&image->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&image->lock);
 
     g_clear_pointer(&image->texts[slot], g_bytes_unref);
     image->texts[slot] = g_bytes_ref(text);
@@ -398,7 +398,7 @@ void images_free(Images *images)
 /* Take out the image at a path; NULL when there is none. */
 static Image *images_take(Images *images, const char *path)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&images->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&images->lock);
     GList *link = g_hash_table_lookup(images->links, path);
 
     return link ? take_out(images, link) : NULL;
@@ -414,7 +414,8 @@ static bool is_over_full(const Images *images)
 static void images_keep(Images *images, Image *image)
 {
     g_autoptr(GPtrArray) dropped = g_ptr_array_new_with_free_func((GDestroyNotify)image_unref);
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&images->lock); /* ends before dropped */
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED =
+        g_mutex_locker_new(&images->lock); /* ends before dropped */
     GList *link = g_hash_table_lookup(images->links, image->path);
 
     if (link)
@@ -431,7 +432,7 @@ static void images_keep(Images *images, Image *image)
 /* The image at a path if it is open, as the most recently used; a new reference. */
 static Image *images_peek(Images *images, const char *path)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&images->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&images->lock);
     GList *link = g_hash_table_lookup(images->links, path);
 
     if (!link)

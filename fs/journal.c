@@ -62,7 +62,7 @@ static Page *page_touch(Journal *journal, const char *image)
 
 void journal_add(Journal *journal, const char *image, const char *line)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&journal->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&journal->lock);
     Page *page = page_touch(journal, image);
 
     g_queue_push_tail(&page->lines, g_strdup(line));
@@ -78,7 +78,7 @@ void journal_add(Journal *journal, const char *image, const char *line)
 char *journal_text(Journal *journal, const char *image)
 {
     GString *text = g_string_new(NULL);
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&journal->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&journal->lock);
     Page *page = g_hash_table_lookup(journal->pages, image);
 
     for (GList *line = page ? page->lines.head : NULL; line; line = line->next)

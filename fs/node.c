@@ -129,7 +129,7 @@ static void drop(Nodes *nodes, Node *node)
 
 Node *nodes_get(Nodes *nodes, uint64_t ino)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&nodes->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
     Node *node = g_hash_table_lookup(nodes->table, &ino);
 
     if (node)
@@ -139,7 +139,7 @@ Node *nodes_get(Nodes *nodes, uint64_t ino)
 
 void node_unref(Nodes *nodes, Node *node)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&nodes->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
 
     drop(nodes, node);
 }
@@ -152,7 +152,7 @@ static bool is_child(const Node *node, const Node *parent, const char *name, Nod
 uint64_t nodes_lookup(Nodes *nodes, Node *parent, const char *name, NodeKind kind)
 {
     uint64_t ino = node_child_ino(parent, name, kind);
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&nodes->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
     Node *node;
 
     while ((node = g_hash_table_lookup(nodes->table, &ino)) && !is_child(node, parent, name, kind))
@@ -169,7 +169,7 @@ uint64_t nodes_lookup(Nodes *nodes, Node *parent, const char *name, NodeKind kin
 
 void nodes_forget(Nodes *nodes, uint64_t ino, uint64_t n_lookups)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&nodes->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
     Node *node = g_hash_table_lookup(nodes->table, &ino);
 
     if (!node || node->n_lookups == 0) /* the root is never looked up */
@@ -226,7 +226,7 @@ bool node_is_of_store(const Node *node)
 
 NodePages node_pages_open(Nodes *nodes, Node *node, const char *identity)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&nodes->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
 
     if (!node->pages)
         node->pages = g_new0(Pages, 1);
@@ -245,7 +245,7 @@ NodePages node_pages_open(Nodes *nodes, Node *node, const char *identity)
 
 void node_pages_close(Nodes *nodes, Node *node)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&nodes->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
 
     node->pages->opens--;
     node->pages->settled = true;
@@ -253,14 +253,14 @@ void node_pages_close(Nodes *nodes, Node *node)
 
 void node_pages_settled(Nodes *nodes, Node *node)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&nodes->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
 
     node->pages->settled = true;
 }
 
 void node_pages_spoil(Nodes *nodes, Node *node)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&nodes->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
 
     if (node->pages)
         g_clear_pointer(&node->pages->identity, g_free);

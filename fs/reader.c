@@ -285,7 +285,7 @@ NodePages reader_pages(const Reader *reader)
 
 static QcView *current_view(Reader *reader)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&reader->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&reader->lock);
 
     return qc_view_ref(reader->view);
 }
@@ -300,7 +300,7 @@ uint64_t reader_size(Reader *reader)
 /* Replace a view that is of the past, unless somebody else just did. */
 static int reload(Reader *reader, const QcView *stale)
 {
-    g_autoptr(GMutexLocker) reloading = g_mutex_locker_new(&reader->reload);
+    g_autoptr(GMutexLocker) reloading G_GNUC_UNUSED = g_mutex_locker_new(&reader->reload);
     g_autoptr(QcView) now = current_view(reader);
 
     if (now != stale)

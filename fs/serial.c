@@ -64,7 +64,7 @@ Serial *serial_new(unsigned threads)
 
 void serial_drain(Serial *serial)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&serial->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&serial->lock);
 
     while (g_hash_table_size(serial->lines) > 0)
         g_cond_wait(&serial->idle, &serial->lock);
@@ -85,7 +85,7 @@ void serial_free(Serial *serial)
 void serial_push(Serial *serial, const char *key, void (*task)(gpointer), gpointer data)
 {
     Task *added = g_new0(Task, 1);
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&serial->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&serial->lock);
     Line *line = g_hash_table_lookup(serial->lines, key);
 
     *added = (Task){.run = task, .data = data};
