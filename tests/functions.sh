@@ -65,11 +65,12 @@ cleanup() {
     for ((i = ${#UNDO[@]} - 1; i >= 0; i--)); do
         eval "${UNDO[i]}"
     done
-    for i in ${PIDS[@]+"${PIDS[@]}"}; do
-        kill "$i" 2>/dev/null && wait "$i" 2>/dev/null
-    done
+    # The mounts first: a daemon that is not served any more ends by itself, traced or not.
     mounts_below_tmp | while IFS= read -r i; do
         umount "$i" 2>/dev/null || fusermount3 -u -z "$i" 2>/dev/null || umount -l "$i"
+    done
+    for i in ${PIDS[@]+"${PIDS[@]}"}; do
+        kill "$i" 2>/dev/null && wait "$i" 2>/dev/null
     done
     rm -rf --one-file-system "$TMP"
     exit $status

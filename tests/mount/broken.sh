@@ -6,9 +6,9 @@ requires_fuse
 
 # The tree is listed and read in full by tools that know nothing of images.
 walk_all() {
-    timeout 300 ls -lR mnt >ls.out || fail "ls -lR: status $?"
-    timeout 300 find mnt -ls >find.out || fail "find: status $?"
-    timeout 300 find mnt \( -name info.json -o -name control -o -name error \) -exec cat {} + >cat.out ||
+    timeout 900 ls -lR mnt >ls.out || fail "ls -lR: status $?"
+    timeout 900 find mnt -ls >find.out || fail "find: status $?"
+    timeout 900 find mnt \( -name info.json -o -name control -o -name error \) -exec cat {} + >cat.out ||
         fail "reading the small files: status $?"
 }
 
@@ -185,7 +185,7 @@ python3 "$SRCDIR/tests/mount/hostile.py" "$TMP/store" "$TMP/outside" >expectatio
 cat >"$TMP/expected.good" <(head -c 1048576 /dev/zero | tr '\0' '\1') <(head -c 3145728 /dev/zero)
 
 mkdir mnt
-ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" strace -f -y -s 200 -o trace -e trace=open,openat,openat2,connect,socket \
+ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" strace -f --seccomp-bpf -y -s 200 -o trace -e trace=open,openat,openat2,connect,socket \
     "$SNAPTREE" -f "$TMP/store" "$TMP/mnt" 2>daemon.log &
 PIDS+=($!)
 wait_for mountpoint -q mnt

@@ -1,0 +1,130 @@
+# The command line: what it says, with which status, and that it leaves nothing behind.
+. "$SRCDIR/tests/functions.sh"
+requires qemu-img
+requires_fuse
+
+# Fails with a status and exactly one line that matches; nothing is mounted.
+assert_refused() { # STATUS REGEX ARGUMENTS...
+    local status=$1 regex=$2
+    shift 2
+    assert_fails "$SNAPTREE" "$@"
+    assert_eq "$STATUS" "$status" "status of snaptree $*: $OUTPUT"
+    assert_eq "$(wc -l <<<"$OUTPUT")" 1 "lines of the message: $OUTPUT"
+    assert_match "$OUTPUT" "$regex" "message of snaptree $*"
+    assert_eq "$(mounts_below_tmp)" "" "mounts after snaptree $*"
+}
+
+help_and_version() {
+    "$SNAPTREE" --help >help || fail "--help: status $?"
+    local word
+    for word in STORE MOUNTPOINT -f backing deny store any ro allow_other --version; do
+        grep -q -- "$word" help || fail "--help says nothing of $word"
+    done
+    "$SNAPTREE" -h >help2 || fail "-h: status $?"
+    assert_same help help2 "-h and --help"
+    assert_match "$("$SNAPTREE" --version)" "^snaptree [0-9]+\.[0-9]+" "--version"
+    [ ! -s <("$SNAPTREE" --help 2>&1 >/dev/null) ] || fail "--help writes to standard error"
+}
+
+wrong_options() {
+    assert_refused 2 "frobnicate" --frobnicate store mnt
+    assert_refused 2 "-Q" -Q store mnt
+    assert_refused 2 "nonsense" -o nonsense store mnt
+    assert_refused 2 "backing" -o backing=sometimes store mnt
+    assert_refused 2 "." store
+    assert_refused 2 "." 
+    assert_refused 2 "extra" store mnt extra
+}
+
+wrong_places() {
+    assert_refused 1 "missing" missing mnt
+    assert_refused 1 "a-file" a-file mnt
+    assert_refused 1 "missing" store missing
+    assert_refused 1 "a-file" store a-file
+    assert_refused 1 "store" store store
+    mkdir store/inside
+    assert_refused 1 "inside" store store/inside
+    ln -s store/inside sly
+    assert_refused 1 "." store sly
+    assert_refused 1 "." . mnt
+}
+
+# When snaptree returns the tree is there; when it is unmounted the process is gone.
+daemon_comes_and_goes() {
+    local pid
+    mount_store "$TMP/store" "$TMP/mnt"
+    assert_eq "$(ls mnt/web.qcow2)" "$(printf '%s\n' control disk info.json layers snapshots)"
+    pid=$(daemon_of "$TMP/mnt") || fail "no process serves the mount"
+    assert_eq "$(readlink "/proc/$pid/cwd")" / "working directory of the daemon"
+    assert_eq "$(ps -o tty= -p "$pid" | tr -d ' ')" "?" "terminal of the daemon"
+    assert_match "$(grep " $TMP/mnt " /proc/self/mountinfo)" " fuse\.snaptree " "type of the mount"
+    unmount_store "$TMP/mnt"
+    wait_for test ! -d "/proc/$pid"
+    rmdir mnt && mkdir mnt || fail "the mount point is not free"
+}
+
+# In the foreground it logs, and ends on a signal with the mount taken back.
+in_the_foreground() {
+    local pid signal
+    for signal in TERM INT HUP; do
+        # The shell lets its background processes ignore SIGINT.
+        env --default-signal=INT setsid "$SNAPTREE" -f "$TMP/store" "$TMP/mnt" 2>log &
+        pid=$!
+        PIDS+=("$pid")
+        wait_for mountpoint -q mnt
+        kill -$signal "$pid"
+        wait "$pid" || true
+        ! mountpoint -q mnt || fail "mounted after SIG$signal"
+        ls mnt >/dev/null || fail "a dead mount after SIG$signal"
+    done
+}
+
+options_work() {
+    mount_store "$TMP/store" "$TMP/mnt" -o ro,fsname=my-images
+    assert_match "$(grep " $TMP/mnt " /proc/self/mountinfo)" " ro,.* fuse\.snaptree my-images ro" "mount options"
+    unmount_store mnt
+    # Options behind the arguments, as mount(8) gives them.
+    "$SNAPTREE" "$TMP/store" "$TMP/mnt" -o rw,nosuid,nodev || fail "options at the end"
+    assert_match "$(grep " $TMP/mnt " /proc/self/mountinfo)" "nosuid,nodev" "mount options"
+    umount mnt 2>/dev/null || unmount_store mnt
+    local policy
+    for policy in deny store any; do
+        mount_store store mnt -o backing=$policy
+        case $policy in
+            deny) [ -s mnt/over.qcow2/error ] && [ ! -e mnt/over.qcow2/disk ] || fail "backing=deny" ;;
+            *) cmp mnt/over.qcow2/disk mnt/web.qcow2/disk || fail "backing=$policy" ;;
+        esac
+        case $policy in
+            any) cmp mnt/far.qcow2/disk "$(qemu_raw outside.qcow2)" || fail "backing=any" ;;
+            *) [ -s mnt/far.qcow2/error ] && [ ! -e mnt/far.qcow2/disk ] || fail "backing=$policy and outside" ;;
+        esac
+        unmount_store mnt
+    done
+}
+
+# As fstab does it: mount -t fuse.snaptree needs the program in a directory where it is looked for.
+by_mount() {
+    [ "$(id -u)" = 0 ] && command -v mount.fuse3 >/dev/null || return 0
+    mkdir bin
+    ln -s "$SNAPTREE" bin/snaptree
+    PATH="$TMP/bin:$PATH" mount -t fuse.snaptree "$TMP/store" "$TMP/mnt" -o ro,allow_other ||
+        PATH="$TMP/bin:$PATH" mount.fuse3 "snaptree#$TMP/store" "$TMP/mnt" -o ro,allow_other ||
+        fail "mount -t fuse.snaptree"
+    cmp mnt/web.qcow2/disk "$(qemu_raw store/web.qcow2)" || fail "disk of a mount by mount(8)"
+    umount mnt
+}
+
+mkdir store mnt
+: >a-file
+qemu-img create -q -f qcow2 store/web.qcow2 1M
+scribble store/web.qcow2 cli 1000 500000
+cp store/web.qcow2 outside.qcow2
+(cd store && qemu-img create -q -f qcow2 -b web.qcow2 -F qcow2 over.qcow2)
+(cd store && qemu-img create -q -f qcow2 -b ../outside.qcow2 -F qcow2 far.qcow2)
+help_and_version
+wrong_options
+wrong_places
+daemon_comes_and_goes
+in_the_foreground
+options_work
+by_mount
