@@ -16,7 +16,7 @@ static int decode_v2(const QcDiskHeader *d, QcHeader *h)
     h->n_snapshots = be32_get(d->nb_snapshots);
     h->snapshots_offset = be64_get(d->snapshots_offset);
     h->backing_offset = be64_get(d->backing_file_offset);
-    h->backing_size = be32_get(d->backing_file_size);
+    h->backing_size = h->backing_offset ? be32_get(d->backing_file_size) : 0;
     return 0;
 }
 
