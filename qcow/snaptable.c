@@ -38,9 +38,10 @@ int qc_snaptable_decode(const QcLayout *layout, uint64_t fallback_size, const ui
     size_t extra_len = be32_get(d.extra_data_size);
     if (extra_len > QC_MAX_SNAPSHOT_EXTRA)
         return -EUCLEAN;
-    *ret_size = pad8(sizeof(d) + extra_len + id_len + name_len);
-    if (len < sizeof(d) + extra_len + id_len + name_len)
+    *ret_size = sizeof(d) + extra_len + id_len + name_len;
+    if (len < *ret_size) /* the last entry's padding may be missing */
         return -ENODATA;
+    *ret_size = pad8(*ret_size);
 
     QcSnapshot s = {
         .id = (const char *)buf + sizeof(d) + extra_len,
