@@ -372,9 +372,11 @@ bool qc_image_is_current(const QcImage *image)
     return image->settled && same_stat(&st, &image->info.stat);
 }
 
+/* Ids are compared up to a NUL, as b has its id. */
 static bool same_snapshot(const QcSnapshot *a, size_t a_id_len, const QcSnapshot *b)
 {
-    return a_id_len == strlen(b->id) && memcmp(a->id, b->id, a_id_len) == 0 &&
+    size_t id_len = strnlen(a->id, a_id_len);
+    return id_len == strlen(b->id) && memcmp(a->id, b->id, id_len) == 0 &&
            a->l1_offset == b->l1_offset && a->l1_entries == b->l1_entries &&
            a->disk_size == b->disk_size && a->date_sec == b->date_sec &&
            a->date_nsec == b->date_nsec;
