@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <glib.h>
 #include <libdeflate.h>
+#include <stdbool.h>
 #include <zstd.h>
 
 struct QcInflater {
@@ -42,25 +43,38 @@ static int inflate_deflate(QcInflater *inflater, const void *in, size_t in_len, 
     return r == LIBDEFLATE_SUCCESS ? 0 : -EIO;
 }
 
-/* One frame or several, until the cluster is full; the last must end just there. */
-static int inflate_zstd(QcInflater *inflater, const void *in, size_t in_len, void *out,
+/* Frames that this library wrote once, before the format was settled, are none of ours. */
+static bool is_zstd_frame(const uint8_t *in, size_t len)
+{
+    uint32_t magic = len < 4 ? 0 : in[0] | in[1] << 8 | in[2] << 16 | (uint32_t)in[3] << 24;
+    return magic == ZSTD_MAGICNUMBER ||
+           (magic & ZSTD_MAGIC_SKIPPABLE_MASK) == ZSTD_MAGIC_SKIPPABLE_START;
+}
+
+/*
+ * One frame or several, until the cluster is full; the last must end just there. Frames are
+ * decoded as a whole: decoding them as a stream would take as much memory as they ask for.
+ */
+static int inflate_zstd(QcInflater *inflater, const uint8_t *in, size_t in_len, uint8_t *out,
                         size_t out_len)
 {
     if (!inflater->zstd)
         inflater->zstd = ZSTD_createDCtx();
     if (!inflater->zstd)
         return -ENOMEM;
-    ZSTD_DCtx_reset(inflater->zstd, ZSTD_reset_session_only);
-    ZSTD_inBuffer src = {in, in_len, 0};
-    ZSTD_outBuffer dst = {out, out_len, 0};
-    size_t r = 1;
-    while (dst.pos < dst.size) {
-        size_t src_before = src.pos, dst_before = dst.pos;
-        r = ZSTD_decompressStream(inflater->zstd, &dst, &src);
-        if (ZSTD_isError(r) || (src.pos == src_before && dst.pos == dst_before))
+    while (out_len > 0) {
+        size_t frame = is_zstd_frame(in, in_len) ? ZSTD_findFrameCompressedSize(in, in_len) : 0;
+        if (frame == 0 || ZSTD_isError(frame))
             return -EIO;
+        size_t made = ZSTD_decompressDCtx(inflater->zstd, out, out_len, in, frame);
+        if (ZSTD_isError(made))
+            return -EIO;
+        in += frame;
+        in_len -= frame;
+        out += made;
+        out_len -= made;
     }
-    return r == 0 ? 0 : -EIO;
+    return 0;
 }
 
 int qc_inflate(QcInflater *inflater, uint8_t compression_type, const void *in, size_t in_len,
