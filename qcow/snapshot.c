@@ -233,9 +233,10 @@ static int revert_tree(QcTxn *txn, const QcSnapshot *s)
     QcImage *image = txn->image;
     const QcHeader *h = &image->header;
     g_autofree uint64_t *active = NULL, *stored = NULL;
-    uint32_t n = (uint32_t)qc_l1_entries_for(&h->layout, s->disk_size); /* without VM state */
-    if (n > QC_MAX_L1_BYTES / sizeof(be64))
+    uint64_t entries = qc_l1_entries_for(&h->layout, s->disk_size); /* without VM state */
+    if (entries > QC_MAX_L1_BYTES / sizeof(be64))
         return -EUCLEAN;
+    uint32_t n = (uint32_t)entries;
     g_autofree uint64_t *target = g_try_new0(uint64_t, MAX(n, 1));
     int err = target ? qc_l1_load(image, h->l1_offset, h->l1_entries, &active) : -ENOMEM;
     if (!err)
