@@ -2,7 +2,7 @@
  * refs.c - see refs.h.
  *
  * One RefBlock for each entry of the refcount table. counts is the block as it lies on disk
- * (NULL: all zero, and no block on disk); busy has a bit for each cluster that must not be
+ * (NULL: all zero, or no block on disk); busy has a bit for each cluster that must not be
  * given out: it was in use when the model was loaded, or has been given out since. A block
  * that changed has to move; moving takes a cluster, whose count changes another block, and
  * so on, until no block is left that changed and has no new place. That ends, because every
@@ -63,8 +63,10 @@ static int load_block(void *data, const QcBatchItem *item, uint8_t *cluster)
 {
     QcRefs *r = data;
     RefBlock *b = &r->blocks[item->tag];
+    if (!cluster) /* a hole: costs no memory either, or a sparse file could ask for any amount */
+        return 0;
     int err = make_counts(r, b);
-    if (err < 0 || !cluster)
+    if (err < 0)
         return err;
     memcpy(b->counts, cluster, qc_cluster_size(r->layout));
     for (uint64_t i = 0; i < counts_per_block(r); i++)
@@ -119,6 +121,17 @@ static int load_blocks(QcRefs *r)
     return qc_batch_read(r->image->file, qc_cluster_size(r->layout), items, n, load_block, r);
 }
 
+/* A block whose own count is 0 could be given out and written over. */
+static bool blocks_are_used(const QcRefs *r)
+{
+    for (uint64_t i = 0; i < r->n_blocks; i++) {
+        uint64_t offset = r->blocks[i].offset;
+        if (offset && !qc_refs_all_used(r, offset >> r->layout->cluster_bits, 1))
+            return false;
+    }
+    return true;
+}
+
 static void set_limits(QcRefs *r)
 {
     const QcFileStat *st = &r->image->info.stat;
@@ -147,9 +160,12 @@ int qc_refs_load(QcImage *image, QcRefs **ret, GError **error)
     int err = load_table(r, false);
     if (!err)
         err = load_blocks(r);
+    if (!err && !blocks_are_used(r))
+        err = -EUCLEAN;
     if (err == -EUCLEAN)
         return qc_fail(error, err,
-                       "the refcount table points outside the file or twice at a block");
+                       "the refcount table points outside the file, twice at a block, or at one "
+                       "that is counted as free");
     if (err < 0)
         return qc_fail(error, err, "the refcounts cannot be read: %s", g_strerror(-err));
     *ret = g_steal_pointer(&r);
@@ -368,7 +384,9 @@ static int move_blocks(QcRefs *r)
         if (!r->blocks[i].dirty || r->blocks[i].new_offset)
             continue;
         uint64_t cluster;
-        int err = qc_refs_alloc(r, 1, 1, &cluster);
+        int err = make_counts(r, &r->blocks[i]); /* of one that is written only to be renewed */
+        if (!err)
+            err = qc_refs_alloc(r, 1, 1, &cluster);
         if (!err && r->blocks[i].offset)
             err = qc_refs_add(r, r->blocks[i].offset >> r->layout->cluster_bits, 1, -1);
         if (err < 0)
