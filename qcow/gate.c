@@ -252,8 +252,14 @@ int qc_gate_open_backing(QcGate *gate, const char *overlay, const char *name, ch
 
     g_autofree char *full = combine(gate, overlay, path);
     int fd = resolve_in_store(gate, full);
-    if (fd == -EXDEV && gate->policy == QC_BACKING_ANY)
+    if (fd == -EXDEV && gate->policy == QC_BACKING_ANY) {
         fd = resolve_anywhere(gate, full);
+        if (full[0] != '/') { /* a path that is not the store's is told by its being absolute */
+            char *absolute = g_build_filename(gate->store, full, NULL);
+            g_free(full);
+            full = absolute;
+        }
+    }
     if (fd == -EXDEV)
         return qc_fail(error, -EPERM, "backing file %s lies outside the store (backing=store)",
                        name);
