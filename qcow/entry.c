@@ -24,7 +24,7 @@ static QcCluster decode_compressed(const QcLayout *l, uint64_t word)
     unsigned x = 62 - (l->cluster_bits - 8);
     uint64_t offset = word & ((UINT64_C(1) << x) - 1);
     uint64_t sectors = ((word & ~(QC_COPIED | QC_COMPRESSED)) >> x) + 1;
-    if (offset == 0 || offset >> 56)
+    if (offset < qc_cluster_size(l) || offset >> 56) /* in the header: commands change it */
         return bad;
     return (QcCluster){
         .kind = QC_CLUSTER_COMPRESSED,
