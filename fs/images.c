@@ -96,7 +96,7 @@ static void open_metadata(Image *image, QcGate *gate, QcCache *cache)
 /* Whether every later change of a file of the chain will show in its stat. */
 static bool is_settled(const Image *image)
 {
-    if (!image->chain || qc_chain_error(image->chain))
+    if (!image->chain)
         return false;
     for (unsigned i = 0; i < image_n_layers(image); i++) {
         if (!qc_image_is_current(qc_chain_image(image->chain, i)))
@@ -275,7 +275,7 @@ static bool layer_is_same(const Image *image, QcGate *gate, unsigned layer)
            store_nanoseconds(st.st_ctim) == had->ctime;
 }
 
-/* Whether the first few layers are still what they were. */
+/* Whether the first few layers are still what they were; all: and the chain ends as it did. */
 static bool is_current(const Image *image, QcGate *gate, unsigned layers)
 {
     if (!image->settled)
@@ -284,7 +284,8 @@ static bool is_current(const Image *image, QcGate *gate, unsigned layers)
         if (!layer_is_same(image, gate, i))
             return false;
     }
-    return true;
+    return layers <= image_n_layers(image) || !qc_chain_error(image->chain) ||
+           qc_chain_error_stands(image->chain, gate);
 }
 
 char *image_identity(const Image *image, QcGate *gate)

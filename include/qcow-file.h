@@ -78,5 +78,8 @@ int qc_file_read_padded(QcFile *file, void *buf, size_t len, uint64_t offset);
 /* Write exactly len bytes. A short write is continued; one that makes no progress is -EIO. */
 int qc_file_write(QcFile *file, const void *buf, size_t len, uint64_t offset);
 
+/* Whether two stats are of the same file in the same state. */
+bool qc_file_same_stat(const QcFileStat *a, const QcFileStat *b);
+
 G_END_DECLS
 #endif

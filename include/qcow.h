@@ -295,6 +295,12 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcChain, qc_chain_unref)
 
 /* Why the chain is incomplete or its top unreadable: a sentence, or NULL. Owned by the chain. */
 const char *qc_chain_error(const QcChain *chain);
+/*
+ * Whether opening the chain now would end with the same error at the same place, as far as
+ * names and stats tell: cheaper than trying. Meaningful only when there is an error; false is
+ * always a safe answer. gate: the one that it was opened with.
+ */
+bool qc_chain_error_stands(const QcChain *chain, QcGate *gate);
 /* Number of layers that could be opened, at least 1; layer 0 is the top image. */
 unsigned qc_chain_layers(const QcChain *chain);
 QcImage *qc_chain_image(const QcChain *chain, unsigned layer); /* borrowed */

@@ -14,6 +14,8 @@ struct QcChain {
     GPtrArray *views;  /* of QcView, one each */
     QcView *bottom;    /* beneath the last image: broken, or NULL when the chain is complete */
     char *error;
+    int open_error;     /* why the gate did not open the layer after the last; 0: it did ... */
+    QcFileStat refused; /* ... and this file was then refused for what is in it */
 };
 
 /* What a backing file whose format the header states as format is to be opened as. */
@@ -53,15 +55,28 @@ static int unstated_format(QcGate *gate, QcFile *file, QcFormat *ret, GError **e
     return 0;
 }
 
-static int open_backing(QcGate *gate, QcImage *overlay, QcCache *cache, QcImage **ret,
-                        GError **error)
+/* Open the file that overlay names, whatever it is, and note for later how that went. */
+static int open_backing_file(QcChain *chain, QcGate *gate, QcImage *overlay, char **ret_path,
+                             QcFile **ret, GError **error)
+{
+    int err = gate ? qc_gate_open_backing(gate, overlay->path, overlay->info.backing_file, ret_path,
+                                          ret, error)
+                   : qc_fail(error, -EPERM, "backing files are not opened here");
+    chain->open_error = err;
+    if (err < 0)
+        return err;
+    qc_file_settle(*ret);
+    err = (*ret)->ops->stat(*ret, &chain->refused);
+    return err ? qc_fail(error, err, "%s: %s", *ret_path, g_strerror(-err)) : 0;
+}
+
+static int open_backing(QcChain *chain, QcGate *gate, QcImage *overlay, QcCache *cache,
+                        QcImage **ret, GError **error)
 {
     const QcInfo *info = &overlay->info;
     g_autofree char *path = NULL;
     g_autoptr(QcFile) file = NULL;
-    if (!gate)
-        return qc_fail(error, -EPERM, "backing files are not opened here");
-    int err = qc_gate_open_backing(gate, overlay->path, info->backing_file, &path, &file, error);
+    int err = open_backing_file(chain, gate, overlay, &path, &file, error);
     if (err < 0)
         return err;
     QcFormat format = QC_FORMAT_NONE;
@@ -71,7 +86,6 @@ static int open_backing(QcGate *gate, QcImage *overlay, QcCache *cache, QcImage 
         err = unstated_format(gate, file, &format, error);
     if (err < 0)
         return err;
-    qc_file_settle(file);
     return qc_image_open(file, path, format, cache, ret, error);
 }
 
@@ -99,7 +113,7 @@ static int add_layer(QcChain *chain, QcGate *gate, QcCache *cache, GError **erro
         return qc_fail(error, -ELOOP, "the backing chain has more than %u layers", QC_MAX_LAYERS);
 
     g_autoptr(QcImage) image = NULL;
-    int err = open_backing(gate, lowest, cache, &image, error);
+    int err = open_backing(chain, gate, lowest, cache, &image, error);
     if (err < 0) {
         g_prefix_error(error, "%s: ", lowest->path);
         return err;
@@ -176,6 +190,23 @@ void qc_chain_unref(QcChain *chain)
 const char *qc_chain_error(const QcChain *chain)
 {
     return chain->error;
+}
+
+bool qc_chain_error_stands(const QcChain *chain, QcGate *gate)
+{
+    QcImage *lowest = chain->images->pdata[chain->images->len - 1];
+    g_autofree char *path = NULL;
+    g_autoptr(QcFile) file = NULL;
+    QcFileStat now;
+    if (qc_image_unsupported(lowest) || chain->images->len >= QC_MAX_LAYERS)
+        return true; /* no other file has anything to do with it */
+    if (!gate)
+        return false;
+    int err =
+        qc_gate_open_backing(gate, lowest->path, lowest->info.backing_file, &path, &file, NULL);
+    if (err < 0 || chain->open_error < 0)
+        return err == chain->open_error;
+    return file->ops->stat(file, &now) == 0 && qc_file_same_stat(&now, &chain->refused);
 }
 
 unsigned qc_chain_layers(const QcChain *chain)

@@ -86,6 +86,12 @@ int qc_file_write(QcFile *file, const void *buf, size_t len, uint64_t offset)
     return 0;
 }
 
+bool qc_file_same_stat(const QcFileStat *a, const QcFileStat *b)
+{
+    return a->dev == b->dev && a->ino == b->ino && a->size == b->size && a->mtime == b->mtime &&
+           a->ctime == b->ctime;
+}
+
 /* ---- POSIX ------------------------------------------------------------------------------ */
 
 static int fd_of(const QcFile *file)

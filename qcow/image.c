@@ -225,12 +225,6 @@ void qc_file_settle(QcFile *file)
         g_usleep(MAX_SETTLE_US);
 }
 
-static bool same_stat(const QcFileStat *a, const QcFileStat *b)
-{
-    return a->dev == b->dev && a->ino == b->ino && a->size == b->size && a->mtime == b->mtime &&
-           a->ctime == b->ctime;
-}
-
 static void drop_metadata(QcImage *image)
 {
     g_clear_pointer((QcSnapshot **)&image->info.snapshots, g_free);
@@ -369,7 +363,7 @@ bool qc_image_is_current(const QcImage *image)
     if (!image->cacheable) /* a device's stat tells nothing; but nothing was cached either */
         return st.size == image->info.stat.size &&
                (image->info.format == QC_FORMAT_RAW || same_sector0(image));
-    return image->settled && same_stat(&st, &image->info.stat);
+    return image->settled && qc_file_same_stat(&st, &image->info.stat);
 }
 
 /* Ids are compared up to a NUL, as b has its id. */
