@@ -189,7 +189,7 @@ not_files() {
 
 # qemu-img check of an image whose backing file cannot be opened.
 check_clean_alone() {
-    qemu-img check --image-opts "driver=qcow2,backing=,file.filename=$1" | grep -q "No errors were found" \
+    qemu-img check --image-opts "driver=qcow2,backing=,file.filename=$1" 2>&1 | grep -q "No errors were found" \
         || fail "$1 is not clean"
 }
 

@@ -28,7 +28,7 @@ assert_refused() { # NAME REGEX
 # What QEMU reads, we read; and our commands leave it without a fault.
 assert_readable() { # NAME
     cmp "mnt/$1/disk" "$(qemu_raw "store/$1")" || fail "disk of $1"
-    qemu-img check "store/$1" >before.txt 2>&1 || return 0 # was not clean to begin with
+    qemu-img check "store/$1" >before.txt 2>&1 || return 0 # leaks to begin with
     cp "mnt/$1/disk" disk.raw
     control_ok "mnt/$1/control" "take one" "rename one two"
     check_clean "store/$1"
@@ -45,6 +45,13 @@ assert_incomplete() { # NAME
     cat "mnt/$1/info.json" >/dev/null
 }
 
+# Clean, or with leaks at most.
+not_corrupt() {
+    local status=0
+    qemu-img check "$1" >/dev/null 2>&1 || status=$?
+    [ $status = 0 ] || [ $status = 3 ]
+}
+
 look_at() { # PATH
     local name format
     name=$(import_file "$1")
@@ -52,7 +59,8 @@ look_at() { # PATH
         python3 -c 'import json, sys; print(json.load(sys.stdin)["format"])' 2>/dev/null || echo none)
     case $format in
         qcow2)
-            if qemu-img convert -O raw "store/$name" probe.raw 2>/dev/null; then
+            # QEMU reads zeros where a truncated file ends; that is an error, not a disk.
+            if qemu-img convert -O raw "store/$name" probe.raw 2>/dev/null && not_corrupt "store/$name"; then
                 assert_readable "$name"
             else
                 assert_incomplete "$name"

@@ -128,8 +128,9 @@ mount_beside_vm() {
     ln -sf store/image.qcow2 image.qcow2
     hold_with_vm "" store/image.qcow2
     control_fails EBUSY mnt/image.qcow2/control "take new"
-    assert_match "$(tail -n1 mnt/image.qcow2/control)" "image.qcow2" "the line names the file"
+    assert_match "$(tail -n1 mnt/image.qcow2/control)" "qemu-system.*$HOLDER" "the line names the process"
     control_fails EBUSY mnt/control "take image.qcow2 new"
+    assert_match "$(tail -n1 mnt/control)" "image.qcow2" "the line names the file"
     assert_fails cat mnt/image.qcow2/disk
     assert_match "$OUTPUT" "$(message_of EBUSY)" "opening the disk of a running VM"
     cmp mnt/image.qcow2/snapshots/old old.raw || fail "snapshot of a running VM"

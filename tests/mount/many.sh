@@ -15,13 +15,18 @@ make_store() {
     done
 }
 
-# Files of the store that a daemon opens, until it is mounted and idle.
-opened_at_mount() { # STORE
+# Calls of a daemon that touch an image, from its start to its end, when nobody looks at the tree.
+touched_at_mount() { # STORE
     mkdir -p traced
     ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" strace -f --seccomp-bpf -y -s 300 -o trace \
-        -e trace=open,openat,openat2,pread64,read,getdents64 "$SNAPTREE" "$TMP/$1" "$TMP/traced"
-    grep -c "image.*\.qcow2" trace || true
+        -e trace=open,openat,openat2,pread64,read,getdents64 "$SNAPTREE" -f "$TMP/$1" "$TMP/traced" 2>/dev/null &
+    local pid=$!
+    PIDS+=("$pid")
+    wait_for mountpoint -q traced
     unmount_store traced
+    wait "$pid" || fail "the daemon ended with status $?"
+    [ -s trace ] || fail "strace has seen nothing"
+    grep -c "image.*\.qcow2" trace || true
 }
 
 listing_is_complete() {
@@ -35,8 +40,8 @@ rss_kib() {
 }
 
 make_store
-assert_eq "$(opened_at_mount one)" 0 "calls that touch the one image at mount"
-assert_eq "$(opened_at_mount store)" 0 "calls that touch any of $COUNT images at mount"
+assert_eq "$(touched_at_mount one)" 0 "calls that touch the one image at mount"
+assert_eq "$(touched_at_mount store)" 0 "calls that touch any of $COUNT images at mount"
 
 mount_store "$TMP/store" "$TMP/mnt"
 PID=$(daemon_of "$TMP/mnt") || fail "no daemon"
