@@ -66,6 +66,8 @@ static ssize_t mem_pwrite(QcFile *file, const void *buf, size_t len, uint64_t of
         return err;
     if (m->short_io)
         len = MIN(len, 512);
+    if (offset > m->max_size || len > m->max_size - offset)
+        return -EFBIG;
     record(m, MEM_WRITE, offset, len, buf);
     store(m, buf, len, offset);
     return (ssize_t)len;
@@ -98,6 +100,8 @@ static int mem_truncate(QcFile *file, uint64_t size)
     int err = fault(m);
     if (err < 0)
         return err;
+    if (size > m->max_size)
+        return -EFBIG;
     record(m, MEM_TRUNCATE, 0, size, NULL);
     grow(m, size);
     m->mtime++;
@@ -110,12 +114,24 @@ static int mem_punch(QcFile *file, uint64_t offset, uint64_t len)
     return -EOPNOTSUPP;
 }
 
+/* Whether the block that holds offset is a hole. */
+static bool in_hole(const MemFile *m, uint64_t offset)
+{
+    static const uint8_t zeros[MEM_BLOCK];
+    uint64_t start = offset / MEM_BLOCK * MEM_BLOCK, len = MIN(MEM_BLOCK, m->data->len - start);
+    return m->sparse && memcmp(m->data->data + start, zeros, len) == 0;
+}
+
 static int64_t mem_seek(QcFile *file, uint64_t offset, bool hole)
 {
-    uint64_t len = self(file)->data->len;
-    if (offset >= len)
+    const MemFile *m = self(file);
+    if (offset >= m->data->len)
         return -ENXIO;
-    return (int64_t)(hole ? len : offset);
+    while (offset < m->data->len && in_hole(m, offset) != hole)
+        offset = (offset / MEM_BLOCK + 1) * MEM_BLOCK;
+    if (offset >= m->data->len)
+        return hole ? (int64_t)m->data->len : -ENXIO;
+    return (int64_t)offset;
 }
 
 static int mem_lock(QcFile *file, unsigned byte, bool take)
@@ -166,6 +182,7 @@ MemFile *mem_file_new(const void *bytes, size_t len)
     m->log = g_array_new(FALSE, FALSE, sizeof(MemOp));
     g_array_set_clear_func(m->log, clear_op);
     m->fail_at = -1;
+    m->max_size = MEM_MAX_SIZE;
     return m;
 }
 

@@ -6,6 +6,11 @@
 
 #include "qcow-file.h"
 
+enum {
+    MEM_BLOCK = 4096,
+    MEM_MAX_SIZE = 1 << 30, /* of a new file */
+};
+
 typedef enum MemOpKind {
     MEM_WRITE,
     MEM_SYNC,
@@ -32,6 +37,9 @@ typedef struct MemFile {
     int fail_error;
     bool fail_on;
     bool short_io; /* transfers stop after 512 bytes */
+
+    uint64_t max_size; /* growing beyond is -EFBIG */
+    bool sparse;       /* blocks of MEM_BLOCK zeros are holes */
 } MemFile;
 
 /* A file with a copy of the bytes; fail_at is -1. */

@@ -1,0 +1,202 @@
+/*
+ * seeds.c - write the seed corpus: seeds DIRECTORY [IMAGE...]
+ *
+ * Small images of several kinds, made by the engine, and the given ones (tests/fuzz/corpus has
+ * some made by qemu-img); and from them, inputs for all targets: DIRECTORY/TARGET/NAME.
+ */
+#include "format.h"
+#include "script.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zlib.h>
+#include <zstd.h>
+
+static const char *out;
+
+static void save(const char *target, const char *name, const void *bytes, size_t len)
+{
+    g_autofree char *dir = g_build_filename(out, target, NULL);
+    g_autofree char *path = g_build_filename(dir, name, NULL);
+    g_mkdir_with_parents(dir, 0777);
+    if (!g_file_set_contents(path, bytes, (gssize)len, NULL)) {
+        fprintf(stderr, "%s: cannot be written\n", path);
+        exit(1);
+    }
+}
+
+/* prefix and bytes, one behind the other. */
+static void save_with(const char *target, const char *name, const void *prefix, size_t prefix_len,
+                      const void *bytes, size_t len)
+{
+    g_autofree uint8_t *both = g_malloc(prefix_len + len);
+    memcpy(both, prefix, prefix_len);
+    memcpy(both + prefix_len, bytes, len);
+    save(target, name, both, prefix_len + len);
+}
+
+/* ---- from images ------------------------------------------------------------------------- */
+
+/* Every command once, on the first or the second snapshot, and another one after it. */
+static void save_commands(const char *name, const uint8_t *bytes, size_t len)
+{
+    for (uint8_t verb = 0; verb < 6; verb++) {
+        uint8_t prefix[16] = {verb, verb % 2, 0, (uint8_t)(40 + verb), 100, 1, 0};
+        g_autofree char *file = g_strdup_printf("%s-%d", name, verb);
+        prefix[7] = (uint8_t)(5 - verb);
+        prefix[8] = 1;
+        prefix[10] = 77;
+        save_with("command", file, prefix, sizeof(prefix), bytes, len);
+    }
+}
+
+static void save_tables(const char *name, const uint8_t *bytes, size_t len)
+{
+    static const uint8_t moves[] = {2, 0, 0, 0, 1, 0, 1, 1, 0, 6, 0, 0, 3, 9, 0};
+    QcDiskHeader h;
+    memcpy(&h, bytes, sizeof(h));
+    uint8_t bits = (uint8_t)(be32_get(h.cluster_bits) - 9);
+    uint64_t snapshots = be64_get(h.snapshots_offset), cluster = UINT64_C(512) << bits;
+    uint8_t kind[2] = {be32_get(h.version) == 3, bits};
+    if (snapshots > 0 && snapshots < len)
+        save_with("snaptable", name, kind, sizeof(kind), bytes + snapshots,
+                  MIN(len - snapshots, 512));
+    uint8_t order = be32_get(h.version) == 3 ? (uint8_t)be32_get(h.refcount_order) : 4;
+    uint8_t game[5 + sizeof(moves)] = {bits, order, 0, 0, sizeof(moves) / 3};
+    memcpy(game + 5, moves, sizeof(moves));
+    if (bits < 4 && len > cluster)
+        save_with("refs", name, game, sizeof(game), bytes + cluster,
+                  MIN(len - cluster, 8 * cluster));
+}
+
+static void save_image(const char *name, const uint8_t *bytes, size_t len)
+{
+    save("image", name, bytes, len);
+    save("header", name, bytes, MIN(len, 512));
+    save_commands(name, bytes, len);
+    save_tables(name, bytes, len);
+}
+
+static MemFile *make_image(const Kind *kind)
+{
+    static const Command history[] = {
+        {.kind = COMMAND_WRITE, .offset = 0, .len = 6000, .seed = 1},
+        {.kind = COMMAND_TAKE, .name = "one"},
+        {.kind = COMMAND_WRITE, .offset = 3000, .len = 5000, .seed = 2},
+        {.kind = COMMAND_TAKE, .name = "two"},
+        {.kind = COMMAND_WRITE, .offset = 1000, .len = 1500, .seed = 3},
+        {.kind = COMMAND_WRITE, .offset = 70000, .len = 100, .seed = 4},
+    };
+    MemFile *file = script_image(kind, 100 * 1024);
+    for (size_t i = 0; i < G_N_ELEMENTS(history); i++) {
+        bool unknown;
+        if (script_run(file, &history[i], &unknown) < 0)
+            exit(1);
+    }
+    return file;
+}
+
+static void save_own_images(void)
+{
+    for (size_t i = 0; i < script_n_kinds; i++) {
+        if (script_kinds[i].cluster_bits > 14)
+            continue;
+        MemFile *empty = script_image(&script_kinds[i], 100 * 1024);
+        MemFile *full = make_image(&script_kinds[i]);
+        g_autofree char *name = g_strdup_printf("%s-empty", script_kinds[i].name);
+        save("image", name, empty->data->data, empty->data->len);
+        save("header", name, empty->data->data, 512);
+        save_image(script_kinds[i].name, full->data->data, full->data->len);
+        qc_file_unref(mem_file(empty));
+        qc_file_unref(mem_file(full));
+    }
+}
+
+static void save_given_image(const char *path)
+{
+    g_autofree char *bytes = NULL, *name = g_path_get_basename(path);
+    gsize len;
+    if (!g_file_get_contents(path, &bytes, &len, NULL) || len < sizeof(QcDiskHeader)) {
+        fprintf(stderr, "%s: cannot be read\n", path);
+        exit(1);
+    }
+    save_image(name, (const uint8_t *)bytes, len);
+}
+
+/* ---- the small targets ------------------------------------------------------------------- */
+
+static void save_entries(void)
+{
+    static const uint64_t words[] = {
+        0,
+        1,
+        UINT64_C(0x8000000000050000),
+        UINT64_C(0x4000000000012345),
+        UINT64_C(0x0000000000050001),
+        UINT64_C(0x00ffffffffffffff),
+    };
+    for (uint8_t i = 0; i < G_N_ELEMENTS(words) * 3; i++) {
+        uint8_t input[18] = {(uint8_t)(1 + i % 3), (uint8_t)(i % 8)};
+        g_autofree char *name = g_strdup_printf("%d", i);
+        memcpy(input + 2, &words[i / 3], 8);
+        save("entry", name, input, sizeof(input));
+    }
+}
+
+/* A cluster of text, compressed in both ways. */
+static void save_compressed(void)
+{
+    char cluster[4096], packed[8192];
+    for (size_t i = 0; i < sizeof(cluster); i++)
+        cluster[i] = (char)("a quick brown fox"[i % 17] + (i * i >> 9) % 3);
+    z_stream z = {.next_in = (Bytef *)cluster,
+                  .avail_in = sizeof(cluster),
+                  .next_out = (Bytef *)packed + 2,
+                  .avail_out = sizeof(packed) - 2};
+    packed[0] = 0;
+    packed[1] = 3;
+    if (deflateInit2(&z, 9, Z_DEFLATED, -12, 9, Z_DEFAULT_STRATEGY) == Z_OK &&
+        deflate(&z, Z_FINISH) == Z_STREAM_END)
+        save("inflate", "deflate", packed, sizeof(packed) - z.avail_out);
+    deflateEnd(&z);
+    packed[0] = 1;
+    size_t n = ZSTD_compress(packed + 2, sizeof(packed) - 2, cluster, sizeof(cluster), 3);
+    if (!ZSTD_isError(n))
+        save("inflate", "zstd", packed, n + 2);
+}
+
+static void save_text(void)
+{
+    static const char *const lines[] = {
+        "\ntake monday\n",
+        "\nrevert 'a b'\ndelete \"x\\\"y\"\n# no\n\nrename one two",
+        "\001take team/web.qcow2 'before upgrade'\n",
+        "\nrename %2F \\~1\nfrobnicate",
+        "\ntake 'open",
+    };
+    /* length, name, length, id, and so on */
+    static const char names[] = "\003one\0011\003one\0012\002..\0013\003a/b\0014\000\0015"
+                                "\005one~1\0016\005%2F\n~\0017\377\144n\0018\377\144n\0019";
+    for (unsigned i = 0; i < G_N_ELEMENTS(lines); i++) {
+        g_autofree char *name = g_strdup_printf("%u", i);
+        save("control", name, lines[i], strlen(lines[i]));
+    }
+    save("names", "many", names, sizeof(names) - 1);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        fprintf(stderr, "seeds DIRECTORY [IMAGE...]\n");
+        return 2;
+    }
+    out = argv[1];
+    save_own_images();
+    for (int i = 2; i < argc; i++)
+        save_given_image(argv[i]);
+    save_entries();
+    save_compressed();
+    save_text();
+    return 0;
+}
