@@ -55,9 +55,13 @@ static int read_header(QcFile *file, uint64_t file_size, uint8_t **ret_buf, QcHe
             return qc_fail(error, err, "the header cannot be read: %s", g_strerror(-err));
         err = decode_header(buf, len, ret, &first);
     }
+    if (err == -ENODATA) { /* the file has no more */
+        err = -EINVAL;
+        first->code = EINVAL;
+    }
     if (err < 0) {
         g_propagate_error(error, g_steal_pointer(&first));
-        return err == -ENODATA ? -EINVAL : err;
+        return err;
     }
     *ret_buf = g_steal_pointer(&buf);
     return 0;
