@@ -448,21 +448,30 @@ int images_get(Images *images, const char *path, unsigned layers, Image **ret)
 {
     g_auto(StoreItem) item = {0};
     g_autoptr(Image) kept = images_peek(images, path);
-    int r = store_look(images->gate, path, &item);
 
+    if (kept && is_current(kept, images->gate, layers)) {
+        *ret = g_steal_pointer(&kept);
+        return 0;
+    }
+    int r = store_look(images->gate, path, &item);
     if (r < 0)
         return r;
     if (item.kind != STORE_IMAGE)
         return -ENOENT;
-    if (kept && kept->stat.dev == item.stat.dev && kept->stat.ino == item.stat.ino &&
-        is_current(kept, images->gate, layers)) {
-        *ret = g_steal_pointer(&kept);
-        return 0;
-    }
     *ret = image_new(images, path, &item);
     if ((*ret)->settled)
         images_keep(images, *ret);
     return 0;
+}
+
+bool images_stat(Images *images, const char *path, QcFileStat *ret)
+{
+    g_autoptr(Image) kept = images_peek(images, path);
+
+    if (!kept || !is_current(kept, images->gate, 1))
+        return false;
+    *ret = kept->stat;
+    return true;
 }
 
 Image *images_open(Images *images, const char *path, const StoreItem *item)

@@ -59,6 +59,12 @@ void images_free(Images *images); /* accepts NULL */
  */
 int images_get(Images *images, const char *path, unsigned layers, Image **ret);
 
+/*
+ * The stat of the image at a path, when it is open and its file is certainly still what it
+ * was: costs one system call, where store_look() has to open and read. False: look.
+ */
+bool images_stat(Images *images, const char *path, QcFileStat *ret);
+
 /* Open an image on the file of this item, not shared with others. */
 Image *images_open(Images *images, const char *path, const StoreItem *item);
 

@@ -176,25 +176,42 @@ static const struct {
     {"error", NODE_ERROR},     {"layers", NODE_LAYERS},  {"snapshots", NODE_SNAPSHOTS},
 };
 
+/* What is at a path of the store, and its stat. */
+static int look(Fs *fs, const char *path, StoreKind *ret_kind, QcFileStat *ret)
+{
+    g_auto(StoreItem) item = {0};
+    int r;
+
+    *ret_kind = STORE_IMAGE;
+    if (images_stat(fs->images, path, ret))
+        return 0;
+    r = store_look(fs->gate, path, &item);
+    if (r < 0)
+        return r;
+    *ret_kind = item.kind;
+    *ret = item.stat;
+    return 0;
+}
+
 /* Attributes of the kinds for which the file's stat is enough. */
 static int outer_attr(Fs *fs, const char *path, NodeKind kind, bool of_store, struct stat *attr)
 {
-    g_auto(StoreItem) item = {0};
-    int r = store_look(fs->gate, path, &item);
-    StoreKind wanted = kind == NODE_DIR || of_store ? STORE_DIR : STORE_IMAGE;
+    StoreKind found, wanted = kind == NODE_DIR || of_store ? STORE_DIR : STORE_IMAGE;
+    QcFileStat stat;
+    int r = look(fs, path, &found, &stat);
 
     if (r < 0)
         return r;
-    if (item.kind != wanted)
+    if (found != wanted)
         return -ENOENT;
     if (kind == NODE_CONTROL && of_store)
-        set_store_control(attr, &item.stat);
+        set_store_control(attr, &stat);
     else if (kind == NODE_CONTROL)
-        set_control(attr, &item.stat);
+        set_control(attr, &stat);
     else if (kind == NODE_DIR)
-        set_store_dir(attr, &item.stat);
+        set_store_dir(attr, &stat);
     else
-        set_image_dir(attr, &item.stat);
+        set_image_dir(attr, &stat);
     return 0;
 }
 
@@ -224,23 +241,24 @@ int tree_attr(Fs *fs, const Node *node, struct stat *attr)
 static int lookup_in_store(Fs *fs, const char *dir, const char *name, NodeKind *ret_kind,
                            struct stat *attr)
 {
-    g_auto(StoreItem) item = {0};
     g_autofree char *path = store_join(dir, name);
+    StoreKind found;
+    QcFileStat stat;
     int r;
 
     if (!*dir && strcmp(name, "control") == 0) {
         *ret_kind = NODE_CONTROL;
         return outer_attr(fs, dir, NODE_CONTROL, true, attr);
     }
-    r = store_look(fs->gate, path, &item);
+    r = look(fs, path, &found, &stat);
     if (r < 0)
         return r;
-    if (item.kind == STORE_DIR) {
+    if (found == STORE_DIR) {
         *ret_kind = NODE_DIR;
-        set_store_dir(attr, &item.stat);
+        set_store_dir(attr, &stat);
     } else {
         *ret_kind = NODE_IMAGE;
-        set_image_dir(attr, &item.stat);
+        set_image_dir(attr, &stat);
     }
     return 0;
 }
