@@ -118,23 +118,34 @@ static const char *path_in_store(const QcGate *gate, const char *path)
     return rest ? rest : strip_prefix(path, gate->store);
 }
 
-static bool has_dotdot(const char *path)
+/* An O_PATH descriptor of the last component of path, followed wherever it leads. */
+static int follow_last(const QcGate *gate, const char *path)
 {
-    g_auto(GStrv) parts = g_strsplit(path, "/", -1);
-    return g_strv_contains((const char *const *)parts, "..");
+    g_autofree char *name = g_path_get_basename(path);
+    g_autofree char *parent = g_path_get_dirname(path);
+    if (g_str_equal(name, ".."))
+        return -EXDEV;
+    int dir = resolve_beneath(gate, parent);
+    if (dir < 0)
+        return dir;
+    int fd = openat(dir, name, O_PATH | O_CLOEXEC);
+    int err = fd < 0 ? -errno : 0;
+    close(dir);
+    return err ? err : fd;
 }
 
 /*
- * path is an entry of the store that the kernel found to lead out of it. Follow it, without
- * opening anything, to a block device or back into the store.
+ * path is an entry of the store that the kernel found to lead out of it. If it is the entry
+ * itself that does (a link on the way there is not followed: it could lead to any device),
+ * follow it, without opening anything, to a block device or back into the store.
  */
 static int resolve_link(const QcGate *gate, const char *path)
 {
-    if (path[0] == '/' || has_dotdot(path))
+    if (path[0] == '/')
         return -EXDEV;
-    int fd = openat(gate->dirfd, path, O_PATH | O_CLOEXEC);
+    int fd = follow_last(gate, path);
     if (fd < 0)
-        return -errno;
+        return fd;
     struct stat st;
     if (fstat(fd, &st) == 0 && S_ISBLK(st.st_mode))
         return fd;

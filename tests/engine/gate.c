@@ -41,6 +41,7 @@ static void setup(void)
     make_link("sub/b", "store/in");
     make_link("loop", "store/loop");
     make_link("/dev/zero", "store/zero");
+    make_link("/dev", "store/dev");
     g_autofree char *absolute = at("store/a");
     make_link(absolute, "store/absolute");
 }
@@ -79,6 +80,8 @@ Test(gate, entries_of_the_store, .init = setup, .fini = teardown)
     cr_expect_eq(try_open(gate, "fifo"), -EOPNOTSUPP, "and without waiting for a writer");
     cr_expect_eq(try_open(gate, "zero"), -EXDEV, "a character device");
     cr_expect_eq(try_open(gate, "sub"), -EOPNOTSUPP);
+    cr_expect_eq(try_open(gate, "dev/zero"), -EXDEV, "a link on the way is not followed");
+    cr_expect_eq(try_open(gate, "dev/loop0"), -EXDEV, "not even to a block device");
 }
 
 static int try_backing(QcGate *gate, const char *overlay, const char *name, const char *want_path)
@@ -122,7 +125,8 @@ Test(gate, policies, .init = setup, .fini = teardown)
     cr_expect_eq(try_open(deny, "a"), 0);
     cr_expect_eq(try_backing(any, "x", outside, outside), 0);
     cr_expect_eq(try_backing(any, "x", inside, "a"), 0);
-    cr_expect_eq(try_backing(any, "x", "../secret", "../secret"), 0);
+    g_autofree char *dotted = at("store/../secret");
+    cr_expect_eq(try_backing(any, "x", "../secret", dotted), 0);
     cr_expect_eq(try_backing(any, "x", "/dev/zero", NULL), -EOPNOTSUPP);
     cr_expect_eq(try_open(any, "out"), -EXDEV, "the store's own links stay inside all the same");
 }
