@@ -248,9 +248,11 @@ static int map_qcow2(QcView *view, uint64_t offset, uint64_t length, QcExtent *r
     uint64_t slice_at = view->l1_offset + byte / slice * slice;
     uint64_t rest = MIN(length, span - in), l2_offset;
 
-    /* The last slice of an L1 table may be cut by the end of the file, its entries not. */
+    /* The last slice of an L1 table may be cut by the end of the file, its entries not. All that
+     * come later lie past the end too: one extent, however many the table claims to have. */
     if (view->l1_offset + byte + sizeof(be64) > view->image->info.stat.size) {
-        *ret = bad_extent(-EIO, rest);
+        uint64_t end = (uint64_t)view->l1_entries << qc_l1_shift(l);
+        *ret = bad_extent(-EIO, MIN(length, end - offset));
         return 0;
     }
     g_autoptr(QcBlock) block = NULL;

@@ -21,7 +21,7 @@ enum {
     PREFIX = 16,
     COMMANDS = 2,
     MAX_WRITE = 3000,
-    MAX_GROWTH = 32 << 20, /* beyond, the file cannot grow */
+    MAX_GROWTH = 8 << 20, /* beyond, the file cannot grow */
 };
 
 typedef enum Verb {
