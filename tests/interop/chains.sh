@@ -1,6 +1,6 @@
 # Backing files: how they may be named, how long they may be, and what may not be one.
 IN_MEMORY=1
-. "$SRCDIR/tests/functions.sh"
+. "${SRCDIR:?run by ctest}/tests/functions.sh"
 requires qemu-img qemu-io python3
 
 # An image of the size with noise in its first half: path, size, options of create.

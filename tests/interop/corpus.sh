@@ -1,6 +1,6 @@
 # Images made by others, from public test suites. They are no part of the project: where the
 # folder is not there, this test has nothing to do, in CI as well.
-. "$SRCDIR/tests/functions.sh"
+. "${SRCDIR:?run by ctest}/tests/functions.sh"
 CORPUS=$SRCDIR/../shared/corpus
 if [ ! -d "$CORPUS" ]; then
     echo "SKIP: no corpus beside the source tree"

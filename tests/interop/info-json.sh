@@ -1,6 +1,6 @@
 # info.json says what `qemu-img info --output=json` says: every key, the same value.
 IN_MEMORY=1
-. "$SRCDIR/tests/functions.sh"
+. "${SRCDIR:?run by ctest}/tests/functions.sh"
 requires qemu-img qemu-io python3 jq
 
 make_images() {

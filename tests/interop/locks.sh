@@ -1,5 +1,5 @@
 # QEMU's image locks in both directions, with QEMU's own programs as the other side.
-. "$SRCDIR/tests/functions.sh"
+. "${SRCDIR:?run by ctest}/tests/functions.sh"
 requires qemu-img qemu-io qemu-nbd qemu-system-x86_64 python3
 
 # ---- holders: each opens image.qcow2 and holds it until release ----

@@ -1,5 +1,5 @@
 # Every kind of image with clusters of 64k: see matrix.py.
 IN_MEMORY=1
-. "$SRCDIR/tests/functions.sh"
+. "${SRCDIR:?run by ctest}/tests/functions.sh"
 requires qemu-img qemu-io python3
 python3 "$SRCDIR/tests/interop/matrix.py" 65536

@@ -1,7 +1,7 @@
 # Disks get resized, so each snapshot has a size of its own. qemu-img convert -l ignores it and
 # cuts or pads to the present size: here the judge is the disk as it was at that moment.
 IN_MEMORY=1
-. "$SRCDIR/tests/functions.sh"
+. "${SRCDIR:?run by ctest}/tests/functions.sh"
 requires qemu-img qemu-io python3
 
 virtual_size() {

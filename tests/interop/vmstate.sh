@@ -1,6 +1,6 @@
 # Snapshots that hold the memory of a running VM, made by a real one with savevm.
 IN_MEMORY=1
-. "$SRCDIR/tests/functions.sh"
+. "${SRCDIR:?run by ctest}/tests/functions.sh"
 requires qemu-img qemu-io qemu-system-x86_64 python3
 
 monitor() {

@@ -1,6 +1,6 @@
 # Block devices in the store, directly or behind a link, as logical volumes are: qcow2 and raw
 # on them read right, take snapshots, notice every change, and a full device changes nothing.
-. "$SRCDIR/tests/functions.sh"
+. "${SRCDIR:?run by ctest}/tests/functions.sh"
 requires qemu-img qemu-io losetup
 requires_root
 requires_fuse

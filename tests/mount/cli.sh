@@ -1,5 +1,5 @@
 # The command line: what it says, with which status, and that it leaves nothing behind.
-. "$SRCDIR/tests/functions.sh"
+. "${SRCDIR:?run by ctest}/tests/functions.sh"
 requires qemu-img
 requires_fuse
 

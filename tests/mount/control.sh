@@ -1,5 +1,5 @@
 # The control files: what they accept, each errno of the interface's table, and what one reads.
-. "$SRCDIR/tests/functions.sh"
+. "${SRCDIR:?run by ctest}/tests/functions.sh"
 requires qemu-img qemu-io python3
 requires_fuse
 

@@ -1,5 +1,5 @@
 # Holes are holes, exact to the cluster, for everything that can skip them.
-. "$SRCDIR/tests/functions.sh"
+. "${SRCDIR:?run by ctest}/tests/functions.sh"
 requires qemu-img qemu-io python3 tar
 requires_fuse
 

@@ -1,6 +1,6 @@
 # The tree is live: whatever others do to the store shows at the next look-up, and no byte that
 # is not true any more is ever read.
-. "$SRCDIR/tests/functions.sh"
+. "${SRCDIR:?run by ctest}/tests/functions.sh"
 requires qemu-img qemu-io python3
 requires_fuse
 

@@ -1,5 +1,5 @@
 # A thousand images: nothing of them is read at mount, and an idle daemon is small.
-. "$SRCDIR/tests/functions.sh"
+. "${SRCDIR:?run by ctest}/tests/functions.sh"
 requires qemu-img strace python3
 requires_fuse
 

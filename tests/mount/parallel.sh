@@ -1,5 +1,5 @@
 # Reads and commands at once, on the same and on different images: contents are right at all times.
-. "$SRCDIR/tests/functions.sh"
+. "${SRCDIR:?run by ctest}/tests/functions.sh"
 requires qemu-img qemu-io python3
 requires_fuse
 

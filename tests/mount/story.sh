@@ -1,6 +1,6 @@
 # The story of a user: a file system in an image, a snapshot mounted from the tree, the files of
 # that day found in it, and the disk brought back by an echo.
-. "$SRCDIR/tests/functions.sh"
+. "${SRCDIR:?run by ctest}/tests/functions.sh"
 requires_root
 requires qemu-img qemu-io mke2fs e2fsck losetup diff
 requires_fuse

@@ -1,5 +1,5 @@
 # The tree: what is shown, how it is named, and what stat says of it.
-. "$SRCDIR/tests/functions.sh"
+. "${SRCDIR:?run by ctest}/tests/functions.sh"
 requires qemu-img qemu-io python3
 requires_fuse
 

@@ -1,5 +1,5 @@
 # All of it as an ordinary user, through fusermount3.
-. "$SRCDIR/tests/functions.sh"
+. "${SRCDIR:?run by ctest}/tests/functions.sh"
 requires qemu-img qemu-io setpriv
 requires_fuse
 
