@@ -171,8 +171,16 @@ mount_store() {
     mountpoint -q "$mnt" || fail "$mnt is not mounted although snaptree returned"
 }
 
+is_gone() {
+    ! kill -0 "$1" 2>/dev/null
+}
+
+# Unmount, and wait until the daemon has let go of the store.
 unmount_store() {
+    local pid
+    pid=$(daemon_of "$1") || pid=
     fusermount3 -u "$1" || fail "cannot unmount $1"
+    [ -z "$pid" ] || wait_for is_gone "$pid"
 }
 
 # The process that serves a mount: it has the mount point as its last argument.
