@@ -234,16 +234,16 @@ static int revert_tree(QcTxn *txn, const QcSnapshot *s)
     const QcHeader *h = &image->header;
     g_autofree uint64_t *active = NULL, *stored = NULL;
     uint64_t entries = qc_l1_entries_for(&h->layout, s->disk_size); /* without VM state */
-    if (entries > QC_MAX_L1_BYTES / sizeof(be64))
+    if (entries > s->l1_entries) /* the table has to be as long as the disk */
         return -EUCLEAN;
     uint32_t n = (uint32_t)entries;
-    g_autofree uint64_t *target = g_try_new0(uint64_t, MAX(n, 1));
+    g_autofree uint64_t *target = g_try_new(uint64_t, MAX(n, 1));
     int err = target ? qc_l1_load(image, h->l1_offset, h->l1_entries, &active) : -ENOMEM;
     if (!err)
         err = qc_l1_load(image, s->l1_offset, s->l1_entries, &stored);
     if (err < 0)
         return err;
-    memcpy(target, stored, MIN(n, s->l1_entries) * sizeof(*target));
+    memcpy(target, stored, n * sizeof(*target));
 
     err = exchange_references(txn, active, h->l1_entries, target, n);
     if (!err)
