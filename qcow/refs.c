@@ -18,7 +18,9 @@ typedef struct RefBlock {
     uint64_t offset;     /* on disk; 0 when there is none */
     uint64_t new_offset; /* where it is to be; 0 while it has not moved */
     uint8_t *counts;
-    uint8_t *busy; /* a bit for each cluster; NULL: none */
+    uint8_t *loaded;   /* counts before the first change; NULL: unchanged */
+    uint8_t *busy;     /* a bit for each cluster; NULL: none */
+    uint8_t *reserved; /* a bit for each cluster; NULL: none */
     uint32_t n_busy;
     bool dirty;
 } RefBlock;
@@ -132,6 +134,15 @@ static bool blocks_are_used(const QcRefs *r)
     return true;
 }
 
+static int reserve_blocks(QcRefs *r)
+{
+    int err = 0;
+    for (uint64_t i = 0; i < r->n_blocks && !err; i++)
+        if (r->blocks[i].offset)
+            err = qc_refs_reserve(r, r->blocks[i].offset >> r->layout->cluster_bits, 1);
+    return err;
+}
+
 static void set_limits(QcRefs *r)
 {
     const QcFileStat *st = &r->image->info.stat;
@@ -162,6 +173,8 @@ int qc_refs_load(QcImage *image, QcRefs **ret, GError **error)
         err = load_blocks(r);
     if (!err && !blocks_are_used(r))
         err = -EUCLEAN;
+    if (!err)
+        err = reserve_blocks(r);
     if (err == -EUCLEAN)
         return qc_fail(error, err,
                        "the refcount table points outside the file, twice at a block, or at one "
@@ -187,7 +200,9 @@ void qc_refs_free(QcRefs *r)
         return;
     for (uint64_t i = 0; r->blocks && i < r->n_blocks; i++) {
         g_free(r->blocks[i].counts);
+        g_free(r->blocks[i].loaded);
         g_free(r->blocks[i].busy);
+        g_free(r->blocks[i].reserved);
     }
     g_free(r->blocks);
     g_free(r);
@@ -241,6 +256,61 @@ static int add_one(QcRefs *r, uint64_t cluster, int delta)
     qc_refcount_set(b->counts, r->order, i, delta > 0 ? count + 1 : count - 1);
     b->dirty = true;
     return 0;
+}
+
+int qc_refs_reserve(QcRefs *r, uint64_t first, uint64_t count)
+{
+    for (uint64_t c = first; c < first + count; c++) {
+        RefBlock *b = block_of(r, c);
+        if (!b->reserved)
+            b->reserved = g_try_malloc0((counts_per_block(r) + 7) / 8);
+        if (!b->reserved)
+            return -ENOMEM;
+        b->reserved[index_of(r, c) / 8] |= (uint8_t)(1u << (index_of(r, c) % 8));
+    }
+    return 0;
+}
+
+static bool is_reserved(const QcRefs *r, uint64_t cluster)
+{
+    const RefBlock *b = block_of(r, cluster);
+    uint64_t i = index_of(r, cluster);
+    return b && b->reserved && (b->reserved[i / 8] >> (i % 8) & 1);
+}
+
+/* Remember the counts of a block before they change. */
+static int keep_loaded(const QcRefs *r, RefBlock *b)
+{
+    if (!b->loaded)
+        b->loaded = g_memdup2(b->counts, qc_cluster_size(r->layout));
+    return b->loaded ? 0 : -ENOMEM;
+}
+
+/*
+ * One reference of a tree. To add a tree's references to counts that hold them already at most
+ * doubles a count: a sound cluster is counted at least as often as any tree refers to it.
+ */
+static int refer_one(QcRefs *r, uint64_t cluster, int delta)
+{
+    if (!is_busy(r, cluster) || is_reserved(r, cluster))
+        return -EUCLEAN;
+    RefBlock *b = block_of(r, cluster);
+    uint64_t i = index_of(r, cluster);
+    int err = keep_loaded(r, b);
+    if (err < 0 || delta == 0)
+        return err;
+    if (delta > 0 &&
+        qc_refcount_get(b->counts, r->order, i) / 2 >= qc_refcount_get(b->loaded, r->order, i))
+        return -EUCLEAN;
+    return add_one(r, cluster, delta);
+}
+
+int qc_refs_refer(QcRefs *r, uint64_t first, uint64_t count, int delta)
+{
+    int err = 0;
+    for (uint64_t i = 0; i < count && !err; i++)
+        err = refer_one(r, first + i, delta);
+    return err;
 }
 
 int qc_refs_add(QcRefs *r, uint64_t first, uint64_t count, int delta)

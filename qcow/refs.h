@@ -50,6 +50,19 @@ uint64_t qc_refs_get(const QcRefs *refs, uint64_t cluster);
  */
 int qc_refs_add(QcRefs *refs, uint64_t first, uint64_t count, int delta);
 
+/*
+ * Note that the clusters hold metadata of their own (header, tables), to which no mapping tree
+ * may refer. They must be in use. -ENOMEM.
+ */
+int qc_refs_reserve(QcRefs *refs, uint64_t first, uint64_t count);
+
+/*
+ * qc_refs_add() for the references of one mapping tree; delta may be 0, to verify only. -EUCLEAN
+ * also where the image contradicts itself: when a cluster is reserved, or when the tree refers to
+ * it more often than it was counted.
+ */
+int qc_refs_refer(QcRefs *refs, uint64_t first, uint64_t count, int delta);
+
 /* Whether all of count clusters from first on were in use when the model was loaded. */
 bool qc_refs_all_used(const QcRefs *refs, uint64_t first, uint64_t count);
 

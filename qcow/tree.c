@@ -47,6 +47,8 @@ int qc_tree_walk(QcImage *image, const uint64_t *l1, uint32_t n, QcTreeFunc func
         int err = qc_l1_decode(l, l1[i], &offset);
         if (err < 0)
             return err;
+        if (!offset && l1[i]) /* COPIED, but of nothing: qemu-img check takes it for a table at 0 */
+            return -EUCLEAN;
         if (offset)
             items[used++] = (QcBatchItem){.offset = offset, .tag = i};
     }
@@ -64,7 +66,7 @@ static int account_table(void *data, uint32_t slot, uint64_t l2_offset, uint8_t 
     (void)slot;
     Account *a = data;
     const QcLayout *l = a->layout;
-    int err = qc_refs_add(a->refs, l2_offset >> l->cluster_bits, 1, a->delta);
+    int err = qc_refs_refer(a->refs, l2_offset >> l->cluster_bits, 1, a->delta);
     uint64_t n = UINT64_C(1) << qc_l2_bits(l);
     for (uint64_t i = 0; table && i < n && !err; i++) {
         QcCluster c = qc_cluster_decode(l, table + i * qc_l2_entry_size(l));
@@ -72,7 +74,7 @@ static int account_table(void *data, uint32_t slot, uint64_t l2_offset, uint8_t 
         if (c.kind == QC_CLUSTER_BAD)
             return -EUCLEAN;
         qc_cluster_span(l, &c, &first, &count);
-        err = qc_refs_add(a->refs, first, count, a->delta);
+        err = qc_refs_refer(a->refs, first, count, a->delta);
     }
     return err;
 }

@@ -74,8 +74,8 @@ static Interval interval_of(const QcLayout *l, uint64_t offset, uint64_t bytes)
     return (Interval){first, first + qc_clusters_for(l, bytes)};
 }
 
-/* Whether every cluster of the union of the intervals is counted as in use. */
-static int verify_intervals(const QcRefs *refs, Interval *list, size_t n)
+/* Every cluster of the union of the intervals must be counted as in use; reserve them. */
+static int reserve_intervals(QcRefs *refs, Interval *list, size_t n)
 {
     uint64_t from = 0, total = 0;
     qsort(list, n, sizeof(*list), by_first);
@@ -86,13 +86,19 @@ static int verify_intervals(const QcRefs *refs, Interval *list, size_t n)
         total += list[i].end - first;
         if (total > MAX_L1_CLUSTERS || !qc_refs_all_used(refs, first, list[i].end - first))
             return -EUCLEAN;
+        int err = qc_refs_reserve(refs, first, list[i].end - first);
+        if (err < 0)
+            return err;
         from = list[i].end;
     }
     return 0;
 }
 
-/* Metadata whose refcount is 0 could be given out and written over. */
-static int verify_metadata(const QcImage *image, const QcRefs *refs)
+/*
+ * Metadata whose refcount is 0 could be given out and written over; that which a mapping tree
+ * refers to as well is corrupt, whatever its refcount.
+ */
+static int reserve_metadata(const QcImage *image, QcRefs *refs)
 {
     const QcHeader *h = &image->header;
     const QcLayout *l = &h->layout;
@@ -111,7 +117,7 @@ static int verify_metadata(const QcImage *image, const QcRefs *refs)
         const QcSnapshot *s = &image->info.snapshots[i];
         list[n++] = interval_of(l, s->l1_offset, s->l1_entries * sizeof(be64));
     }
-    return verify_intervals(refs, list, n);
+    return reserve_intervals(refs, list, n);
 }
 
 /* The refcounts as they are stored, when they protect the metadata. */
@@ -121,7 +127,7 @@ static int load_refs(QcImage *image, QcRefs **ret, GError **error)
     int err = qc_refs_load(image, &refs, error);
     if (err < 0)
         return err;
-    err = verify_metadata(image, refs);
+    err = reserve_metadata(image, refs);
     if (err < 0)
         return qc_txn_fail(err, error);
     *ret = g_steal_pointer(&refs);
