@@ -11,10 +11,9 @@ static const struct {
     const char *usage; /* its arguments */
     unsigned args;
 } verbs[] = {
-    [COMMAND_TAKE] = {"take", "NAME", 1},
-    [COMMAND_REVERT] = {"revert", "NAME", 1},
-    [COMMAND_DELETE] = {"delete", "NAME", 1},
-    [COMMAND_RENAME] = {"rename", "OLD NEW", 2},
+    [COMMAND_TAKE] = {"take", "NAME", 1},     [COMMAND_REVERT] = {"revert", "NAME", 1},
+    [COMMAND_DELETE] = {"delete", "NAME", 1}, [COMMAND_RENAME] = {"rename", "OLD NEW", 2},
+    [COMMAND_CHECK] = {"check", "", 0},       [COMMAND_REPAIR] = {"repair", "", 0},
 };
 
 void command_free(Command *command)
@@ -46,8 +45,9 @@ static void understand(Command *command, char **argv, int argc, bool with_image)
     if (verb < 0) {
         g_autofree char *word = text_one_line(argv[0]);
 
-        g_set_error(&command->error, QC_ERROR, EINVAL,
-                    "unknown command '%s'; there are take, revert, delete and rename", word);
+        g_set_error(
+            &command->error, QC_ERROR, EINVAL,
+            "unknown command '%s'; there are take, revert, delete, rename, check and repair", word);
         return;
     }
     if ((unsigned)argc != 1 + with_image + verbs[verb].args) {
@@ -61,7 +61,8 @@ static void understand(Command *command, char **argv, int argc, bool with_image)
     command->verb = (CommandVerb)verb;
     if (with_image)
         command->image = g_strdup(*args++);
-    command->name = g_strdup(args[0]);
+    if (verbs[verb].args > 0)
+        command->name = g_strdup(args[0]);
     if (verbs[verb].args > 1)
         command->new_name = g_strdup(args[1]);
 }
@@ -126,7 +127,8 @@ char *command_to_text(const Command *command)
     g_autoptr(GString) out = g_string_new(NULL);
 
     append_word(out, verbs[command->verb].word);
-    append_word(out, command->name);
+    if (command->name)
+        append_word(out, command->name);
     if (command->new_name)
         append_word(out, command->new_name);
     return text_one_line(out->str);
@@ -141,11 +143,15 @@ const char *command_help(bool with_image)
                "#   revert IMAGE NAME    make the disk what it was then; the snapshot stays\n"
                "#   delete IMAGE NAME    forget a snapshot\n"
                "#   rename IMAGE OLD NEW give a snapshot another name\n"
+               "#   check IMAGE          look for errors and lost space; nothing is changed\n"
+               "#   repair IMAGE         set the reference counts right, free lost space\n"
                "# Recent results, newest last:\n";
     return "# Commands, one per line, arguments quoted as in a shell:\n"
            "#   take NAME      take a snapshot of the disk as it is now\n"
            "#   revert NAME    make the disk what it was then; the snapshot stays\n"
            "#   delete NAME    forget a snapshot\n"
            "#   rename OLD NEW give a snapshot another name\n"
+           "#   check          look for errors and lost space; nothing is changed\n"
+           "#   repair         set the reference counts right, free lost space\n"
            "# Recent results, newest last:\n";
 }

@@ -15,6 +15,8 @@ typedef enum CommandVerb {
     COMMAND_REVERT,
     COMMAND_DELETE,
     COMMAND_RENAME,
+    COMMAND_CHECK,
+    COMMAND_REPAIR,
 } CommandVerb;
 
 /* One line, understood or not. */
@@ -22,7 +24,7 @@ typedef struct Command {
     char *text; /* the line, printable, without the spaces around it */
     CommandVerb verb;
     char *image;    /* store control: path of the image, else NULL */
-    char *name;     /* the snapshot, as it was typed */
+    char *name;     /* the snapshot, as it was typed; check, repair: NULL */
     char *new_name; /* rename, else NULL */
     GError *error;  /* why the line cannot be run, or NULL; then the rest is not set */
 } Command;

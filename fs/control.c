@@ -71,21 +71,22 @@ static bool is_of_store(const Control *control)
 
 /* ---- results ----------------------------------------------------------------------------- */
 
-static char *result_line(const char *text, int error, const GError *reason)
+/* reason: of an error, or what a command that succeeded has to say, or NULL. */
+static char *result_line(const char *text, int error, const char *reason)
 {
     g_autoptr(GDateTime) now = g_date_time_new_now_utc();
     g_autofree char *when = g_date_time_format(now, "%Y-%m-%dT%H:%M:%SZ");
-    g_autofree char *why = reason ? text_one_line(reason->message) : NULL;
+    g_autofree char *why = reason ? text_one_line(reason) : NULL;
     const char *name = strerrorname_np(-error);
 
     if (error == 0)
-        return g_strdup_printf("%s ok %s", when, text);
+        return g_strdup_printf("%s ok %s%s%s", when, text, why ? ": " : "", why ? why : "");
     return g_strdup_printf("%s %s %s: %s", when, name ? name : "EIO", text,
                            why ? why : g_strerror(-error));
 }
 
 /* Note how a command ended, for this descriptor and for later ones. */
-static void note_result(Job *job, const Command *command, int error, const GError *reason)
+static void note_result(Job *job, const Command *command, int error, const char *reason)
 {
     Control *control = job->control;
     g_autofree char *line = result_line(command->text, error, reason);
@@ -122,7 +123,7 @@ static void job_finish(Job *job)
     g_free(job);
 }
 
-static void end_command(Job *job, int error, const GError *reason)
+static void end_command(Job *job, int error, const char *reason)
 {
     note_result(job, job->commands->pdata[job->next], error, reason);
     job->error = error;
@@ -134,11 +135,12 @@ static void end_command(Job *job, int error, const GError *reason)
 static void run_command(gpointer data)
 {
     Job *job = data;
-    g_autoptr(GError) reason = NULL;
-    int r =
-        perform(job->control->fs, job->path, job->creds, job->commands->pdata[job->next], &reason);
+    g_autoptr(GError) error = NULL;
+    g_autofree char *note = NULL;
+    int r = perform(job->control->fs, job->path, job->creds, job->commands->pdata[job->next], &note,
+                    &error);
 
-    end_command(job, r, reason);
+    end_command(job, r, error ? error->message : note);
 }
 
 /* Start the next command, or end the job. */
@@ -154,16 +156,13 @@ static void job_next(Job *job)
     Command *command = job->commands->pdata[job->next];
     g_clear_pointer(&job->path, g_free);
     if (command->error) {
-        end_command(job, -command->error->code, command->error);
+        end_command(job, -command->error->code, command->error->message);
         return;
     }
     job->path =
         is_of_store(control) ? store_path_from_argument(command->image) : g_strdup(control->image);
     if (!job->path) {
-        g_autoptr(GError) reason =
-            g_error_new(QC_ERROR, ENOENT, "no such image; its path starts at the top of this tree");
-
-        end_command(job, -ENOENT, reason);
+        end_command(job, -ENOENT, "no such image; its path starts at the top of this tree");
         return;
     }
     serial_push(control->fs->serial, job->path, run_command, job);

@@ -181,14 +181,33 @@ static int rename_to(QcImage *image, unsigned index, const Command *command, boo
     return qc_snapshot_rename(image, index, name, ret_unknown, error);
 }
 
-static int act(Fs *fs, QcImage *image, const QcFileStat *file, const Command *command,
-               bool *ret_unknown, GError **error)
+static int check(QcImage *image, char **ret_note, GError **error)
+{
+    QcCheck result;
+    int r = qc_image_check(image, &result, error);
+
+    if (r < 0)
+        return r;
+    if (result.errors > 0)
+        r = fail(error, -EUCLEAN,
+                 "%" G_GUINT64_FORMAT " errors and %" G_GUINT64_FORMAT
+                 " leaked clusters; the first error: %s",
+                 result.errors, result.leaks, result.first);
+    else if (result.leaks > 0)
+        *ret_note = g_strdup_printf("no errors, %" G_GUINT64_FORMAT
+                                    " leaked clusters (repair gives the space back)",
+                                    result.leaks);
+    else
+        *ret_note = g_strdup("no errors, no leaked clusters");
+    qc_check_clear(&result);
+    return r;
+}
+
+/* The commands on one snapshot that exists. */
+static int act_on_snapshot(Fs *fs, QcImage *image, const QcFileStat *file, const Command *command,
+                           bool *ret_unknown, GError **error)
 {
     unsigned index = 0;
-
-    if (command->verb == COMMAND_TAKE)
-        return take(image, command, ret_unknown, error);
-
     int r = resolve(image, command->name, &index, error);
     if (r < 0)
         return r;
@@ -202,9 +221,24 @@ static int act(Fs *fs, QcImage *image, const QcFileStat *file, const Command *co
     return qc_snapshot_delete(image, index, ret_unknown, error);
 }
 
+static int act(Fs *fs, QcImage *image, const QcFileStat *file, const Command *command,
+               bool *ret_unknown, char **ret_note, GError **error)
+{
+    switch (command->verb) {
+    case COMMAND_TAKE:
+        return take(image, command, ret_unknown, error);
+    case COMMAND_CHECK:
+        return check(image, ret_note, error);
+    case COMMAND_REPAIR:
+        return qc_image_repair(image, ret_unknown, error);
+    default:
+        return act_on_snapshot(fs, image, file, command, ret_unknown, error);
+    }
+}
+
 /* From open to act, on a file that is claimed. */
 static int perform_on(Fs *fs, const char *path, const QcFileStat *stat, const Command *command,
-                      bool *ret_unknown, GError **error)
+                      bool *ret_unknown, char **ret_note, GError **error)
 {
     g_autoptr(QcFile) file = NULL;
     g_autoptr(QcCache) cache = qc_cache_new(PERFORM_CACHE_BYTES);
@@ -217,12 +251,13 @@ static int perform_on(Fs *fs, const char *path, const QcFileStat *stat, const Co
     if (r == 0 && qc_image_unsupported(image))
         r = fail(error, -EOPNOTSUPP, "%s: %s", path, qc_image_unsupported(image));
     if (r == 0)
-        r = act(fs, image, stat, command, ret_unknown, error);
+        r = act(fs, image, stat, command, ret_unknown, ret_note, error);
     qc_lock_release(file);
     return r;
 }
 
-int perform(Fs *fs, const char *path, const Creds *creds, const Command *command, GError **error)
+int perform(Fs *fs, const char *path, const Creds *creds, const Command *command, char **ret_note,
+            GError **error)
 {
     g_auto(StoreItem) item = {0};
     bool unknown = false;
@@ -237,7 +272,7 @@ int perform(Fs *fs, const char *path, const Creds *creds, const Command *command
         return fail(error, -EIO,
                     "an earlier command failed so late that nobody knows what is on disk; run "
                     "qemu-img check, then mount again");
-    r = perform_on(fs, path, &item.stat, command, &unknown, error);
+    r = perform_on(fs, path, &item.stat, command, &unknown, ret_note, error);
     images_drop(fs->images, path);
     claims_end(fs->claims, &item.stat, unknown);
     return r;

@@ -7,8 +7,10 @@
 
 /*
  * Run the command on the image at this path for this caller. Blocks until it is durable, or
- * has failed and changed nothing. Not from two threads for one path.
+ * has failed and changed nothing. ret_note: what a command that succeeded has to say, or NULL
+ * (g_free). Not from two threads for one path.
  */
-int perform(Fs *fs, const char *path, const Creds *creds, const Command *command, GError **error);
+int perform(Fs *fs, const char *path, const Creds *creds, const Command *command, char **ret_note,
+            GError **error);
 
 #endif

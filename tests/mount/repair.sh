@@ -1,0 +1,75 @@
+# check tells what is wrong with an image, in words; repair sets right what can be set right, and
+# what cannot stays as it is.
+. "${SRCDIR:?run by ctest}/tests/functions.sh"
+requires qemu-img qemu-io python3
+requires_fuse
+
+new_image() {
+    qemu-img create -q -f qcow2 "$1" 4M
+    qemu-io -c 'write -q -P 1 0 1M' "$1"
+    qemu-img snapshot -c s "$1"
+    qemu-io -c 'write -q -P 2 0 256K' "$1"
+}
+
+# Set the stored refcount (16 bits) of a host cluster: image, cluster, count.
+set_refcount() {
+    python3 - "$@" <<'END'
+import struct, sys
+path, cluster, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+with open(path, "r+b") as f:
+    f.seek(48)
+    table, = struct.unpack(">Q", f.read(8))
+    f.seek(table)
+    block, = struct.unpack(">Q", f.read(8))
+    f.seek(block + 2 * cluster)
+    f.write(struct.pack(">H", count))
+END
+}
+
+last_result() {
+    tail -n1 "$1"
+}
+
+mkdir store
+for name in clean leaks errors broken; do
+    new_image store/$name.qcow2
+done
+truncate -s 8M store/leaks.qcow2 # clusters that nobody uses
+set_refcount store/leaks.qcow2 120 1
+set_refcount store/leaks.qcow2 121 7
+set_refcount store/errors.qcow2 5 0 # in use
+# The active L1 table points between clusters.
+L1=$(python3 -c 'import struct; f = open("store/broken.qcow2", "rb"); f.seek(40); print(struct.unpack(">Q", f.read(8))[0])')
+patch_bytes store/broken.qcow2 $((L1 + 6)) 02
+mount_store store mnt
+
+control_ok mnt/clean.qcow2/control check
+assert_match "$(last_result mnt/clean.qcow2/control)" " ok check: no errors, no leaked clusters$"
+
+STATUS=0
+qemu-img check -q store/leaks.qcow2 || STATUS=$?
+assert_eq "$STATUS" 3 "qemu-img sees the leaks"
+before=$(sha256sum <store/leaks.qcow2)
+control_ok mnt/leaks.qcow2/control check
+assert_match "$(last_result mnt/leaks.qcow2/control)" " ok check: no errors, 2 leaked clusters"
+assert_eq "$(sha256sum <store/leaks.qcow2)" "$before" "check changes nothing"
+cp mnt/leaks.qcow2/disk disk.before
+control_ok mnt/control "repair leaks.qcow2"
+check_clean store/leaks.qcow2
+control_ok mnt/leaks.qcow2/control check
+assert_match "$(last_result mnt/leaks.qcow2/control)" "no leaked clusters$"
+assert_same mnt/leaks.qcow2/disk disk.before
+assert_same mnt/leaks.qcow2/snapshots/s mnt/clean.qcow2/snapshots/s
+
+control_fails EUCLEAN mnt/errors.qcow2/control check
+assert_match "$(last_result mnt/errors.qcow2/control)" "first error: .*cluster 5 "
+control_ok mnt/errors.qcow2/control repair "take t" "delete s"
+check_clean store/errors.qcow2
+assert_same mnt/errors.qcow2/snapshots/t mnt/clean.qcow2/disk
+
+before=$(sha256sum <store/broken.qcow2)
+control_fails EUCLEAN mnt/broken.qcow2/control check
+control_fails EUCLEAN mnt/broken.qcow2/control repair
+control_fails EUCLEAN mnt/broken.qcow2/control "take t"
+assert_eq "$(sha256sum <store/broken.qcow2)" "$before" "what cannot be repaired stays"
+control_fails EINVAL mnt/clean.qcow2/control "check it"
