@@ -26,6 +26,7 @@ static const struct {
     {"rename web.qcow2 a 'b c'", true, COMMAND_RENAME, "web.qcow2", "a", "b c"},
     {"take", false, 0, NULL, NULL, NULL},
     {"take a b", false, 0, NULL, NULL, NULL},
+    {"check it", false, 0, NULL, NULL, NULL},
     {"rename a", false, 0, NULL, NULL, NULL},
     {"rename a b c", false, 0, NULL, NULL, NULL},
     {"take a", true, 0, NULL, NULL, NULL},
@@ -54,6 +55,21 @@ Test(command, lines)
         cr_expect_eq(g_strcmp0(command->name, lines[i].name), 0);
         cr_expect_eq(g_strcmp0(command->new_name, lines[i].new_name), 0);
     }
+}
+
+Test(command, those_without_a_name)
+{
+    g_autoptr(GPtrArray) own = command_parse("check\nrepair", 12, false);
+    g_autoptr(GPtrArray) store = command_parse("check team-a/x", 14, true);
+
+    cr_assert_eq(own->len, 2);
+    cr_expect_eq(((Command *)own->pdata[0])->verb, COMMAND_CHECK);
+    cr_expect_eq(((Command *)own->pdata[1])->verb, COMMAND_REPAIR);
+    cr_expect_null(((Command *)own->pdata[1])->error);
+    cr_assert_eq(store->len, 1);
+    cr_expect_str_eq(((Command *)store->pdata[0])->image, "team-a/x");
+    g_autofree char *text = command_to_text(store->pdata[0]);
+    cr_expect_str_eq(text, "check");
 }
 
 Test(command, several_lines_in_order)
