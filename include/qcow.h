@@ -119,6 +119,7 @@ typedef struct QcSnapshot {
     const char *name;   /* any bytes, also '\0' ... */
     size_t name_len;    /* ... so this is their number; name[name_len] is '\0' all the same */
     uint64_t disk_size; /* virtual size when it was taken */
+    bool size_stated;   /* false: its entry does not say; disk_size is the active disk's */
     int64_t date_sec;   /* since the epoch */
     uint32_t date_nsec;
     uint64_t vm_clock_nsec;

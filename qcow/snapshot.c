@@ -123,8 +123,9 @@ static int next_id(const QcImage *image, char *ret, size_t room, GError **error)
 {
     uint64_t highest = 0;
     for (unsigned i = 0; i < image->info.n_snapshots; i++) {
-        uint64_t id = strtoull(image->info.snapshots[i].id, NULL, 10);
-        highest = MAX(highest, id);
+        const char *id = image->info.snapshots[i].id;
+        if (g_ascii_isdigit(*id)) /* "-1" is no number that anything could follow */
+            highest = MAX(highest, strtoull(id, NULL, 10));
     }
     if (highest == UINT64_MAX)
         return qc_fail(error, -EFBIG, "the snapshots' ids have reached the highest number");
@@ -254,6 +255,15 @@ static int revert_tree(QcTxn *txn, const QcSnapshot *s)
     return err;
 }
 
+/* A snapshot that does not state its size would be resized along with the disk. */
+static bool resizes_another(const QcImage *image, unsigned snapshot)
+{
+    bool follows = false;
+    for (unsigned i = 0; i < image->info.n_snapshots; i++)
+        follows = follows || !image->info.snapshots[i].size_stated;
+    return follows && image->info.snapshots[snapshot].disk_size != image->header.size;
+}
+
 int qc_snapshot_revert(QcImage *image, unsigned snapshot, bool *ret_unknown, GError **error)
 {
     g_autoptr(QcTxn) txn = NULL;
@@ -266,6 +276,10 @@ int qc_snapshot_revert(QcImage *image, unsigned snapshot, bool *ret_unknown, GEr
         return qc_fail(error, -EOPNOTSUPP,
                        "the image has persistent bitmaps, which a revert would make wrong; remove "
                        "them first: qemu-img bitmap --remove");
+    if (resizes_another(image, snapshot))
+        return qc_fail(error, -EOPNOTSUPP,
+                       "the revert would resize the disk, and a snapshot that does not state its "
+                       "own size with it");
     err = revert_tree(txn, &image->info.snapshots[snapshot]);
     return err ? qc_txn_fail(err, error) : qc_txn_commit(txn, ret_unknown, error);
 }

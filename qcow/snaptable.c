@@ -14,7 +14,8 @@ static void decode_extra(const uint8_t *extra, size_t len, QcSnapshot *s)
     memcpy(&d, extra, MIN(len, sizeof(d)));
     if (len >= 8)
         s->vm_state_size = be64_get(d.vm_state_size);
-    if (len >= 16)
+    s->size_stated = len >= 16;
+    if (s->size_stated)
         s->disk_size = be64_get(d.disk_size);
     if (len >= 24)
         s->icount = be64_get(d.icount);

@@ -189,3 +189,37 @@ Test(commands, one_bit_refcounts_are_refused)
     cr_assert_eq(-EOPNOTSUPP, script_run(file, &take, &unknown));
     qc_file_unref(mem_file(file));
 }
+
+/* Find the encoded entry of a snapshot by its name, in a file with one snapshot of that name. */
+static uint8_t *entry_named(MemFile *file, const char *name)
+{
+    uint8_t *at = memmem(file->data->data, file->data->len, name, strlen(name));
+    cr_assert_not_null(at);
+    return at - 1 - 24 - 40; /* an id of one digit, three words of extra data, the fixed part */
+}
+
+Test(commands, an_id_that_is_no_number_does_not_block_new_ones)
+{
+    MemFile *file = script_image(&script_kinds[1], 1 << 20);
+    bool unknown;
+    cr_assert_eq(0, script_run(file, &(Command){.kind = COMMAND_TAKE, .name = "first"}, &unknown));
+    entry_named(file, "first")[40 + 24] = '-';
+    cr_expect_eq(0, script_run(file, &(Command){.kind = COMMAND_TAKE, .name = "b"}, &unknown));
+    qc_file_unref(mem_file(file));
+}
+
+Test(commands, a_revert_does_not_resize_other_snapshots)
+{
+    MemFile *file = script_image(&script_kinds[1], 1 << 20);
+    bool unknown;
+    cr_assert_eq(0, script_run(file, &(Command){.kind = COMMAND_TAKE, .name = "first"}, &unknown));
+    cr_assert_eq(0, script_run(file, &(Command){.kind = COMMAND_TAKE, .name = "other"}, &unknown));
+    entry_named(file, "first")[40 + 13] = 0x08; /* it states half the disk's size */
+    Command revert = {.kind = COMMAND_REVERT, .snapshot = 0};
+    MemFile *stated = mem_file_copy(file);
+    cr_expect_eq(0, script_run(stated, &revert, &unknown));
+    entry_named(file, "other")[39] = 8; /* extra data without a size; the id is garbage then */
+    cr_expect_eq(-EOPNOTSUPP, script_run(file, &revert, &unknown));
+    qc_file_unref(mem_file(stated));
+    qc_file_unref(mem_file(file));
+}

@@ -38,6 +38,7 @@ Test(snaptable, what_is_encoded_is_decoded)
     cr_expect_eq(s.name_len, 14);
     cr_expect_arr_eq(s.name, "before upgrade", 14);
     cr_expect_eq(s.disk_size, sample.disk_size);
+    cr_expect(s.size_stated);
     cr_expect_eq(s.vm_state_size, sample.vm_state_size);
     cr_expect_eq(s.date_sec, sample.date_sec);
     cr_expect_eq(s.date_nsec, sample.date_nsec);
@@ -64,6 +65,7 @@ Test(snaptable, an_entry_without_extra_data_takes_the_disk_size_of_the_header)
     size_t id_len, size;
     cr_assert_eq(qc_snaptable_decode(&v3, 777, buf, sizeof(buf), &s, &id_len, &size), 0);
     cr_expect_eq(s.disk_size, 777);
+    cr_expect_not(s.size_stated);
     cr_expect_eq(size, 40);
     cr_expect_eq(id_len, 0);
     cr_expect_eq(s.name_len, 0);
