@@ -18,7 +18,7 @@ from images import (Failure, Model, Pattern, TMP, attempt_all, cat, convert, dat
 
 K, M = 1 << 10, 1 << 20
 # Virtual size of a layer in clusters: enough for several L2 tables where they are small.
-CLUSTERS = {512: 150, 4 * K: 530, 64 * K: 20, 2 * M: 4}
+CLUSTERS = {512: 150, 4 * K: 530, 64 * K: 20, 2 * M: 3}
 
 
 class Case:
