@@ -93,7 +93,8 @@ static void note_result(Job *job, const Command *command, int error, const char 
 
     g_string_append_printf(job->results, "%s\n", line);
     journal_add(control->fs->journal, control->image, line);
-    if (is_of_store(control) && job->path) {
+    /* No memory for images that somebody made up. */
+    if (is_of_store(control) && job->path && error != -ENOENT) {
         g_autofree char *text = command_to_text(command);
         g_autofree char *for_image = result_line(text, error, reason);
 

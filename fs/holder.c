@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 enum {
@@ -19,9 +20,11 @@ static bool has_open(const char *pid, const QcFileStat *file)
 
     while (dir && (name = g_dir_read_name(dir))) {
         g_autofree char *fd = g_build_filename(path, name, NULL);
-        struct stat st;
+        struct statx st;
 
-        if (stat(fd, &st) == 0 && st.st_dev == file->dev && st.st_ino == file->ino)
+        /* Not to ask the file's own file system: it may be one that does not answer. */
+        if (statx(AT_FDCWD, fd, AT_STATX_DONT_SYNC, STATX_INO, &st) == 0 &&
+            makedev(st.stx_dev_major, st.stx_dev_minor) == file->dev && st.stx_ino == file->ino)
             return true;
     }
     return false;

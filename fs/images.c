@@ -93,12 +93,14 @@ static void open_metadata(Image *image, QcGate *gate, QcCache *cache)
         set_error(image, qc_chain_error(image->chain));
 }
 
-/* Whether every later change of a file of the chain will show in its stat. */
+/* Whether every later change of a file of the chain will show in its stat; never of a device's. */
 static bool is_settled(const Image *image)
 {
     if (!image->chain)
         return false;
     for (unsigned i = 0; i < image_n_layers(image); i++) {
+        if (S_ISBLK(image_layer_info(image, i)->stat.mode))
+            return false;
         if (!qc_image_is_current(qc_chain_image(image->chain, i)))
             return false;
     }
@@ -266,12 +268,9 @@ static bool layer_is_same(const Image *image, QcGate *gate, unsigned layer)
     const QcFileStat *had = &qc_image_info(qc)->stat;
     struct stat st;
 
-    if (fstatat(qc_gate_dirfd(gate), qc_image_path(qc), &st, 0) < 0 || st.st_dev != had->dev ||
-        st.st_ino != had->ino)
-        return false;
-    if (S_ISBLK(st.st_mode))
-        return qc_image_is_current(qc);
-    return (uint64_t)st.st_size == had->size && store_nanoseconds(st.st_mtim) == had->mtime &&
+    return fstatat(qc_gate_dirfd(gate), qc_image_path(qc), &st, 0) == 0 && st.st_dev == had->dev &&
+           st.st_ino == had->ino && (uint64_t)st.st_size == had->size &&
+           store_nanoseconds(st.st_mtim) == had->mtime &&
            store_nanoseconds(st.st_ctim) == had->ctime;
 }
 

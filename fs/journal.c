@@ -65,7 +65,7 @@ void journal_add(Journal *journal, const char *image, const char *line)
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&journal->lock);
     Page *page = page_touch(journal, image);
 
-    g_queue_push_tail(&page->lines, g_strdup(line));
+    g_queue_push_tail(&page->lines, g_strndup(line, JOURNAL_BYTES));
     while (page->lines.length > JOURNAL_LINES)
         g_free(g_queue_pop_head(&page->lines));
     while (journal->order.length > JOURNAL_IMAGES) {

@@ -5,6 +5,7 @@
 #include <glib.h>
 
 #define JOURNAL_LINES  32u   /* per control file */
+#define JOURNAL_BYTES  1024u /* of a line; the rest is not remembered */
 #define JOURNAL_IMAGES 1024u /* control files with results; the least recently used go first */
 
 typedef struct Journal Journal;

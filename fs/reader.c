@@ -303,6 +303,25 @@ uint64_t reader_size(Reader *reader)
     return qc_view_size(view);
 }
 
+/*
+ * Whether a view may be taken from the image opened anew: the caller's rights and the claims are
+ * those of the files that were there at open, so it has to rest on the very same ones.
+ */
+static bool has_same_files(const Image *was, const Image *now)
+{
+    unsigned n = image_n_layers(now);
+
+    if (n != image_n_layers(was))
+        return false;
+    for (unsigned i = 0; i < n; i++) {
+        const QcFileStat *a = &image_layer_info(was, i)->stat, *b = &image_layer_info(now, i)->stat;
+
+        if (a->dev != b->dev || a->ino != b->ino)
+            return false;
+    }
+    return true;
+}
+
 /* Replace a view that is of the past, unless somebody else just did. */
 static int reload(Reader *reader, const QcView *stale)
 {
@@ -315,7 +334,7 @@ static int reload(Reader *reader, const QcView *stale)
     /* Only reload() replaces reader->image, so it can be used without the lock here. */
     g_autoptr(Image) image = images_reopen(reader->fs->images, reader->image);
     g_autoptr(QcView) view = NULL;
-    int r = find_view(reader, image, &view);
+    int r = has_same_files(reader->image, image) ? find_view(reader, image, &view) : -EIO;
     if (r < 0)
         return r;
 

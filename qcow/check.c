@@ -10,34 +10,18 @@
 #include "count.h"
 #include "error.h"
 
-typedef struct Compare {
-    QcFindings *findings;
-    uint64_t leaks;
-} Compare;
-
-static void compare_count(void *data, uint64_t cluster, uint64_t stored, uint64_t counted)
-{
-    Compare *c = data;
-    if (stored > counted)
-        c->leaks++;
-    else
-        qc_find(c->findings,
-                "cluster %" G_GUINT64_FORMAT " has refcount %" G_GUINT64_FORMAT
-                " but %" G_GUINT64_FORMAT " references",
-                cluster, stored, counted);
-}
-
-static int compare_with_stored(QcImage *image, const QcRefs *counted, Compare *c)
+static int compare_with_stored(QcImage *image, const QcRefs *counted, QcFindings *findings,
+                               uint64_t *ret_leaks)
 {
     g_autoptr(QcRefs) stored = NULL;
     g_autoptr(GError) error = NULL;
     int err = qc_refs_load(image, &stored, &error);
     if (err == -EUCLEAN) {
-        qc_find(c->findings, "%s", error->message);
+        qc_find(findings, "%s", error->message);
         return 0;
     }
     if (!err)
-        qc_refs_compare(stored, counted, compare_count, c);
+        qc_compare_counts(stored, counted, findings, ret_leaks);
     return err;
 }
 
@@ -45,14 +29,14 @@ int qc_image_check(QcImage *image, QcCheck *ret, GError **error)
 {
     g_autoptr(QcRefs) counted = NULL;
     QcFindings findings = {0};
-    Compare compare = {.findings = &findings};
+    uint64_t leaks = 0;
     if (image->info.format != QC_FORMAT_QCOW2)
         return qc_fail(error, -EOPNOTSUPP, "raw images have nothing to check");
     if (image->info.has_data_file)
         return qc_fail(error, -EOPNOTSUPP, "%s", qc_image_unsupported(image));
     int err = qc_count_references(image, &findings, &counted);
     if (!err)
-        err = compare_with_stored(image, counted, &compare);
+        err = compare_with_stored(image, counted, &findings, &leaks);
     if (!err)
         err = qc_check_copied(image, counted, &findings);
     if (err == -EUCLEAN) { /* the active tree cannot even be walked */
@@ -63,7 +47,7 @@ int qc_image_check(QcImage *image, QcCheck *ret, GError **error)
         g_free(findings.first);
         return qc_fail(error, err, "the image cannot be checked: %s", g_strerror(-err));
     }
-    *ret = (QcCheck){.errors = findings.errors, .leaks = compare.leaks, .first = findings.first};
+    *ret = (QcCheck){.errors = findings.errors, .leaks = leaks, .first = findings.first};
     return 0;
 }
 

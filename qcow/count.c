@@ -129,10 +129,12 @@ static void merge_tables(Count *c)
 {
     size_t n = 0;
     for (size_t i = 0; i < c->n_tables; i++) {
-        if (n > 0 && c->tables[n - 1].offset == c->tables[i].offset)
-            c->tables[n - 1].tag += c->tables[i].tag;
-        else
+        if (n == 0 || c->tables[n - 1].offset != c->tables[i].offset)
             c->tables[n++] = c->tables[i];
+        else if (__builtin_add_overflow(c->tables[n - 1].tag, c->tables[i].tag,
+                                        &c->tables[n - 1].tag))
+            qc_find(c->findings, "the L2 table at %#" G_GINT64_MODIFIER "x is shared too often",
+                    c->tables[i].offset);
     }
     c->n_tables = n;
 }
@@ -232,19 +234,25 @@ static int count_bitmap(Count *c, uint64_t offset, uint32_t entries)
 static int count_bitmaps(Count *c)
 {
     const QcHeader *h = &c->image->header;
-    if (c->image->info.n_bitmaps == 0)
+    if (!h->has_bitmaps || !(h->autoclear & QC_AUTOCLEAR_BITMAPS))
         return 0;
+    if (c->image->info.n_bitmaps < h->n_bitmaps)
+        qc_find(c->findings, "the bitmap directory is broken");
     size_t len = (size_t)h->bitmap_directory_size, at = 0;
     g_autofree uint8_t *dir = g_try_malloc(len);
     int err = dir ? qc_file_read(c->image->file, dir, len, h->bitmap_directory_offset) : -ENOMEM;
     if (!err)
         err = count_range(c, "the bitmap directory", h->bitmap_directory_offset, len, 1);
     for (unsigned i = 0; i < c->image->info.n_bitmaps && !err; i++) {
-        QcDiskBitmapEntry d; /* image.c has checked that the entries lie inside */
+        QcDiskBitmapEntry d;
+        if (len - at < sizeof(d)) { /* another than image.c saw */
+            qc_find(c->findings, "the bitmap directory is broken");
+            break;
+        }
         memcpy(&d, dir + at, sizeof(d));
         err = count_bitmap(c, be64_get(d.table_offset), be32_get(d.table_size));
-        at += sizeof(d) + be32_get(d.extra_data_size) + be16_get(d.name_size);
-        at = (at + 7) & ~(size_t)7;
+        uint64_t size = sizeof(d) + (uint64_t)be32_get(d.extra_data_size) + be16_get(d.name_size);
+        at += (size_t)MIN(len - at, (size + 7) & ~UINT64_C(7));
     }
     return err;
 }
@@ -318,4 +326,31 @@ int qc_check_copied(QcImage *image, const QcRefs *refs, QcFindings *findings)
             qc_find(findings, "entry %u of the active L1 table has the wrong COPIED flag", i);
     }
     return err ? err : qc_tree_walk(image, l1, h->l1_entries, check_table_flags, &f);
+}
+
+/* ---- comparing -------------------------------------------------------------------------- */
+
+typedef struct Compare {
+    QcFindings *findings;
+    uint64_t leaks;
+} Compare;
+
+static void compare_count(void *data, uint64_t cluster, uint64_t stored, uint64_t counted)
+{
+    Compare *c = data;
+    if (stored > counted)
+        c->leaks++;
+    else
+        qc_find(c->findings,
+                "cluster %" G_GUINT64_FORMAT " has refcount %" G_GUINT64_FORMAT
+                " but %" G_GUINT64_FORMAT " references",
+                cluster, stored, counted);
+}
+
+void qc_compare_counts(const QcRefs *stored, const QcRefs *counted, QcFindings *findings,
+                       uint64_t *ret_leaks)
+{
+    Compare c = {.findings = findings};
+    qc_refs_compare(stored, counted, compare_count, &c);
+    *ret_leaks = c.leaks;
 }

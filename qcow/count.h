@@ -22,6 +22,13 @@ void qc_find(QcFindings *findings, const char *format, ...) G_GNUC_PRINTF(2, 3);
  */
 int qc_count_references(QcImage *image, QcFindings *findings, QcRefs **ret);
 
+/*
+ * Compare refcounts as stored with the references counted. Counts that are too low are findings;
+ * ret_leaks is the number of clusters whose count is too high.
+ */
+void qc_compare_counts(const QcRefs *stored, const QcRefs *counted, QcFindings *findings,
+                       uint64_t *ret_leaks);
+
 /* Compare the COPIED flags of the active tree with the counts; differences are findings. */
 int qc_check_copied(QcImage *image, const QcRefs *refs, QcFindings *findings);
 

@@ -4,8 +4,8 @@
  * Names come from two sources: the store's own directory entries, and images, which may lie.
  * Both are resolved by the kernel with RESOLVE_BENEATH from the store's descriptor, so that
  * neither "..", nor an absolute path, nor a symbolic link leads out of the store. One link
- * out is followed: a directory entry of the store that ends at a block device, because that
- * is how logical volumes are put into a store.
+ * out is followed: a directory entry of the store that names a block device below /dev, because
+ * that is how logical volumes are put into a store.
  *
  * A name is first resolved to an O_PATH descriptor, which opens nothing; only when that shows
  * a regular file or block device is the very same object opened (through /proc/self/fd), so
@@ -13,12 +13,17 @@
  */
 #include "error.h"
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/openat2.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+enum {
+    MAX_LINKS = 8, /* of the store's entries that lead to each other, and then out of it */
+};
 
 struct QcGate {
     gatomicrefcount refs;
@@ -118,49 +123,74 @@ static const char *path_in_store(const QcGate *gate, const char *path)
     return rest ? rest : strip_prefix(path, gate->store);
 }
 
-/* An O_PATH descriptor of the last component of path, followed wherever it leads. */
-static int follow_last(const QcGate *gate, const char *path)
+/* The text of the link that path's last component is (g_free), or NULL. */
+static char *read_link(const QcGate *gate, const char *path)
 {
-    g_autofree char *name = g_path_get_basename(path);
-    g_autofree char *parent = g_path_get_dirname(path);
-    if (g_str_equal(name, ".."))
-        return -EXDEV;
-    int dir = resolve_beneath(gate, parent);
-    if (dir < 0)
-        return dir;
-    int fd = openat(dir, name, O_PATH | O_CLOEXEC);
+    struct open_how how = {
+        .flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
+    };
+    char text[PATH_MAX];
+    int fd = (int)syscall(SYS_openat2, gate->dirfd, path, &how, sizeof(how));
+    if (fd < 0)
+        return NULL;
+    ssize_t n = readlinkat(fd, "", text, sizeof(text));
+    close(fd);
+    return n > 0 && n < (ssize_t)sizeof(text) ? g_strndup(text, (gsize)n) : NULL;
+}
+
+/* A block device below /dev, without leaving its file system. */
+static int resolve_device(const char *path)
+{
+    struct open_how how = {
+        .flags = O_PATH | O_CLOEXEC,
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV,
+    };
+    struct stat st;
+    int dev = open("/dev", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (dev < 0)
+        return -errno;
+    int fd = (int)syscall(SYS_openat2, dev, path, &how, sizeof(how));
     int err = fd < 0 ? -errno : 0;
-    close(dir);
+    close(dev);
+    if (!err && (fstat(fd, &st) < 0 || !S_ISBLK(st.st_mode))) {
+        close(fd);
+        err = -EXDEV;
+    }
     return err ? err : fd;
 }
 
 /*
- * path is an entry of the store that the kernel found to lead out of it. If it is the entry
- * itself that does (a link on the way there is not followed: it could lead to any device),
- * follow it, without opening anything, to a block device or back into the store.
+ * path is an entry of the store that the kernel found to lead out of it. If the entry itself is
+ * a link (one on the way there is not followed), its text may name a device below /dev or a
+ * file of the store by its absolute path; or another entry, of which the same is true. Nothing
+ * else is even looked at: the text could lead into another file system that does not answer,
+ * or into our own tree.
  */
-static int resolve_link(const QcGate *gate, const char *path)
+static int resolve_link(const QcGate *gate, const char *path, unsigned depth)
 {
-    if (path[0] == '/')
+    if (path[0] == '/' || depth == 0)
         return -EXDEV;
-    int fd = follow_last(gate, path);
-    if (fd < 0)
-        return fd;
-    struct stat st;
-    if (fstat(fd, &st) == 0 && S_ISBLK(st.st_mode))
-        return fd;
-
-    g_autofree char *proc = g_strdup_printf("/proc/self/fd/%d", fd);
-    g_autofree char *target = g_file_read_link(proc, NULL);
-    close(fd);
-    const char *inside = target ? strip_prefix(target, gate->store) : NULL;
-    return inside ? resolve_beneath(gate, inside) : -EXDEV;
+    g_autofree char *text = read_link(gate, path);
+    if (!text)
+        return -EXDEV;
+    const char *device = strip_prefix(text, "/dev");
+    const char *inside = text[0] == '/' ? path_in_store(gate, text) : NULL;
+    if (device)
+        return resolve_device(device);
+    if (inside)
+        return resolve_beneath(gate, inside);
+    if (text[0] == '/')
+        return -EXDEV;
+    g_autofree char *dir = g_path_get_dirname(path);
+    g_autofree char *next = g_build_filename(dir, text, NULL);
+    return resolve_link(gate, next, depth - 1);
 }
 
 static int resolve_in_store(const QcGate *gate, const char *path)
 {
     int fd = resolve_beneath(gate, path);
-    return fd == -EXDEV ? resolve_link(gate, path) : fd;
+    return fd == -EXDEV ? resolve_link(gate, path, MAX_LINKS) : fd;
 }
 
 /* Under QC_BACKING_ANY: wherever it is. */

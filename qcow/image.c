@@ -216,10 +216,11 @@ static int64_t now_ns(void)
     return g_get_real_time() * 1000;
 }
 
+/* By ctime, which nobody can set. From a ctime in the future any later write will differ too. */
 static bool is_settled(const QcFileStat *st)
 {
-    int64_t age = now_ns() - MAX(st->mtime, st->ctime);
-    return age > MTIME_GRAIN_NS;
+    int64_t age = now_ns() - st->ctime;
+    return age > MTIME_GRAIN_NS || age < -MTIME_GRAIN_NS;
 }
 
 void qc_file_settle(QcFile *file)

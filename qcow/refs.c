@@ -369,10 +369,19 @@ int qc_refs_count(QcRefs *r, uint64_t first, uint64_t count, uint64_t times)
     return err;
 }
 
-void qc_refs_renew_all(QcRefs *r)
+int qc_refs_renew_all(QcRefs *r)
 {
-    for (uint64_t i = 0; i < r->n_blocks; i++)
-        r->blocks[i].dirty = r->blocks[i].dirty || r->blocks[i].offset || r->blocks[i].counts;
+    for (uint64_t i = 0; i < r->n_blocks; i++) {
+        RefBlock *b = &r->blocks[i];
+        b->dirty = b->counts != NULL;
+        if (b->counts || !b->offset)
+            continue;
+        int err = qc_refs_add(r, b->offset >> r->layout->cluster_bits, 1, -1);
+        if (err < 0)
+            return err;
+        b->offset = 0;
+    }
+    return 0;
 }
 
 /* The clusters of block i, of which at least one model knows something. */

@@ -30,8 +30,11 @@ int qc_refs_new(QcImage *image, QcRefs **ret);
  */
 int qc_refs_count(QcRefs *refs, uint64_t first, uint64_t count, uint64_t times);
 
-/* Let every block be written, not only those that change. For a model that was counted. */
-void qc_refs_renew_all(QcRefs *refs);
+/*
+ * Let every block be written, not only those that change, and drop those that count nothing.
+ * For a model that was counted.
+ */
+int qc_refs_renew_all(QcRefs *refs);
 
 /*
  * Called for each cluster whose count differs between two models of one image; a and b are

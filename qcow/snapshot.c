@@ -28,6 +28,7 @@ typedef struct TableEdit {
 typedef struct NewTable {
     uint8_t *bytes;
     size_t len;
+    size_t old_bytes; /* of the old table; the room is this and EDIT_ROOM */
 } NewTable;
 
 enum {
@@ -50,6 +51,8 @@ static int copy_entries(QcTxn *txn, const TableEdit *edit, NewTable *table)
         const uint8_t *raw;
         uint8_t *at = table->bytes + table->len;
         err = qc_snap_reader_next(&reader, &s, &id_len, &raw, &size);
+        if (!err && reader.consumed > table->old_bytes)
+            err = -EUCLEAN; /* longer than when it was read first: somebody ignores the locks */
         if (err || i == edit->drop)
             continue;
         if (i == edit->rename)
@@ -85,7 +88,7 @@ static int replace_snapshot_table(QcTxn *txn, const TableEdit *edit)
 {
     const QcImage *image = txn->image;
     uint64_t old_bytes = image->snapshots_end - image->header.snapshots_offset;
-    NewTable table = {.bytes = g_try_malloc0(old_bytes + EDIT_ROOM)};
+    NewTable table = {.bytes = g_try_malloc0(old_bytes + EDIT_ROOM), .old_bytes = old_bytes};
     if (!table.bytes)
         return -ENOMEM;
     int err = copy_entries(txn, edit, &table);

@@ -120,11 +120,38 @@ static int reserve_metadata(const QcImage *image, QcRefs *refs)
     return reserve_intervals(refs, list, n);
 }
 
-/* The refcounts as they are stored, when they protect the metadata. */
+/*
+ * The references as the tables say, when these say it without contradiction; and where stored
+ * is given, when no stored refcount is lower: what it does not protect would be given out.
+ */
+static int count_refs(QcImage *image, const QcRefs *stored, QcRefs **ret, GError **error)
+{
+    QcRefs *counted = NULL;
+    QcFindings findings = {0};
+    uint64_t leaks;
+    int err = qc_count_references(image, &findings, &counted);
+    if (!err && stored)
+        qc_compare_counts(stored, counted, &findings, &leaks);
+    if (err < 0)
+        qc_txn_fail(err, error);
+    else if (findings.errors > 0)
+        err = qc_fail(error, -EUCLEAN, "the image is corrupt and nothing was changed: %s",
+                      findings.first);
+    g_free(findings.first);
+    if (err < 0)
+        qc_refs_free(counted);
+    else
+        *ret = counted;
+    return err;
+}
+
+/* The refcounts as they are stored, when they protect all that the tables refer to. */
 static int load_refs(QcImage *image, QcRefs **ret, GError **error)
 {
-    g_autoptr(QcRefs) refs = NULL;
+    g_autoptr(QcRefs) refs = NULL, counted = NULL;
     int err = qc_refs_load(image, &refs, error);
+    if (!err)
+        err = count_refs(image, refs, &counted, error);
     if (err < 0)
         return err;
     err = reserve_metadata(image, refs);
@@ -134,21 +161,16 @@ static int load_refs(QcImage *image, QcRefs **ret, GError **error)
     return 0;
 }
 
-/* The refcounts as the tables say, when these say it without contradiction. */
-static int count_refs(QcImage *image, QcRefs **ret, GError **error)
+/* The refcounts as they should be, to be written whole. */
+static int renew_refs(QcImage *image, QcRefs **ret, GError **error)
 {
     g_autoptr(QcRefs) refs = NULL;
-    QcFindings findings = {0};
-    int err = qc_count_references(image, &findings, &refs);
-    if (!err && findings.errors > 0)
-        err = qc_fail(error, -EUCLEAN, "the image is corrupt and nothing was changed: %s",
-                      findings.first);
-    else if (err < 0)
-        qc_txn_fail(err, error);
-    g_free(findings.first);
+    int err = count_refs(image, NULL, &refs, error);
     if (err < 0)
         return err;
-    qc_refs_renew_all(refs);
+    err = qc_refs_renew_all(refs);
+    if (err < 0)
+        return qc_txn_fail(err, error);
     *ret = g_steal_pointer(&refs);
     return 0;
 }
@@ -162,7 +184,7 @@ static int begin(QcImage *image, bool repair, QcTxn **ret, GError **error)
 
     QcRefs *refs = NULL;
     bool recount = repair || image->info.dirty;
-    err = recount ? count_refs(image, &refs, error) : load_refs(image, &refs, error);
+    err = recount ? renew_refs(image, &refs, error) : load_refs(image, &refs, error);
     if (err < 0)
         return err;
     QcTxn *txn = g_new0(QcTxn, 1);
@@ -297,10 +319,24 @@ static void encode_sector(const QcTxn *txn, uint8_t *sector)
     memcpy(sector, &d, sizeof(d));
 }
 
-static bool sector_is(QcFile *file, const uint8_t *sector)
+/* 1 when the first sector is this one, 0 when not, or a negative errno. */
+static int sector_is(QcFile *file, const uint8_t *sector)
 {
     uint8_t now[QC_SECTOR];
-    return qc_file_read(file, now, sizeof(now), 0) == 0 && memcmp(now, sector, sizeof(now)) == 0;
+    int err = qc_file_read(file, now, sizeof(now), 0);
+    return err ? err : memcmp(now, sector, sizeof(now)) == 0;
+}
+
+/* The last look before step 5. */
+static int verify_unchanged(QcTxn *txn, GError **error)
+{
+    int same = sector_is(txn->image->file, txn->image->sector0);
+    if (same < 0)
+        return qc_fail(error, same, "the header cannot be read again: %s", g_strerror(-same));
+    if (same)
+        return 0;
+    txn->wrote = false; /* what lies at the end of the file may be theirs */
+    return qc_fail(error, -EBUSY, "the image was changed by somebody who ignores its locks");
 }
 
 /* Steps 5 and 6. */
@@ -309,16 +345,16 @@ static int switch_header(QcTxn *txn, bool *ret_unknown, GError **error)
     QcFile *file = txn->image->file;
     uint8_t sector[QC_SECTOR];
     encode_sector(txn, sector);
-    if (!sector_is(file, txn->image->sector0))
-        return qc_fail(error, -EBUSY, "the image was changed by somebody who ignores its locks");
-
+    int err = verify_unchanged(txn, error);
+    if (err < 0)
+        return err;
     ssize_t n;
     do
         n = file->ops->pwrite(file, sector, sizeof(sector), 0);
     while (n == -EINTR);
-    if (n < 0 && sector_is(file, txn->image->sector0))
+    if (n < 0 && sector_is(file, txn->image->sector0) == 1)
         return qc_fail(error, (int)n, "the header cannot be written: %s", g_strerror((int)-n));
-    int err = n == (ssize_t)sizeof(sector) ? file->ops->sync(file) : -EIO;
+    err = n == (ssize_t)sizeof(sector) ? file->ops->sync(file) : -EIO;
     if (err < 0) {
         *ret_unknown = true;
         return qc_fail(error, -EIO,

@@ -399,7 +399,11 @@ int64_t qc_view_seek(QcView *view, uint64_t offset, bool hole)
 
 static int check_layer(QcView *view)
 {
-    if (view->kind == VIEW_BROKEN || qc_image_is_current(view->image))
+    if (view->kind == VIEW_BROKEN)
+        return 0;
+    /* On a device an unchanged header says nothing of the snapshot table. */
+    bool telling = view->image->cacheable || !view->is_snapshot;
+    if (telling && qc_image_is_current(view->image))
         return 0;
     if (!view->is_snapshot)
         return -ESTALE;

@@ -187,3 +187,49 @@ Test(check, power_cuts_during_a_repair, .timeout = 120)
     qc_file_unref(mem_file(after));
     qc_file_unref(mem_file(before));
 }
+
+/* A cluster that only another snapshot uses is counted as free: nothing may be written there. */
+Test(check, no_command_gives_out_what_another_snapshot_uses)
+{
+    static const Command commands[] = {
+        {.kind = COMMAND_TAKE, .name = "two"},
+        {.kind = COMMAND_RENAME, .name = "eins"},
+        {.kind = COMMAND_WRITE, .offset = 0, .len = 4096},
+    };
+    MemFile *file = prepared(&script_kinds[1]); /* 64 KiB clusters, 16-bit counts */
+    g_autofree char *digest = judge_digest(file);
+    uint64_t l1 = word_at(file, word_at(file, offsetof(QcDiskHeader, snapshots_offset)));
+    uint64_t l2 = word_at(file, l1) & QC_OFFSET_MASK;
+    /* The active disk has overwritten the third cluster: the snapshot alone has the old one. */
+    uint64_t data = word_at(file, l2 + 2 * 8) & QC_OFFSET_MASK;
+    memset(file->data->data + first_block(file) + (data >> 16) * 2, 0, 2);
+    for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+        MemFile *copy = mem_file_copy(file);
+        bool unknown;
+        cr_expect_eq(-EUCLEAN, script_run(copy, &commands[i], &unknown), "command %zu", i);
+        g_autofree char *now = judge_digest(copy);
+        cr_expect_str_eq(now, digest);
+        qc_file_unref(mem_file(copy));
+    }
+    qc_file_unref(mem_file(file));
+}
+
+/* A refcount table full of blocks that count nothing costs no memory and no space. */
+Test(check, a_repair_drops_refcount_blocks_that_count_nothing)
+{
+    MemFile *file = prepared(&script_kinds[1]);
+    uint64_t table = word_at(file, offsetof(QcDiskHeader, refcount_table_offset));
+    uint64_t end = (file->data->len + 65535) / 65536 * 65536, size = end + 20 * 65536;
+    guint old = file->data->len;
+    g_byte_array_set_size(file->data, (guint)size);
+    memset(file->data->data + old, 0, size - old);
+    for (unsigned i = 0; i < 20; i++) /* blocks for clusters far behind the end */
+        put_word(file, table + (100 + i) * 8, end + i * 65536);
+    g_autofree char *digest = judge_digest(file);
+    cr_expect_eq(0, repair(file));
+    expect_clean(file, digest);
+    table = word_at(file, offsetof(QcDiskHeader, refcount_table_offset));
+    for (unsigned i = 0; i < 20; i++)
+        cr_expect_eq(word_at(file, table + (100 + i) * 8), 0);
+    qc_file_unref(mem_file(file));
+}

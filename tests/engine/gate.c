@@ -42,6 +42,9 @@ static void setup(void)
     make_link("loop", "store/loop");
     make_link("/dev/zero", "store/zero");
     make_link("/dev", "store/dev");
+    make_link("/dev/loop0", "store/volume");
+    make_link("volume", "store/alias");
+    make_link("../outside-store/volume", "store/elsewhere");
     g_autofree char *absolute = at("store/a");
     make_link(absolute, "store/absolute");
 }
@@ -80,6 +83,11 @@ Test(gate, entries_of_the_store, .init = setup, .fini = teardown)
     cr_expect_eq(try_open(gate, "fifo"), -EOPNOTSUPP, "and without waiting for a writer");
     cr_expect_eq(try_open(gate, "zero"), -EXDEV, "a character device");
     cr_expect_eq(try_open(gate, "sub"), -EOPNOTSUPP);
+    if (g_file_test("/dev/loop0", G_FILE_TEST_EXISTS) && access("/dev/loop0", R_OK) == 0) {
+        cr_expect_eq(try_open(gate, "volume"), 0, "a link to a block device");
+        cr_expect_eq(try_open(gate, "alias"), 0, "a link to such a link");
+    }
+    cr_expect_eq(try_open(gate, "elsewhere"), -EXDEV);
     cr_expect_eq(try_open(gate, "dev/zero"), -EXDEV, "a link on the way is not followed");
     cr_expect_eq(try_open(gate, "dev/loop0"), -EXDEV, "not even to a block device");
 }
