@@ -1,0 +1,57 @@
+# What one user's image must not be able to do to others: read their images through the daemon's
+# rights, or bring the tree to a halt.
+. "${SRCDIR:?run by ctest}/tests/functions.sh"
+requires qemu-img qemu-io python3 setpriv
+requires_root
+requires_fuse
+
+NOBODY=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+
+# An image whose owner changes its backing file's name while its disk is open.
+rename_backing_while_open() {
+    "${NOBODY[@]}" /usr/bin/python3 - <<'END'
+import os, time
+fd = os.open("mnt/mine.qcow2/disk", os.O_RDONLY)
+assert os.pread(fd, 8, 0) == b"P" * 8
+with open("store/mine.qcow2", "r+b") as image:
+    head = image.read(4096)
+    image.seek(head.index(b"public.qcow2"))
+    image.write(b"secret.qcow2")
+time.sleep(0.1)
+for path in None, "mnt/mine.qcow2/disk":
+    try:
+        got = os.pread(fd if path is None else os.open(path, os.O_RDONLY), 8, 0)
+    except OSError:
+        continue
+    assert b"S" not in got, "another user's bytes: %r" % got
+END
+}
+
+# A link in the store that leads back into the mount: whoever follows it waits for himself.
+link_into_the_mount() {
+    ln -s "$TMP/mnt/loop.raw/disk" store/loop.raw
+    timeout -s KILL 20 ls -l mnt mnt/loop.raw >/dev/null || fail "ls: status $?"
+    timeout -s KILL 20 cat mnt/control >/dev/null || fail "the tree stands still"
+    assert_match "$(cat mnt/loop.raw/error)" "out of the store"
+}
+
+# An image from the future (a clock that was wrong, cp -p, rsync -t) is an image like any other.
+from_the_future() {
+    touch -d '+1 day' store/public.qcow2
+    assert_same mnt/public.qcow2/disk "$(qemu_raw store/public.qcow2)"
+}
+
+chmod 755 "$TMP"
+mkdir store
+for name in public secret; do
+    qemu-img create -q -f qcow2 store/$name.qcow2 1M
+done
+qemu-io -c 'write -q -P 0x50 0 64K' store/public.qcow2
+qemu-io -c 'write -q -P 0x53 0 64K' store/secret.qcow2
+qemu-img create -q -f qcow2 -b public.qcow2 -F qcow2 store/mine.qcow2
+chmod 600 store/secret.qcow2
+chown 65534:65534 store/mine.qcow2
+mount_store "$TMP/store" "$TMP/mnt" -o allow_other
+rename_backing_while_open
+link_into_the_mount
+from_the_future
