@@ -12,9 +12,10 @@
 
 struct Claims {
     GMutex lock;
-    GCond ended;
+    GCond ended;          /* or has its locks */
     GHashTable *readers;  /* "dev:ino:part" -> number of handles; protected by lock */
-    GHashTable *commands; /* "dev:ino" -> "dev:ino:part" that it changes, or ""; lock */
+    GHashTable *commands; /* "dev:ino" -> "dev:ino:part" that it changes; "": none; NULL: has
+                             no locks yet; lock */
     GHashTable *poisoned; /* set of "dev:ino"; lock */
     uint64_t epoch;       /* lock */
 };
@@ -99,9 +100,18 @@ int claims_begin(Claims *claims, const QcFileStat *file)
         g_free(key);
         return -EIO;
     }
-    g_hash_table_insert(claims->commands, key, g_strdup(""));
+    g_hash_table_insert(claims->commands, key, NULL);
     claims->epoch++;
     return 0;
+}
+
+void claims_locked(Claims *claims, const QcFileStat *file)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
+
+    g_hash_table_insert(claims->commands, file_key(file), g_strdup(""));
+    claims->epoch++;
+    g_cond_broadcast(&claims->ended);
 }
 
 int claims_change(Claims *claims, const QcFileStat *file, const char *part)
@@ -136,6 +146,9 @@ bool claims_busy(Claims *claims, const QcFileStat *file, uint64_t *ret_epoch)
     g_autofree char *key = file_key(file);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
 
+    while (g_hash_table_contains(claims->commands, key) &&
+           !g_hash_table_lookup(claims->commands, key))
+        g_cond_wait(&claims->ended, &claims->lock);
     *ret_epoch = claims->epoch;
     return g_hash_table_contains(claims->commands, key);
 }

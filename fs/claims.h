@@ -20,14 +20,17 @@ void claims_drop(Claims *claims, const QcFileStat *file, const char *part);
 
 /* Start a command on a file: waits for the one before. -EIO when the file is poisoned. */
 int claims_begin(Claims *claims, const QcFileStat *file);
+/* The running command has QEMU's writer locks on the file. */
+void claims_locked(Claims *claims, const QcFileStat *file);
 /* The running command will change this part. -EBUSY while a handle reads it. */
 int claims_change(Claims *claims, const QcFileStat *file, const char *part);
 /* The command is over. poison: nobody knows what is on disk; refuse all further commands. */
 void claims_end(Claims *claims, const QcFileStat *file, bool poison);
 
 /*
- * Whether a command runs on the file now. ret_epoch grows whenever a command begins or ends
- * on any file, so that two equal values tell that none did in between.
+ * Whether a command of ours has the writer locks of the file now; waits while one is trying to
+ * get them. ret_epoch grows whenever a command begins, has its locks or ends, on any file, so
+ * that two equal values tell that none did in between.
  */
 bool claims_busy(Claims *claims, const QcFileStat *file, uint64_t *ret_epoch);
 

@@ -247,6 +247,7 @@ static int perform_on(Fs *fs, const char *path, const QcFileStat *stat, const Co
 
     if (r < 0)
         return r;
+    claims_locked(fs->claims, stat);
     r = command_error(qc_image_open(file, path, QC_FORMAT_QCOW2, cache, &image, error));
     if (r == 0 && qc_image_unsupported(image))
         r = fail(error, -EOPNOTSUPP, "%s: %s", path, qc_image_unsupported(image));

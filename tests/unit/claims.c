@@ -59,6 +59,7 @@ Test(claims, busy)
 
     cr_expect_not(claims_busy(claims, &file, &before));
     claims_begin(claims, &file);
+    claims_locked(claims, &file);
     cr_expect(claims_busy(claims, &file, &during));
     cr_expect_not(claims_busy(claims, &other, &after));
     claims_end(claims, &file, false);
