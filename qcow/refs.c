@@ -281,9 +281,13 @@ static bool is_reserved(const QcRefs *r, uint64_t cluster)
 /* Remember the counts of a block before they change. */
 static int keep_loaded(const QcRefs *r, RefBlock *b)
 {
+    if (b->loaded)
+        return 0;
+    b->loaded = g_try_malloc(qc_cluster_size(r->layout));
     if (!b->loaded)
-        b->loaded = g_memdup2(b->counts, qc_cluster_size(r->layout));
-    return b->loaded ? 0 : -ENOMEM;
+        return -ENOMEM;
+    memcpy(b->loaded, b->counts, qc_cluster_size(r->layout));
+    return 0;
 }
 
 /*
