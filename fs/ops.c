@@ -215,8 +215,10 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     reply_status(req, 0);
 }
 
-static void reply_part(fuse_req_t req, GBytes *text, size_t len, uint64_t offset)
+/* Holds the text until the reply is over: the handle may be released as soon as it is sent. */
+static void reply_part(fuse_req_t req, GBytes *of, size_t len, uint64_t offset)
 {
+    g_autoptr(GBytes) text = g_bytes_ref(of);
     size_t size;
     const char *data = g_bytes_get_data(text, &size);
 
