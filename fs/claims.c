@@ -12,10 +12,11 @@
 
 struct Claims {
     GMutex lock;
-    GCond ended;          /* or has its locks */
+    GCond ended;          /* a command; or it has its locks; or a pause */
     GHashTable *readers;  /* "dev:ino:part" -> number of handles; protected by lock */
     GHashTable *commands; /* "dev:ino" -> "dev:ino:part" that it changes; "": none; NULL: has
                              no locks yet; lock */
+    GHashTable *paused;   /* "dev:ino" -> number of pauses; lock */
     GHashTable *poisoned; /* set of "dev:ino"; lock */
     uint64_t epoch;       /* lock */
 };
@@ -40,6 +41,7 @@ Claims *claims_new(void)
     g_cond_init(&claims->ended);
     claims->readers = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     claims->commands = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    claims->paused = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     claims->poisoned = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     return claims;
 }
@@ -50,15 +52,32 @@ void claims_free(Claims *claims)
         return;
     g_hash_table_unref(claims->readers);
     g_hash_table_unref(claims->commands);
+    g_hash_table_unref(claims->paused);
     g_hash_table_unref(claims->poisoned);
     g_cond_clear(&claims->ended);
     g_mutex_clear(&claims->lock);
     g_free(claims);
 }
 
-static guint readers_of(Claims *claims, const char *key)
+static guint count_of(GHashTable *table, const char *key)
 {
-    return GPOINTER_TO_UINT(g_hash_table_lookup(claims->readers, key));
+    return GPOINTER_TO_UINT(g_hash_table_lookup(table, key));
+}
+
+/* Takes the key. */
+static void count_up(GHashTable *table, char *key)
+{
+    g_hash_table_insert(table, key, GUINT_TO_POINTER(count_of(table, key) + 1));
+}
+
+static void count_down(GHashTable *table, const char *key)
+{
+    guint n = count_of(table, key);
+
+    if (n > 1)
+        g_hash_table_insert(table, g_strdup(key), GUINT_TO_POINTER(n - 1));
+    else
+        g_hash_table_remove(table, key);
 }
 
 int claims_hold(Claims *claims, const QcFileStat *file, const char *part)
@@ -71,22 +90,35 @@ int claims_hold(Claims *claims, const QcFileStat *file, const char *part)
         g_free(key);
         return -EBUSY;
     }
-    g_hash_table_insert(claims->readers, key, GUINT_TO_POINTER(readers_of(claims, key) + 1));
+    count_up(claims->readers, key);
     return 0;
 }
 
 void claims_drop(Claims *claims, const QcFileStat *file, const char *part)
 {
-    char *key = part_key(file, part);
+    g_autofree char *key = part_key(file, part);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
-    guint n = readers_of(claims, key);
 
-    if (n > 1) {
-        g_hash_table_insert(claims->readers, key, GUINT_TO_POINTER(n - 1));
-    } else {
-        g_hash_table_remove(claims->readers, key);
-        g_free(key);
-    }
+    count_down(claims->readers, key);
+}
+
+void claims_pause(Claims *claims, const QcFileStat *file)
+{
+    char *key = file_key(file);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
+
+    while (g_hash_table_contains(claims->commands, key))
+        g_cond_wait(&claims->ended, &claims->lock);
+    count_up(claims->paused, key);
+}
+
+void claims_resume(Claims *claims, const QcFileStat *file)
+{
+    g_autofree char *key = file_key(file);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
+
+    count_down(claims->paused, key);
+    g_cond_broadcast(&claims->ended);
 }
 
 int claims_begin(Claims *claims, const QcFileStat *file)
@@ -94,7 +126,7 @@ int claims_begin(Claims *claims, const QcFileStat *file)
     char *key = file_key(file);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
 
-    while (g_hash_table_contains(claims->commands, key))
+    while (g_hash_table_contains(claims->commands, key) || count_of(claims->paused, key) > 0)
         g_cond_wait(&claims->ended, &claims->lock);
     if (g_hash_table_contains(claims->poisoned, key)) {
         g_free(key);
@@ -120,7 +152,7 @@ int claims_change(Claims *claims, const QcFileStat *file, const char *part)
     char *changed = part_key(file, part);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
 
-    if (readers_of(claims, changed) > 0) {
+    if (count_of(claims->readers, changed) > 0) {
         g_free(key);
         g_free(changed);
         return -EBUSY;

@@ -18,7 +18,7 @@ void claims_free(Claims *claims); /* accepts NULL */
 int claims_hold(Claims *claims, const QcFileStat *file, const char *part);
 void claims_drop(Claims *claims, const QcFileStat *file, const char *part);
 
-/* Start a command on a file: waits for the one before. -EIO when the file is poisoned. */
+/* Start a command on a file, after the one before, and pauses. -EIO when the file is poisoned. */
 int claims_begin(Claims *claims, const QcFileStat *file);
 /* The running command has QEMU's writer locks on the file. */
 void claims_locked(Claims *claims, const QcFileStat *file);
@@ -26,6 +26,13 @@ void claims_locked(Claims *claims, const QcFileStat *file);
 int claims_change(Claims *claims, const QcFileStat *file, const char *part);
 /* The command is over. poison: nobody knows what is on disk; refuse all further commands. */
 void claims_end(Claims *claims, const QcFileStat *file, bool poison);
+
+/*
+ * Keep commands off a file for a moment, for a reader that they have overtaken again and again;
+ * waits for the one that runs. Several may pause at once.
+ */
+void claims_pause(Claims *claims, const QcFileStat *file);
+void claims_resume(Claims *claims, const QcFileStat *file);
 
 /*
  * Whether a command of ours has the writer locks of the file now; waits while one is trying to

@@ -11,7 +11,9 @@
  * to read while somebody writes. Snapshots and lower layers hold no lock.
  *
  * Claims: while a reader is open it holds the part of the top file that it shows and the disk
- * of every file beneath, so that no command pulls them away.
+ * of every file beneath, so that no command pulls them away. Commands that change something
+ * else, one right after the other, can make every view one of the past: a reader that tried in
+ * vain has them wait until it has read.
  *
  * Locks, in order: `reload` serialises reloading, which does I/O; `lock` protects image and
  * view. The rest is set before the reader is shared.
@@ -212,6 +214,48 @@ static int get_image(Reader *reader, const Node *node, Image **ret)
                         : images_get(reader->fs->images, path, IMAGES_ALL_LAYERS, ret);
 }
 
+/*
+ * Whether a view may be taken from the image opened anew: the caller's rights and the claims are
+ * those of the files that were there at open, so it has to rest on the very same ones.
+ */
+static bool has_same_files(const Image *was, const Image *now)
+{
+    unsigned n = image_n_layers(now);
+
+    if (n != image_n_layers(was))
+        return false;
+    for (unsigned i = 0; i < n; i++) {
+        const QcFileStat *a = &image_layer_info(was, i)->stat, *b = &image_layer_info(now, i)->stat;
+
+        if (a->dev != b->dev || a->ino != b->ino)
+            return false;
+    }
+    return true;
+}
+
+/*
+ * What is claimed cannot be taken away; but a command may have done that after the look at the
+ * image and before the claim. So look once more.
+ */
+static int look_again(Reader *reader)
+{
+    g_autoptr(Image) image = NULL;
+    g_autoptr(QcView) view = NULL;
+    int r = get_image(reader, reader->node, &image);
+
+    if (r < 0 || image == reader->image)
+        return r;
+    if (!has_same_files(reader->image, image))
+        return 0; /* another file by that name: what was found is not less true for it */
+    if (find_view(reader, image, &view) < 0)
+        return -ENOENT;
+    qc_view_unref(reader->view);
+    image_unref(reader->image);
+    reader->view = g_steal_pointer(&view);
+    reader->image = g_steal_pointer(&image);
+    return 0;
+}
+
 /* Fill in a reader; what it holds by then is freed with it, also on failure. */
 static int set_up(Reader *reader, const Creds *creds)
 {
@@ -227,6 +271,8 @@ static int set_up(Reader *reader, const Creds *creds)
         r = hold_all(reader, reader->image);
     if (r == 0)
         r = find_view(reader, reader->image, &reader->view);
+    if (r == 0 && reader->layer < 0)
+        r = look_again(reader);
     if (r < 0)
         return r;
 
@@ -303,25 +349,6 @@ uint64_t reader_size(Reader *reader)
     return qc_view_size(view);
 }
 
-/*
- * Whether a view may be taken from the image opened anew: the caller's rights and the claims are
- * those of the files that were there at open, so it has to rest on the very same ones.
- */
-static bool has_same_files(const Image *was, const Image *now)
-{
-    unsigned n = image_n_layers(now);
-
-    if (n != image_n_layers(was))
-        return false;
-    for (unsigned i = 0; i < n; i++) {
-        const QcFileStat *a = &image_layer_info(was, i)->stat, *b = &image_layer_info(now, i)->stat;
-
-        if (a->dev != b->dev || a->ino != b->ino)
-            return false;
-    }
-    return true;
-}
-
 /* Replace a view that is of the past, unless somebody else just did. */
 static int reload(Reader *reader, const QcView *stale)
 {
@@ -362,7 +389,8 @@ static int check(Reader *reader, QcView *view)
 /* What is done with a view until it was done with the right one. */
 typedef int64_t (*ViewAction)(QcView *view, gpointer data);
 
-static int64_t with_view(Reader *reader, ViewAction action, gpointer data)
+/* -ESTALE: each time the view was one of the past. */
+static int64_t try_views(Reader *reader, ViewAction action, gpointer data)
 {
     for (int tries = 0; tries < MAX_RELOADS; tries++) {
         g_autoptr(QcView) view = current_view(reader);
@@ -376,7 +404,32 @@ static int64_t with_view(Reader *reader, ViewAction action, gpointer data)
         if (r < 0)
             return r;
     }
-    return -EIO;
+    return -ESTALE;
+}
+
+/* Let no command begin on a file that the reader rests on, or let them again. */
+static void pause_commands(Reader *reader, bool pause)
+{
+    for (guint i = 0; i < reader->claims->len; i++) {
+        const QcFileStat *file = &g_array_index(reader->claims, Claim, i).file;
+
+        if (pause)
+            claims_pause(reader->fs->claims, file);
+        else
+            claims_resume(reader->fs->claims, file);
+    }
+}
+
+static int64_t with_view(Reader *reader, ViewAction action, gpointer data)
+{
+    int64_t result = try_views(reader, action, data);
+
+    if (result == -ESTALE) {
+        pause_commands(reader, true);
+        result = try_views(reader, action, data);
+        pause_commands(reader, false);
+    }
+    return result == -ESTALE ? -EIO : result;
 }
 
 typedef struct ReadAction {

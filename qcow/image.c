@@ -268,24 +268,30 @@ static int read_metadata(QcImage *image, GError **error)
 
 /*
  * Read the metadata, again when the header changed meanwhile. A failure counts only when the
- * header stood still: a table that is being replaced may look like anything.
+ * header stood still, and the file had the length that it was compared with: a table that is
+ * being replaced may look like anything, and lie behind what was the end of the file.
  */
 static int read_steady_metadata(QcImage *image, GError **error)
 {
     for (unsigned i = 0; i < OPEN_TRIES; i++) {
         g_autoptr(GError) local = NULL;
+        QcFileStat now;
         int err = read_metadata(image, &local);
-        if (err == -ENOMEM || same_sector0(image) || i == OPEN_TRIES - 1) {
+        bool same = same_sector0(image);
+        int stat_err = image->file->ops->stat(image->file, &now);
+        if (stat_err < 0)
+            return qc_fail(error, stat_err, "%s", g_strerror(-stat_err));
+        bool steady = same && (!err || now.size == image->info.stat.size);
+        if (err == -ENOMEM || steady || i == OPEN_TRIES - 1) {
+            image->info.stat.size = now.size; /* of a file that grew, all that was said holds */
             if (err < 0)
                 g_propagate_error(error, g_steal_pointer(&local));
-            else if (!same_sector0(image))
+            else if (!same)
                 return qc_fail(error, -EAGAIN, "the image keeps changing");
             return err;
         }
-        int stat_err = image->file->ops->stat(image->file, &image->info.stat);
-        if (stat_err < 0)
-            return qc_fail(error, stat_err, "%s", g_strerror(-stat_err));
-        image->settled = is_settled(&image->info.stat);
+        image->info.stat = now;
+        image->settled = is_settled(&now);
     }
     return -EAGAIN; /* not reached */
 }

@@ -3,6 +3,7 @@ if(SNAPTREE_SANITIZE MATCHES thread)
     add_library(tsan OBJECT ${CMAKE_SOURCE_DIR}/tests/tools/tsan.c)
     target_compile_options(tsan PRIVATE -D_GNU_SOURCE -Wall -Wextra)
     target_link_libraries(tsan PUBLIC PkgConfig::GLIB)
+    target_include_directories(tsan PRIVATE $<TARGET_PROPERTY:PkgConfig::FUSE,INTERFACE_INCLUDE_DIRECTORIES>)
 endif()
 
 # Flags that every target of the project is compiled with: snaptree_target(NAME).

@@ -233,3 +233,67 @@ Test(view, a_huge_empty_disk_is_searched_at_once, .timeout = 20)
     close_it(&o);
     qc_file_unref(mem_file(file));
 }
+
+/* ---- a file that grows while it is opened ------------------------------------------------- */
+
+/* One file until somebody asks for its stat, another from then on. */
+typedef struct Growing {
+    QcFile base;
+    MemFile *before, *after;
+    bool grown;
+} Growing;
+
+static MemFile *is_now(QcFile *file)
+{
+    Growing *g = (Growing *)file;
+    return g->grown ? g->after : g->before;
+}
+
+static ssize_t growing_pread(QcFile *file, void *buf, size_t len, uint64_t offset)
+{
+    QcFile *now = mem_file(is_now(file));
+    return now->ops->pread(now, buf, len, offset);
+}
+
+static int growing_stat(QcFile *file, QcFileStat *ret)
+{
+    QcFile *now = mem_file(is_now(file));
+    ((Growing *)file)->grown = true;
+    return now->ops->stat(now, ret);
+}
+
+static void growing_close(QcFile *file)
+{
+    Growing *g = (Growing *)file;
+    qc_file_unref(mem_file(g->before));
+    qc_file_unref(mem_file(g->after));
+    g_free(g);
+}
+
+static const QcFileOps growing_ops = {
+    .pread = growing_pread, .stat = growing_stat, .close = growing_close};
+
+/* A command, or QEMU, may finish between the look at the length and the reading. */
+Test(view, an_image_that_grows_while_it_is_opened_is_sound)
+{
+    bool unknown;
+    Command write = {.kind = COMMAND_WRITE, .offset = 20 * CLUSTER, .len = 30 * CLUSTER, .seed = 3};
+    Command take = {.kind = COMMAND_TAKE, .name = "s"};
+    Growing *g = g_new0(Growing, 1);
+    g->before = sample();
+    g->after = mem_file_copy(g->before);
+    cr_assert_eq(0, script_run(g->after, &write, &unknown));
+    cr_assert_eq(0, script_run(g->after, &take, &unknown));
+    cr_assert_gt(g->after->data->len, g->before->data->len);
+    qc_file_init(&g->base, &growing_ops);
+
+    Open o = open_file(&g->base, NULL);
+    g_autoptr(QcView) snapshot = NULL;
+    uint8_t buf[CLUSTER];
+    cr_assert_eq(qc_image_info(o.image)->n_snapshots, 1);
+    cr_assert_eq(0, qc_chain_snapshot_view(o.chain, 0, &snapshot));
+    cr_expect_eq(qc_view_read(snapshot, buf, CLUSTER, 49 * CLUSTER), CLUSTER);
+    cr_expect_eq(qc_view_read(o.view, buf, CLUSTER, 49 * CLUSTER), CLUSTER);
+    close_it(&o);
+    qc_file_unref(&g->base);
+}

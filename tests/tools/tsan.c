@@ -7,11 +7,21 @@
  * here stand before GLib's, do the same by calling them, and tell. With that it also finds
  * locks that are taken in opposite orders.
  *
+ * Frees are done here, so that the sanitizer looks at them: what GLib allocates and frees for
+ * itself is its own business (called_from_lib in the options of tests/mount/threads.sh).
+ *
+ * The kernel orders requests of one open file: whatever was done before an answer happens before
+ * the requests that follow it. (Of its own the sanitizer takes every read of a file to come after
+ * every write to one, which hides much; the test turns that off.)
+ *
  * rand_r is for Criterion: the library that runs its tests maps memory at an address chosen
  * with rand_r, and most of what it chooses is where the sanitizer keeps its shadow.
  */
+#define FUSE_USE_VERSION 312
 #include <dlfcn.h>
+#include <fuse_lowlevel.h>
 #include <glib.h>
+#include <pthread.h>
 #include <sanitizer/tsan_interface.h>
 #include <stdlib.h>
 
@@ -154,6 +164,85 @@ void g_thread_pool_free(GThreadPool *pool, gboolean immediate, gboolean wait)
     Pool *told = pool->user_data; /* a few bytes that are never freed: workers may go on */
     REAL(g_thread_pool_free)(pool, immediate, wait);
     __tsan_acquire(told);
+}
+
+/* ---- memory ------------------------------------------------------------------------------- */
+
+void g_free(gpointer memory)
+{
+    free(memory);
+}
+
+/* ---- requests ----------------------------------------------------------------------------- */
+
+/*
+ * The threads that libfuse cancels at its end are in the middle of a call that the sanitizer does
+ * not look at, and it would complain that they never return from that. Unmounting ends them.
+ */
+int pthread_cancel(pthread_t thread)
+{
+    (void)thread;
+    return 0;
+}
+
+static char kernel; /* its address is what stands for it */
+static struct fuse_lowlevel_ops told_ops;
+
+#define TOLD_REPLY(name, params, ...)                                                              \
+    int name params                                                                                \
+    {                                                                                              \
+        __tsan_release(&kernel);                                                                   \
+        return REAL(name)(__VA_ARGS__);                                                            \
+    }
+
+TOLD_REPLY(fuse_reply_err, (fuse_req_t req, int err), req, err)
+TOLD_REPLY(fuse_reply_buf, (fuse_req_t req, const char *buf, size_t size), req, buf, size)
+TOLD_REPLY(fuse_reply_attr, (fuse_req_t req, const struct stat *attr, double timeout), req, attr,
+           timeout)
+TOLD_REPLY(fuse_reply_write, (fuse_req_t req, size_t count), req, count)
+TOLD_REPLY(fuse_reply_lseek, (fuse_req_t req, off_t off), req, off)
+TOLD_REPLY(fuse_reply_open, (fuse_req_t req, const struct fuse_file_info *fi), req, fi)
+
+/* The requests that come with an open file. */
+#define TOLD_OP(op, params, ...)                                                                   \
+    static void told_##op params                                                                   \
+    {                                                                                              \
+        __tsan_acquire(&kernel);                                                                   \
+        told_ops.op(__VA_ARGS__);                                                                  \
+    }
+
+TOLD_OP(getattr, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi), req, ino, fi)
+TOLD_OP(setattr,
+        (fuse_req_t req, fuse_ino_t ino, struct stat *attr, int set, struct fuse_file_info *fi),
+        req, ino, attr, set, fi)
+TOLD_OP(read, (fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi),
+        req, ino, size, off, fi)
+TOLD_OP(write,
+        (fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
+         struct fuse_file_info *fi),
+        req, ino, buf, size, off, fi)
+TOLD_OP(lseek, (fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi),
+        req, ino, off, whence, fi)
+TOLD_OP(release, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi), req, ino, fi)
+TOLD_OP(readdir,
+        (fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi), req,
+        ino, size, off, fi)
+TOLD_OP(releasedir, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi), req, ino, fi)
+
+struct fuse_session *fuse_session_new(struct fuse_args *args, const struct fuse_lowlevel_ops *ops,
+                                      size_t size, void *userdata)
+{
+    struct fuse_lowlevel_ops told = *ops;
+    told_ops = *ops;
+    told.getattr = told_getattr;
+    told.setattr = told_setattr;
+    told.read = told_read;
+    told.write = told_write;
+    told.lseek = told_lseek;
+    told.release = told_release;
+    told.readdir = told_readdir;
+    told.releasedir = told_releasedir;
+    return REAL(fuse_session_new)(args, &told, size, userdata);
 }
 
 /* ---- Criterion's arena -------------------------------------------------------------------- */

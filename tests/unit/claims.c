@@ -87,3 +87,49 @@ Test(claims, commands_take_turns, .timeout = 20)
         g_thread_join(threads[i]);
     claims_free(claims);
 }
+
+static gint over; /* atomic: what the thread has to wait for */
+
+static gpointer command_after_pause(gpointer claims)
+{
+    g_assert(claims_begin(claims, &file) == 0);
+    gint seen = g_atomic_int_get(&over);
+    claims_end(claims, &file, false);
+    return GINT_TO_POINTER(seen);
+}
+
+static gpointer pause_after_command(gpointer claims)
+{
+    claims_pause(claims, &file);
+    gint seen = g_atomic_int_get(&over);
+    claims_resume(claims, &file);
+    return GINT_TO_POINTER(seen);
+}
+
+Test(claims, commands_wait_for_all_pauses, .timeout = 20)
+{
+    Claims *claims = claims_new();
+
+    claims_pause(claims, &file);
+    claims_pause(claims, &file);
+    GThread *thread = g_thread_new("command", command_after_pause, claims);
+    claims_resume(claims, &file);
+    g_usleep(20000); /* time to do it wrong */
+    g_atomic_int_set(&over, 1);
+    claims_resume(claims, &file);
+    cr_expect_eq(GPOINTER_TO_INT(g_thread_join(thread)), 1);
+    claims_free(claims);
+}
+
+Test(claims, a_pause_waits_for_the_command, .timeout = 20)
+{
+    Claims *claims = claims_new();
+
+    cr_assert_eq(claims_begin(claims, &file), 0);
+    GThread *thread = g_thread_new("pause", pause_after_command, claims);
+    g_usleep(20000);
+    g_atomic_int_set(&over, 1);
+    claims_end(claims, &file, false);
+    cr_expect_eq(GPOINTER_TO_INT(g_thread_join(thread)), 1);
+    claims_free(claims);
+}
