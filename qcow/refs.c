@@ -14,6 +14,10 @@
 #include "refcodec.h"
 #include <sys/stat.h>
 
+/* Counts that are looked at together, as most of a block is nothing. The smallest block, 512
+ * bytes of 64-bit counts, has so many. */
+#define RUN 64
+
 typedef struct RefBlock {
     uint64_t offset;     /* on disk; 0 when there is none */
     uint64_t new_offset; /* where it is to be; 0 while it has not moved */
@@ -31,7 +35,8 @@ struct QcRefs {
     unsigned order;
     unsigned block_bits; /* log2 of the counts in a block */
     RefBlock *blocks;
-    uint64_t n_blocks, room;
+    uint64_t n_blocks; /* up to the last one in use: the rest of the table is not even touched */
+    uint64_t room;
     uint64_t max_clusters; /* what the file may grow to */
     bool device;           /* it cannot grow at all: max_clusters is its capacity */
     uint64_t next_free;    /* no single cluster is free before this one */
@@ -61,6 +66,21 @@ static void set_busy(RefBlock *b, uint64_t index)
     b->n_busy++;
 }
 
+/* Whether two blocks have the same counts in a run; NULL is a block without any. */
+static bool same_run(const QcRefs *r, const uint8_t *a, const uint8_t *b, uint64_t first)
+{
+    static const uint8_t zeros[RUN * sizeof(uint64_t)];
+    size_t at = (first << r->order) / 8, len = ((size_t)RUN << r->order) / 8;
+    return memcmp(a ? a + at : zeros, b ? b + at : zeros, len) == 0;
+}
+
+static void set_run_busy(const QcRefs *r, RefBlock *b, uint64_t first)
+{
+    for (uint64_t i = first; i < first + RUN; i++)
+        if (qc_refcount_get(b->counts, r->order, i) != 0)
+            set_busy(b, i);
+}
+
 static int load_block(void *data, const QcBatchItem *item, uint8_t *cluster)
 {
     QcRefs *r = data;
@@ -71,9 +91,9 @@ static int load_block(void *data, const QcBatchItem *item, uint8_t *cluster)
     if (err < 0)
         return err;
     memcpy(b->counts, cluster, qc_cluster_size(r->layout));
-    for (uint64_t i = 0; i < counts_per_block(r); i++)
-        if (qc_refcount_get(b->counts, r->order, i) != 0)
-            set_busy(b, i);
+    for (uint64_t first = 0; first < counts_per_block(r); first += RUN)
+        if (!same_run(r, b->counts, NULL, first))
+            set_run_busy(r, b, first);
     return 0;
 }
 
@@ -93,7 +113,7 @@ static int load_table(QcRefs *r, bool lenient)
     r->blocks = g_try_new0(RefBlock, n);
     if (!table || !r->blocks)
         return -ENOMEM;
-    r->n_blocks = r->room = n;
+    r->room = n;
     int err = qc_file_read(r->image->file, table, bytes, h->reftable_offset);
     if (err == -ENODATA && lenient)
         err = 0;
@@ -107,6 +127,8 @@ static int load_table(QcRefs *r, bool lenient)
             continue;
         }
         r->blocks[i].offset = offset;
+        if (offset)
+            r->n_blocks = i + 1;
     }
     return 0;
 }
@@ -388,12 +410,10 @@ int qc_refs_renew_all(QcRefs *r)
     return 0;
 }
 
-/* The clusters of block i, of which at least one model knows something. */
-static void compare_block(const QcRefs *a, const QcRefs *b, uint64_t i, QcRefsDiffer func,
-                          void *data)
+static void compare_run(const QcRefs *a, const QcRefs *b, uint64_t first, QcRefsDiffer func,
+                        void *data)
 {
-    uint64_t first = i << a->block_bits;
-    for (uint64_t c = first; c < first + counts_per_block(a); c++) {
+    for (uint64_t c = first; c < first + RUN; c++) {
         uint64_t x = qc_refs_get(a, c), y = qc_refs_get(b, c);
         if (x != y)
             func(data, c, x, y);
@@ -403,10 +423,11 @@ static void compare_block(const QcRefs *a, const QcRefs *b, uint64_t i, QcRefsDi
 void qc_refs_compare(const QcRefs *a, const QcRefs *b, QcRefsDiffer func, void *data)
 {
     for (uint64_t i = 0; i < MAX(a->n_blocks, b->n_blocks); i++) {
-        bool known =
-            (i < a->n_blocks && a->blocks[i].counts) || (i < b->n_blocks && b->blocks[i].counts);
-        if (known)
-            compare_block(a, b, i, func, data);
+        const uint8_t *x = i < a->n_blocks ? a->blocks[i].counts : NULL;
+        const uint8_t *y = i < b->n_blocks ? b->blocks[i].counts : NULL;
+        for (uint64_t first = 0; (x || y) && first < counts_per_block(a); first += RUN)
+            if (!same_run(a, x, y, first))
+                compare_run(a, b, (i << a->block_bits) + first, func, data);
     }
 }
 
