@@ -206,21 +206,62 @@ static int read_view(Session *s, QcView *view, uint8_t *buf, size_t len, uint64_
     return r < 0 ? fail(error, r, "%s changed while it was read", s->path) : 0;
 }
 
+/* All bytes of a view, to standard output. */
+static int cat_view(Session *s, QcView *view, GError **error)
+{
+    g_autofree uint8_t *buf = g_malloc(READ_BYTES);
+    uint64_t size = qc_view_size(view);
+    int r = 0;
+    for (uint64_t at = 0; r == 0 && at < size; at += READ_BYTES) {
+        size_t len = MIN(READ_BYTES, size - at);
+        r = read_view(s, view, buf, len, at, error);
+        if (r == 0 && fwrite(buf, 1, len, stdout) != len)
+            r = fail(error, -errno, "standard output: %s", g_strerror(errno));
+    }
+    return r;
+}
+
 static int run_cat(char **args, GError **error)
 {
     g_auto(Session) s = {0};
     g_autoptr(QcView) view = NULL;
-    g_autofree uint8_t *buf = g_malloc(READ_BYTES);
     int r = open_to_read(&s, args[0], error);
     if (r == 0)
         r = open_view(&s, args + 1, &view, error);
-    uint64_t size = r == 0 ? qc_view_size(view) : 0;
-    for (uint64_t at = 0; r == 0 && at < size; at += READ_BYTES) {
-        size_t len = MIN(READ_BYTES, size - at);
-        r = read_view(&s, view, buf, len, at, error);
-        if (r == 0 && fwrite(buf, 1, len, stdout) != len)
-            r = fail(error, -errno, "standard output: %s", g_strerror(errno));
-    }
+    return r == 0 ? cat_view(&s, view, error) : r;
+}
+
+static void print_snapshot(const QcSnapshot *snapshot)
+{
+    printf("%s %" PRIu64 " ", snapshot->id, snapshot->disk_size);
+    fwrite(snapshot->name, 1, snapshot->name_len, stdout);
+    putchar('\n');
+}
+
+static int dump_snapshot(Session *s, unsigned index, GError **error)
+{
+    g_autoptr(QcView) view = NULL;
+    print_snapshot(&qc_image_info(s->image)->snapshots[index]);
+    int r = qc_chain_snapshot_view(s->chain, index, &view);
+    return r < 0 ? fail(error, r, "snapshot %u of %s cannot be opened", index, s->path)
+                 : cat_view(s, view, error);
+}
+
+/* The disk and all snapshots, in one go: a line for each as list prints it, and its bytes. */
+static int run_dump(char **args, GError **error)
+{
+    static char *const no_args[] = {NULL};
+    g_auto(Session) s = {0};
+    g_autoptr(QcView) disk = NULL;
+    int r = open_to_read(&s, args[0], error);
+    if (r == 0)
+        r = open_view(&s, (char **)no_args, &disk, error);
+    if (r < 0)
+        return r;
+    printf("- %" PRIu64 " \n", qc_view_size(disk));
+    r = cat_view(&s, disk, error);
+    for (unsigned i = 0; r == 0 && i < qc_image_info(s.image)->n_snapshots; i++)
+        r = dump_snapshot(&s, i, error);
     return r;
 }
 
@@ -265,12 +306,8 @@ static int run_list(char **args, GError **error)
     if (r < 0)
         return r;
     const QcInfo *info = qc_image_info(s.image);
-    for (unsigned i = 0; i < info->n_snapshots; i++) {
-        const QcSnapshot *snapshot = &info->snapshots[i];
-        printf("%s %" PRIu64 " ", snapshot->id, snapshot->disk_size);
-        fwrite(snapshot->name, 1, snapshot->name_len, stdout);
-        putchar('\n');
-    }
+    for (unsigned i = 0; i < info->n_snapshots; i++)
+        print_snapshot(&info->snapshots[i]);
     return 0;
 }
 
@@ -471,6 +508,7 @@ static const Command commands[] = {
     {"cat", "FILE [snapshot=NAME | layer=N]", 1, 2, run_cat},
     {"map", "FILE [snapshot=NAME | layer=N]", 1, 2, run_map},
     {"list", "FILE", 1, 1, run_list},
+    {"dump", "FILE", 1, 1, run_dump},
     {"take", "FILE NAME", 2, 2, run_take},
     {"revert", "FILE NAME", 2, 2, run_revert},
     {"delete", "FILE NAME", 2, 2, run_delete},
