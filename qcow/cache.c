@@ -3,15 +3,17 @@
  *
  * A hash table of blocks and a list of them, most recently used first. Invariants, all under
  * the one lock: a block is in the table exactly when its link is in the list; the cache owns
- * one reference to it; bytes is the sum of their sizes and at most max_bytes. Readers keep
+ * one reference to it; bytes is the sum of what they cost and at most max_bytes. Readers keep
  * references, so a block may outlive its eviction. Keys are never reused for other contents:
  * an image that changed is a new owner, and what the old one left behind ages out.
  */
 #include "cache.h"
 #include <string.h>
+#include <sys/random.h>
 
 enum {
     MAX_INFLATERS = 16, /* kept for reuse; each up to some 200 KiB */
+    OVERHEAD = 64,      /* of a block in the hash table and in malloc */
 };
 
 struct QcCache {
@@ -27,7 +29,7 @@ struct QcCache {
 static guint key_hash(gconstpointer p)
 {
     const QcBlockKey *k = p;
-    uint64_t h = (k->owner * 2 + k->kind) * UINT64_C(0x9e3779b97f4a7c15) ^ k->offset;
+    uint64_t h = (k->owner * 4 + k->kind) * UINT64_C(0x9e3779b97f4a7c15) ^ k->offset;
     h *= UINT64_C(0xbf58476d1ce4e5b9);
     return (guint)(h >> 32);
 }
@@ -45,6 +47,10 @@ QcCache *qc_cache_new(size_t max_bytes)
     g_mutex_init(&cache->lock);
     cache->blocks = g_hash_table_new(key_hash, key_equal);
     cache->max_bytes = max_bytes;
+    /* Nobody can choose offsets for their hashes when part of the key is not known. */
+    uint32_t secret = 0;
+    if (getrandom(&secret, sizeof(secret), GRND_NONBLOCK) > 0)
+        cache->last_owner = (uint64_t)secret << 24;
     cache->inflaters = g_ptr_array_new_with_free_func((GDestroyNotify)qc_inflater_free);
     return cache;
 }
@@ -55,12 +61,17 @@ QcCache *qc_cache_ref(QcCache *cache)
     return cache;
 }
 
+static size_t cost_of(const QcBlock *block)
+{
+    return sizeof(*block) + block->size + OVERHEAD;
+}
+
 /* Under the lock. Takes the block out and returns the cache's reference. */
 static QcBlock *detach(QcCache *cache, QcBlock *block)
 {
     g_queue_unlink(&cache->recent, &block->link);
     g_hash_table_remove(cache->blocks, &block->key);
-    cache->bytes -= block->size;
+    cache->bytes -= cost_of(block);
     return block;
 }
 
@@ -118,19 +129,19 @@ void qc_block_unref(QcBlock *block)
 
 void qc_cache_add(QcCache *cache, QcBlock *block)
 {
-    if (block->size > cache->max_bytes)
+    if (cost_of(block) > cache->max_bytes)
         return;
     GQueue dropped = G_QUEUE_INIT;
     g_mutex_lock(&cache->lock);
     if (!g_hash_table_contains(cache->blocks, &block->key)) {
-        while (cache->bytes + block->size > cache->max_bytes) {
+        while (cache->bytes + cost_of(block) > cache->max_bytes) {
             QcBlock *oldest = detach(cache, cache->recent.tail->data);
             g_queue_push_head_link(&dropped, &oldest->link);
         }
         g_atomic_ref_count_inc(&block->refs);
         g_hash_table_insert(cache->blocks, &block->key, block);
         g_queue_push_head_link(&cache->recent, &block->link);
-        cache->bytes += block->size;
+        cache->bytes += cost_of(block);
     }
     g_mutex_unlock(&cache->lock);
     for (GList *l; (l = g_queue_pop_head_link(&dropped));)

@@ -10,33 +10,31 @@
 #include "count.h"
 #include "error.h"
 
-static int compare_with_stored(QcImage *image, const QcRefs *counted, QcFindings *findings,
-                               uint64_t *ret_leaks)
+/* The refcounts as they are on disk; NULL where they cannot be read as such, a finding. */
+static int load_stored(QcImage *image, QcFindings *findings, QcRefs **ret)
 {
-    g_autoptr(QcRefs) stored = NULL;
     g_autoptr(GError) error = NULL;
-    int err = qc_refs_load(image, &stored, &error);
-    if (err == -EUCLEAN) {
-        qc_find(findings, "%s", error->message);
-        return 0;
-    }
-    if (!err)
-        qc_compare_counts(stored, counted, findings, ret_leaks);
-    return err;
+    int err = qc_refs_load(image, ret, &error);
+    if (err != -EUCLEAN)
+        return err;
+    qc_find(findings, "%s", error->message);
+    return 0;
 }
 
 int qc_image_check(QcImage *image, QcCheck *ret, GError **error)
 {
-    g_autoptr(QcRefs) counted = NULL;
+    g_autoptr(QcRefs) stored = NULL, counted = NULL;
     QcFindings findings = {0};
     uint64_t leaks = 0;
     if (image->info.format != QC_FORMAT_QCOW2)
         return qc_fail(error, -EOPNOTSUPP, "raw images have nothing to check");
     if (image->info.has_data_file)
         return qc_fail(error, -EOPNOTSUPP, "%s", qc_image_unsupported(image));
-    int err = qc_count_references(image, &findings, &counted);
+    int err = load_stored(image, &findings, &stored);
     if (!err)
-        err = compare_with_stored(image, counted, &findings, &leaks);
+        err = qc_count_references(image, stored, &findings, &counted);
+    if (!err && stored)
+        qc_compare_counts(stored, counted, &findings, &leaks);
     if (!err)
         err = qc_check_copied(image, counted, &findings);
     if (err == -EUCLEAN) { /* the active tree cannot even be walked */

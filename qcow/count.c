@@ -1,18 +1,20 @@
 /*
  * count.c - see count.h.
  *
- * An L2 table that k L1 tables point at is read once and counted k times; so is an L1 table
- * that several snapshots share. Distinct L1 tables of one image never overlap, so there is
- * no more of them to read than the file is long; where they do, they are not read.
+ * The work is bounded by what the file really holds. An L2 table that k L1 tables point at is
+ * read once and counted k times; so is an L1 table that several snapshots share. Tables may not
+ * overlap, and those that do are not read; so there is no more of them to read than the file is
+ * long, and what of it is holes is not read at all. That tables are counted before data, and
+ * nothing may share a cluster with a table, also finds data that lies over one.
  */
 #include "count.h"
 #include "batch.h"
 #include "entry.h"
 #include "tree.h"
+#include "words.h"
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
-#include <string.h>
 
 void qc_find(QcFindings *f, const char *format, ...)
 {
@@ -32,19 +34,68 @@ typedef struct Count {
     QcFindings *findings;
     QcBatchItem *tables; /* L2 tables; tag is how many L1 entries point there */
     size_t n_tables, room;
+    const char *what; /* being read, and where it is */
+    uint64_t at;
+    uint32_t times; /* disks that have it */
 } Count;
 
-/* Count bytes at offset; a range outside the file is a finding. */
-static int count_range(Count *c, const char *what, uint64_t offset, uint64_t bytes, uint64_t times)
+#define AT " at %#" G_GINT64_MODIFIER "x "
+
+/* What a result of qc_refs_count() means. */
+static const char *count_error(int err)
+{
+    switch (err) {
+    case -EUCLEAN:
+        return "lies outside the file";
+    case -EFBIG:
+        return "is referred to too often";
+    case -EEXIST:
+        return "shares a cluster with a table";
+    case -ENODATA:
+        return "is not protected by any refcount";
+    default: /* -E2BIG */
+        return "is more than the file can hold";
+    }
+}
+
+/* Count bytes at offset. 1 when they cannot be what they are said to be, which is a finding. */
+static int count_range(Count *c, const char *what, uint64_t offset, uint64_t bytes, uint64_t times,
+                       QcRefKind kind)
 {
     int err = qc_refs_count(c->refs, offset >> c->layout->cluster_bits,
-                            qc_clusters_for(c->layout, bytes), times);
-    if (err == -EUCLEAN)
-        qc_find(c->findings, "%s at %#" G_GINT64_MODIFIER "x lies outside the file", what, offset);
-    if (err == -EFBIG)
-        qc_find(c->findings, "%s at %#" G_GINT64_MODIFIER "x is referred to too often", what,
-                offset);
-    return err == -ENOMEM ? err : 0;
+                            qc_clusters_for(c->layout, bytes), times, kind);
+    if (err == 0 || err == -ENOMEM)
+        return err;
+    qc_find(c->findings, "%s" AT "%s", what, offset, count_error(err));
+    return 1;
+}
+
+/* Count a table, which has to begin with a cluster. 1 as count_range(). */
+static int count_table_range(Count *c, const char *what, uint64_t offset, uint64_t bytes,
+                             uint64_t times)
+{
+    if (qc_cluster_aligned(c->layout, offset))
+        return count_range(c, what, offset, bytes, times, QC_REF_TABLE);
+    qc_find(c->findings, "%s" AT "does not begin with a cluster", what, offset);
+    return 1;
+}
+
+/* Read a table of n numbers that was counted. 1 when it is cut off. */
+static int read_words(Count *c, const char *what, uint64_t offset, uint32_t n, QcWordFunc func)
+{
+    c->what = what;
+    c->at = offset;
+    int err = qc_words_read(c->image->file, offset, n, func, c);
+    if (err != -EUCLEAN)
+        return err;
+    qc_find(c->findings, "%s" AT "is cut off", what, offset);
+    return 1;
+}
+
+/* Findings are no failures. */
+static int done(int result)
+{
+    return MIN(result, 0);
 }
 
 /* ---- trees ------------------------------------------------------------------------------ */
@@ -64,107 +115,115 @@ static int by_place(const void *a, const void *b)
     return x->entries < y->entries ? -1 : x->entries > y->entries;
 }
 
-static int add_table(Count *c, uint64_t offset, uint32_t times)
-{
-    if (c->n_tables == c->room) {
-        size_t room = MAX(1024, c->room * 2);
-        QcBatchItem *grown = g_try_renew(QcBatchItem, c->tables, room);
-        if (!grown)
-            return -ENOMEM;
-        c->tables = grown;
-        c->room = room;
-    }
-    c->tables[c->n_tables++] = (QcBatchItem){.offset = offset, .tag = times};
-    return 0;
-}
-
-/* Note the L2 tables that an L1 table points at. */
-static int collect_tables(Count *c, const L1Table *t)
-{
-    g_autofree uint64_t *l1 = NULL;
-    uint64_t size = c->image->info.stat.size;
-    int err = qc_l1_load(c->image, t->offset, t->entries, &l1);
-    if (err == -EUCLEAN) {
-        qc_find(c->findings, "the L1 table at %#" G_GINT64_MODIFIER "x is cut off", t->offset);
-        return 0;
-    }
-    for (uint32_t i = 0; i < t->entries && !err; i++) {
-        uint64_t offset;
-        if (qc_l1_decode(c->layout, l1[i], &offset) < 0 || offset >= size ||
-            size - offset < qc_cluster_size(c->layout))
-            qc_find(c->findings, "entry %u of the L1 table at %#" G_GINT64_MODIFIER "x is broken",
-                    i, t->offset);
-        else if (offset)
-            err = add_table(c, offset, t->times);
-    }
-    return err;
-}
-
-static int collect_l1_tables(Count *c, L1Table *list, size_t n)
-{
-    uint64_t end = 0;
-    int err = 0;
-    qsort(list, n, sizeof(*list), by_place);
-    for (size_t i = 0, next; i < n && !err; i = next) {
-        for (next = i + 1; next < n && by_place(&list[i], &list[next]) == 0; next++)
-            list[i].times += list[next].times;
-        uint64_t bytes = list[i].entries * sizeof(be64);
-        if (bytes == 0)
-            continue;
-        if (list[i].offset < end) {
-            qc_find(c->findings, "two L1 tables overlap at %#" G_GINT64_MODIFIER "x",
-                    list[i].offset);
-            continue;
-        }
-        end = list[i].offset + bytes;
-        err = count_range(c, "the L1 table", list[i].offset, bytes, list[i].times);
-        if (!err)
-            err = collect_tables(c, &list[i]);
-    }
-    return err;
-}
-
-/* Sum up the entries for the same L2 table. */
-static void merge_tables(Count *c)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < c->n_tables; i++) {
-        if (n == 0 || c->tables[n - 1].offset != c->tables[i].offset)
-            c->tables[n++] = c->tables[i];
-        else if (__builtin_add_overflow(c->tables[n - 1].tag, c->tables[i].tag,
-                                        &c->tables[n - 1].tag))
-            qc_find(c->findings, "the L2 table at %#" G_GINT64_MODIFIER "x is shared too often",
-                    c->tables[i].offset);
-    }
-    c->n_tables = n;
-}
-
 static int by_offset(const void *a, const void *b)
 {
     const QcBatchItem *x = a, *y = b;
     return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
-static int count_table(void *data, const QcBatchItem *item, uint8_t *table)
+/* Sum up the entries for the same L2 table. */
+static void merge_tables(Count *c)
+{
+    size_t n = 0;
+    if (c->n_tables > 0)
+        qsort(c->tables, c->n_tables, sizeof(*c->tables), by_offset);
+    for (size_t i = 0; i < c->n_tables; i++) {
+        if (n == 0 || c->tables[n - 1].offset != c->tables[i].offset)
+            c->tables[n++] = c->tables[i];
+        else if (__builtin_add_overflow(c->tables[n - 1].tag, c->tables[i].tag,
+                                        &c->tables[n - 1].tag))
+            qc_find(c->findings, "the L2 table" AT "is shared too often", c->tables[i].offset);
+    }
+    c->n_tables = n;
+}
+
+/* There is never much more room than the distinct tables take: snapshots share most of them. */
+static int make_room(Count *c)
+{
+    merge_tables(c);
+    if (c->n_tables > 0 && c->n_tables <= c->room / 2)
+        return 0;
+    size_t room = MAX(1024, c->room * 2);
+    QcBatchItem *grown = g_try_renew(QcBatchItem, c->tables, room);
+    if (!grown)
+        return -ENOMEM;
+    c->tables = grown;
+    c->room = room;
+    return 0;
+}
+
+/* Note the L2 table that an L1 entry points at. */
+static int collect_table(void *data, uint32_t index, uint64_t entry)
+{
+    Count *c = data;
+    uint64_t offset, size = c->image->info.stat.size;
+    /* COPIED, but of nothing: qemu-img check takes it for a table at 0. */
+    if (qc_l1_decode(c->layout, entry, &offset) < 0 || offset == 0 || offset >= size ||
+        size - offset < qc_cluster_size(c->layout)) {
+        qc_find(c->findings, "entry %u of the L1 table" AT "is broken", index, c->at);
+        return 0;
+    }
+    int err = c->n_tables == c->room ? make_room(c) : 0;
+    if (!err)
+        c->tables[c->n_tables++] = (QcBatchItem){.offset = offset, .tag = c->times};
+    return err;
+}
+
+static int collect_l1_tables(Count *c, L1Table *list, size_t n)
+{
+    int err = 0;
+    qsort(list, n, sizeof(*list), by_place);
+    for (size_t i = 0, next; i < n && err >= 0; i = next) {
+        for (next = i + 1; next < n && by_place(&list[i], &list[next]) == 0; next++)
+            list[i].times += list[next].times;
+        const L1Table *t = &list[i];
+        c->times = t->times;
+        err = t->entries ? count_table_range(c, "the L1 table", t->offset,
+                                             t->entries * sizeof(be64), t->times)
+                         : 1;
+        if (!err)
+            err = read_words(c, "the L1 table", t->offset, t->entries, collect_table);
+    }
+    return done(err);
+}
+
+/* Count what an L2 table refers to. */
+static int count_entries(void *data, const QcBatchItem *item, uint8_t *table)
 {
     Count *c = data;
     const QcLayout *l = c->layout;
-    int err = count_range(c, "the L2 table", item->offset, qc_cluster_size(l), item->tag);
-    uint64_t n = UINT64_C(1) << qc_l2_bits(l);
-    for (uint64_t i = 0; table && i < n && !err; i++) {
+    uint64_t n = table ? UINT64_C(1) << qc_l2_bits(l) : 0;
+    int err = 0;
+    for (uint64_t i = 0; i < n && err >= 0; i++) {
         QcCluster cluster = qc_cluster_decode(l, table + i * qc_l2_entry_size(l));
         uint64_t first, count;
         if (cluster.kind == QC_CLUSTER_BAD)
-            qc_find(c->findings,
-                    "entry %" G_GUINT64_FORMAT " of the L2 table at %#" G_GINT64_MODIFIER
-                    "x is broken",
-                    i, item->offset);
+            qc_find(c->findings, "entry %" G_GUINT64_FORMAT " of the L2 table" AT "is broken", i,
+                    item->offset);
         qc_cluster_span(l, &cluster, &first, &count);
         if (count > 0)
             err = count_range(c, "the cluster", first << l->cluster_bits, count << l->cluster_bits,
-                              item->tag);
+                              item->tag, QC_REF_DATA);
     }
-    return err;
+    return done(err);
+}
+
+/* The tables first; those that cannot be tables are not read. */
+static int count_l2_tables(Count *c)
+{
+    size_t n = 0;
+    int err = 0;
+    merge_tables(c);
+    for (size_t i = 0; i < c->n_tables && err >= 0; i++) {
+        err = count_range(c, "the L2 table", c->tables[i].offset, qc_cluster_size(c->layout),
+                          c->tables[i].tag, QC_REF_TABLE);
+        if (!err)
+            c->tables[n++] = c->tables[i];
+    }
+    if (err < 0)
+        return err;
+    return qc_batch_read(c->image->file, qc_cluster_size(c->layout), c->tables, n, count_entries,
+                         c);
 }
 
 static int count_trees(Count *c)
@@ -179,56 +238,50 @@ static int count_trees(Count *c)
     for (unsigned i = 0; i < info->n_snapshots; i++)
         list[n++] = (L1Table){info->snapshots[i].l1_offset, info->snapshots[i].l1_entries, 1};
     int err = collect_l1_tables(c, list, n);
-    if (err < 0 || c->n_tables == 0)
-        return err;
-    qsort(c->tables, c->n_tables, sizeof(*c->tables), by_offset);
-    merge_tables(c);
-    return qc_batch_read(c->image->file, qc_cluster_size(c->layout), c->tables, c->n_tables,
-                         count_table, c);
+    return err ? err : count_l2_tables(c);
 }
 
 /* ---- everything else -------------------------------------------------------------------- */
 
+static int count_block(void *data, uint32_t index, uint64_t offset)
+{
+    Count *c = data;
+    if (!(offset & ~QC_OFFSET_MASK) && qc_cluster_aligned(c->layout, offset))
+        return done(count_range(c, "the refcount block", offset, 1, 1, QC_REF_TABLE));
+    qc_find(c->findings, "entry %u of the refcount table is broken", index);
+    return 0;
+}
+
 static int count_refcount_structures(Count *c)
 {
     const QcHeader *h = &c->image->header;
-    size_t bytes = (size_t)h->reftable_clusters << c->layout->cluster_bits;
-    g_autofree be64 *table = g_try_malloc0(bytes);
-    if (!table)
-        return -ENOMEM;
-    int err = count_range(c, "the refcount table", h->reftable_offset, bytes, 1);
+    uint64_t bytes = (uint64_t)h->reftable_clusters << c->layout->cluster_bits;
+    int err = count_table_range(c, "the refcount table", h->reftable_offset, bytes, 1);
     if (!err)
-        err = qc_file_read_padded(c->image->file, table, bytes, h->reftable_offset);
-    for (size_t i = 0; i < bytes / sizeof(be64) && !err; i++) {
-        uint64_t offset = be64_get(table[i]);
-        if (offset & ~QC_OFFSET_MASK || !qc_cluster_aligned(c->layout, offset))
-            qc_find(c->findings, "entry %zu of the refcount table is broken", i);
-        else if (offset)
-            err = count_range(c, "the refcount block", offset, 1, 1);
-    }
-    return err;
+        err = read_words(c, "the refcount table", h->reftable_offset,
+                         (uint32_t)(bytes / sizeof(be64)), count_block);
+    return done(err);
+}
+
+static int count_bitmap_data(void *data, uint32_t index, uint64_t word)
+{
+    (void)index;
+    uint64_t offset = word & QC_OFFSET_MASK;
+    return offset ? done(count_range(data, "the bitmap data", offset, 1, 1, QC_REF_TABLE)) : 0;
 }
 
 /* One bitmap's table and the clusters it points at. §"Bitmap table". */
-static int count_bitmap(Count *c, uint64_t offset, uint32_t entries)
+static int count_bitmap(Count *c, const QcBitmapTable *t)
 {
-    size_t bytes = entries * sizeof(be64);
-    if (bytes > QC_MAX_L1_BYTES || !qc_cluster_aligned(c->layout, offset)) {
-        qc_find(c->findings, "a bitmap's table at %#" G_GINT64_MODIFIER "x is broken", offset);
+    uint64_t bytes = t->entries * sizeof(be64);
+    if (bytes > QC_MAX_L1_BYTES) {
+        qc_find(c->findings, "a bitmap's table" AT "is too large", t->offset);
         return 0;
     }
-    g_autofree be64 *table = g_try_malloc(MAX(bytes, 1));
-    if (!table)
-        return -ENOMEM;
-    int err = count_range(c, "the bitmap table", offset, bytes, 1);
+    int err = bytes ? count_table_range(c, "the bitmap table", t->offset, bytes, 1) : 1;
     if (!err)
-        err = qc_file_read_padded(c->image->file, table, bytes, offset);
-    for (uint32_t i = 0; i < entries && !err; i++) {
-        uint64_t data = be64_get(table[i]) & QC_OFFSET_MASK;
-        if (data)
-            err = count_range(c, "the bitmap data", data, 1, 1);
-    }
-    return err;
+        err = read_words(c, "the bitmap table", t->offset, t->entries, count_bitmap_data);
+    return done(err);
 }
 
 static int count_bitmaps(Count *c)
@@ -238,22 +291,10 @@ static int count_bitmaps(Count *c)
         return 0;
     if (c->image->info.n_bitmaps < h->n_bitmaps)
         qc_find(c->findings, "the bitmap directory is broken");
-    size_t len = (size_t)h->bitmap_directory_size, at = 0;
-    g_autofree uint8_t *dir = g_try_malloc(len);
-    int err = dir ? qc_file_read(c->image->file, dir, len, h->bitmap_directory_offset) : -ENOMEM;
-    if (!err)
-        err = count_range(c, "the bitmap directory", h->bitmap_directory_offset, len, 1);
-    for (unsigned i = 0; i < c->image->info.n_bitmaps && !err; i++) {
-        QcDiskBitmapEntry d;
-        if (len - at < sizeof(d)) { /* another than image.c saw */
-            qc_find(c->findings, "the bitmap directory is broken");
-            break;
-        }
-        memcpy(&d, dir + at, sizeof(d));
-        err = count_bitmap(c, be64_get(d.table_offset), be32_get(d.table_size));
-        uint64_t size = sizeof(d) + (uint64_t)be32_get(d.extra_data_size) + be16_get(d.name_size);
-        at += (size_t)MIN(len - at, (size + 7) & ~UINT64_C(7));
-    }
+    int err = done(count_table_range(c, "the bitmap directory", h->bitmap_directory_offset,
+                                     h->bitmap_directory_size, 1));
+    for (unsigned i = 0; i < c->image->info.n_bitmaps && !err; i++)
+        err = count_bitmap(c, &c->image->bitmap_tables[i]);
     return err;
 }
 
@@ -261,22 +302,23 @@ static int count_all(Count *c)
 {
     const QcHeader *h = &c->image->header;
     uint64_t snapshots = c->image->snapshots_end - h->snapshots_offset;
-    int err = count_range(c, "the header", 0, 1, 1);
+    int err = done(count_range(c, "the header", 0, 1, 1, QC_REF_TABLE));
     if (!err)
         err = count_refcount_structures(c);
     if (!err && snapshots > 0)
-        err = count_range(c, "the snapshot table", h->snapshots_offset, snapshots, 1);
+        err = done(count_table_range(c, "the snapshot table", h->snapshots_offset, snapshots, 1));
     if (!err && h->luks_length > 0)
-        err = count_range(c, "the encryption header", h->luks_offset, h->luks_length, 1);
+        err =
+            done(count_table_range(c, "the encryption header", h->luks_offset, h->luks_length, 1));
     if (!err)
         err = count_bitmaps(c);
     return err ? err : count_trees(c);
 }
 
-int qc_count_references(QcImage *image, QcFindings *findings, QcRefs **ret)
+int qc_count_references(QcImage *image, const QcRefs *stored, QcFindings *findings, QcRefs **ret)
 {
     g_autoptr(QcRefs) refs = NULL;
-    int err = qc_refs_new(image, &refs);
+    int err = qc_refs_new(image, stored, &refs);
     if (err < 0)
         return err;
     Count c = {.image = image, .layout = &image->header.layout, .refs = refs, .findings = findings};

@@ -17,10 +17,10 @@ void qc_find(QcFindings *findings, const char *format, ...) G_GNUC_PRINTF(2, 3);
 /*
  * Count every reference of the image: header, refcount structures, snapshot table, the trees
  * of the active disk and of all snapshots, bitmaps, the encryption header. Places that are
- * not valid are findings, and are skipped. Tables that several snapshots share are read once.
- * -EIO, -ENOMEM.
+ * not valid are findings, and are skipped. stored: the refcounts as they are on disk, which
+ * bound what is counted; NULL where they are not to be believed. See qc_refs_new(). -EIO, -ENOMEM.
  */
-int qc_count_references(QcImage *image, QcFindings *findings, QcRefs **ret);
+int qc_count_references(QcImage *image, const QcRefs *stored, QcFindings *findings, QcRefs **ret);
 
 /*
  * Compare refcounts as stored with the references counted. Counts that are too low are findings;

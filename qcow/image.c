@@ -163,27 +163,48 @@ static int read_snapshots(QcImage *image, GError **error)
     return 0;
 }
 
-/* Decode the bitmap directory. What is not valid ends the list: bitmaps are only shown. */
-static unsigned decode_bitmaps(QcImage *image, const uint8_t *dir, size_t len, QcBitmap *list)
+/* The directory is read entry by entry: it may claim 64 MiB. */
+static int read_bitmap(QcImage *image, uint64_t at, uint64_t room, uint64_t *ret_size)
 {
-    size_t at = 0;
-    unsigned n = 0;
-    while (n < image->header.n_bitmaps && len - at >= sizeof(QcDiskBitmapEntry)) {
-        QcDiskBitmapEntry d;
-        memcpy(&d, dir + at, sizeof(d));
-        size_t name_len = be16_get(d.name_size), extra_len = be32_get(d.extra_data_size);
-        if (d.granularity_bits > 31 || extra_len > len || name_len > len ||
-            sizeof(d) + extra_len + name_len > len - at)
+    QcDiskBitmapEntry d;
+    char name[QC_MAX_BITMAP_NAME];
+    int err = qc_file_read(image->file, &d, sizeof(d), at);
+    if (err < 0)
+        return err;
+    size_t name_len = be16_get(d.name_size);
+    uint64_t before_name = sizeof(d) + (uint64_t)be32_get(d.extra_data_size);
+    if (d.granularity_bits > 31 || name_len > sizeof(name) || before_name + name_len > room)
+        return -EUCLEAN;
+    err = qc_file_read(image->file, name, name_len, at + before_name);
+    if (err < 0)
+        return err;
+    unsigned i = image->info.n_bitmaps++;
+    ((QcBitmap *)image->info.bitmaps)[i] = (QcBitmap){
+        .name = keep_string(image, name, name_len),
+        .granularity = UINT64_C(1) << d.granularity_bits,
+        .in_use = be32_get(d.flags) & QC_BITMAP_IN_USE,
+        .is_auto = be32_get(d.flags) & QC_BITMAP_AUTO,
+    };
+    image->bitmap_tables[i] = (QcBitmapTable){be64_get(d.table_offset), be32_get(d.table_size)};
+    *ret_size = (before_name + name_len + 7) & ~UINT64_C(7);
+    return 0;
+}
+
+/* What is not valid ends the list: for reading, bitmaps are only shown. */
+static int read_directory(QcImage *image)
+{
+    const QcHeader *h = &image->header;
+    uint64_t at = 0, size = 0;
+    int err = 0;
+    while (image->info.n_bitmaps < h->n_bitmaps && !err) {
+        at += size;
+        if (at > h->bitmap_directory_size ||
+            h->bitmap_directory_size - at < sizeof(QcDiskBitmapEntry))
             break;
-        list[n++] = (QcBitmap){
-            .name = keep_string(image, dir + at + sizeof(d) + extra_len, name_len),
-            .granularity = UINT64_C(1) << d.granularity_bits,
-            .in_use = be32_get(d.flags) & QC_BITMAP_IN_USE,
-            .is_auto = be32_get(d.flags) & QC_BITMAP_AUTO,
-        };
-        at += MIN(len - at, (sizeof(d) + extra_len + name_len + 7) & ~(size_t)7);
+        err = read_bitmap(image, h->bitmap_directory_offset + at, h->bitmap_directory_size - at,
+                          &size);
     }
-    return n;
+    return err == -EUCLEAN || err == -ENODATA ? 0 : err;
 }
 
 static int read_bitmaps(QcImage *image, GError **error)
@@ -196,16 +217,13 @@ static int read_bitmaps(QcImage *image, GError **error)
         h->bitmap_directory_size > size - h->bitmap_directory_offset ||
         h->n_bitmaps > h->bitmap_directory_size / sizeof(QcDiskBitmapEntry))
         return qc_fail(error, -EUCLEAN, "the bitmap directory lies past the end of the file");
-    size_t len = (size_t)h->bitmap_directory_size;
-    g_autofree uint8_t *dir = g_try_malloc(len);
-    QcBitmap *list = g_try_new0(QcBitmap, h->n_bitmaps);
-    image->info.bitmaps = list;
-    if (!dir || !list)
+    image->info.bitmaps = g_try_new0(QcBitmap, MAX(h->n_bitmaps, 1));
+    image->bitmap_tables = g_try_new0(QcBitmapTable, MAX(h->n_bitmaps, 1));
+    if (!image->info.bitmaps || !image->bitmap_tables)
         return qc_fail(error, -ENOMEM, "no memory for the bitmap directory");
-    int err = qc_file_read(image->file, dir, len, h->bitmap_directory_offset);
+    int err = read_directory(image);
     if (err < 0)
         return qc_fail(error, err, "the bitmap directory cannot be read: %s", g_strerror(-err));
-    image->info.n_bitmaps = decode_bitmaps(image, dir, len, list);
     return 0;
 }
 
@@ -235,6 +253,7 @@ static void drop_metadata(QcImage *image)
     g_clear_pointer((QcSnapshot **)&image->info.snapshots, g_free);
     g_clear_pointer((QcBitmap **)&image->info.bitmaps, g_free);
     g_clear_pointer(&image->snapshot_at, g_free);
+    g_clear_pointer(&image->bitmap_tables, g_free);
     g_string_chunk_clear(image->strings);
     QcFileStat st = image->info.stat;
     image->info = (QcInfo){.format = QC_FORMAT_QCOW2, .stat = st};
@@ -482,6 +501,65 @@ int qc_image_table_slice(const QcImage *image, uint64_t offset, QcBlock **ret)
         return err;
     *ret = g_steal_pointer(&block);
     return 0;
+}
+
+/* Note the hole of the file that offset lies in, if it does. */
+static void look_for_hole(const QcImage *image, uint64_t offset, QcLook *look)
+{
+    int64_t data = image->file->ops->seek(image->file, offset, false);
+    look->work += QC_WORK_CALL;
+    if (data == -ENXIO)
+        data = INT64_MAX;
+    look->hole_of = image;
+    look->hole_from = offset;
+    look->hole_end = data < 0 ? offset : (uint64_t)data;
+}
+
+/* Whether all of a table is zeros. The part that was read for it stays in the cache. */
+static int read_blank(const QcImage *image, uint64_t offset, QcLook *look)
+{
+    const QcLayout *l = &image->header.layout;
+    uint64_t end = offset + qc_cluster_size(l), slice = qc_table_slice(l);
+    for (; offset < end; offset += slice) {
+        g_autoptr(QcBlock) block = NULL;
+        int err = qc_image_table_slice(image, offset, &block);
+        if (err < 0)
+            return err;
+        look->work += QC_WORK_CALL;
+        if (block->data[0] || memcmp(block->data, block->data + 1, slice - 1) != 0)
+            return 0;
+    }
+    return 1;
+}
+
+static bool in_known_hole(const QcImage *image, uint64_t offset, const QcLook *look)
+{
+    uint64_t size = qc_cluster_size(&image->header.layout);
+    return look->hole_of == image && offset >= look->hole_from && offset < look->hole_end &&
+           look->hole_end - offset >= size;
+}
+
+int qc_image_table_is_blank(const QcImage *image, uint64_t offset, QcLook *look)
+{
+    uint64_t size = image->info.stat.size, cluster = qc_cluster_size(&image->header.layout);
+    g_autoptr(QcBlock) block = NULL;
+    bool found;
+    look->work++;
+    if (!image->cacheable || offset > size || size - offset < cluster)
+        return 0;
+    if (in_known_hole(image, offset, look))
+        return 1;
+    look->work += 16;
+    int err = get_block(image, QC_BLOCK_BLANK, offset, 1, &block, &found);
+    if (err < 0 || found)
+        return err ? err : block->data[0];
+    look_for_hole(image, offset, look);
+    int blank = in_known_hole(image, offset, look) ? 1 : read_blank(image, offset, look);
+    if (blank < 0)
+        return blank;
+    block->data[0] = (uint8_t)blank;
+    qc_cache_add(image->cache, block);
+    return blank;
 }
 
 static int read_and_inflate(const QcImage *image, uint64_t host_offset, uint32_t host_length,

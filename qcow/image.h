@@ -7,6 +7,12 @@
 #include "cache.h"
 #include "header.h"
 
+/* Where a bitmap's table lies. */
+typedef struct QcBitmapTable {
+    uint64_t offset;
+    uint32_t entries;
+} QcBitmapTable;
+
 /*
  * Immutable once qc_image_open() returns, apart from spent. For a raw image everything from
  * sector0 on is zero.
@@ -24,9 +30,10 @@ struct QcImage {
 
     uint8_t sector0[QC_SECTOR]; /* the file's first sector as read */
     QcHeader header;
-    uint64_t *snapshot_at;  /* file offset of each snapshot's table entry */
-    uint64_t snapshots_end; /* file offset where the table ends */
-    bool spent;             /* a command has been tried with it; only the writer's thread looks */
+    uint64_t *snapshot_at;        /* file offset of each snapshot's table entry */
+    uint64_t snapshots_end;       /* file offset where the table ends */
+    QcBitmapTable *bitmap_tables; /* of each of the info's bitmaps */
+    bool spent; /* a command has been tried with it; only the writer's thread looks */
 };
 
 /* The bytes of the header that say where tables are: they change when views change. */
@@ -40,6 +47,24 @@ enum {
  * qc_table_slice(). What lies past the end of the file reads as zeros. -EIO, -ENOMEM.
  */
 int qc_image_table_slice(const QcImage *image, uint64_t offset, QcBlock **ret);
+
+/* How to look at the places of a view, and what has been learnt and spent on the way. */
+typedef struct QcLook {
+    bool exact;                   /* tell holes of files apart, at the cost of system calls */
+    uint64_t work;                /* spent: 1 is an L2 entry, some nanoseconds */
+    const QcImage *hole_of;       /* in whose file a hole was found last; NULL: none yet */
+    uint64_t hole_from, hole_end; /* and where it is */
+} QcLook;
+
+enum {
+    QC_WORK_CALL = 64, /* a system call */
+};
+
+/*
+ * Whether the L2 table at offset holds nothing but zeros: 1, or 0 when not, or when that cannot
+ * be remembered. -EIO, -ENOMEM.
+ */
+int qc_image_table_is_blank(const QcImage *image, uint64_t offset, QcLook *look);
 
 /* Bytes in a slice: 4 KiB, or a cluster where that is less. */
 static inline uint64_t qc_table_slice(const QcLayout *l)

@@ -5,13 +5,14 @@
  * (NULL: all zero, or no block on disk); busy has a bit for each cluster that must not be
  * given out: it was in use when the model was loaded, or has been given out since. A block
  * that changed has to move; moving takes a cluster, whose count changes another block, and
- * so on, until no block is left that changed and has no new place. That ends, because every
- * round either places a block or stops.
+ * so on, until the queue of blocks that changed is empty. That ends, because each block is in it
+ * only once.
  */
 #include "refs.h"
 #include "batch.h"
 #include "error.h"
 #include "refcodec.h"
+#include "words.h"
 #include <sys/stat.h>
 
 /* Counts that are looked at together, as most of a block is nothing. The smallest block, 512
@@ -22,11 +23,11 @@ typedef struct RefBlock {
     uint64_t offset;     /* on disk; 0 when there is none */
     uint64_t new_offset; /* where it is to be; 0 while it has not moved */
     uint8_t *counts;
-    uint8_t *loaded;   /* counts before the first change; NULL: unchanged */
-    uint8_t *busy;     /* a bit for each cluster; NULL: none */
-    uint8_t *reserved; /* a bit for each cluster; NULL: none */
+    uint8_t *busy;   /* a bit for each cluster; NULL: none */
+    uint8_t *tables; /* a bit for each cluster that was counted as a table; NULL: none */
     uint32_t n_busy;
-    bool dirty;
+    uint32_t next; /* in the queue; see touch() */
+    bool dirty;    /* changed: it is in the queue, or has been */
 } RefBlock;
 
 struct QcRefs {
@@ -42,7 +43,33 @@ struct QcRefs {
     uint64_t next_free;    /* no single cluster is free before this one */
     uint64_t table_offset; /* the new table; 0 until placed */
     uint64_t table_clusters;
+    uint64_t first_dirty, last_dirty; /* queue of blocks to move: indexes, NO_BLOCK when empty */
+
+    /* While references are counted. */
+    const QcRefs *stored; /* what it has no block for is not counted; NULL: all is */
+    uint64_t memory_left; /* for blocks */
 };
+
+enum {
+    NO_BLOCK = UINT32_MAX, /* a table has a million entries at most */
+    /* Counting starts with that much memory, whatever the file holds. */
+    COUNT_MEMORY = 64 << 20,
+};
+
+/* Note that a block changed: it has to move. Each is queued once. */
+static void touch(QcRefs *r, uint64_t i)
+{
+    RefBlock *b = &r->blocks[i];
+    if (b->dirty)
+        return;
+    b->dirty = true;
+    b->next = NO_BLOCK;
+    if (r->first_dirty == NO_BLOCK)
+        r->first_dirty = i;
+    else
+        r->blocks[r->last_dirty].next = (uint32_t)i;
+    r->last_dirty = i;
+}
 
 /* ---- loading ---------------------------------------------------------------------------- */
 
@@ -103,34 +130,34 @@ static bool valid_block(const QcRefs *r, uint64_t offset)
     return !(offset & ~QC_OFFSET_MASK) && qc_cluster_aligned(r->layout, offset);
 }
 
-/* Read the table. Entries that cannot be right: skipped when lenient, else -EUCLEAN. */
+typedef struct LoadTable {
+    QcRefs *refs;
+    bool lenient;
+} LoadTable;
+
+static int load_entry(void *data, uint32_t i, uint64_t offset)
+{
+    LoadTable *load = data;
+    QcRefs *r = load->refs;
+    if (!valid_block(r, offset) || (load->lenient && offset >= r->image->info.stat.size))
+        return load->lenient ? 0 : -EUCLEAN;
+    r->blocks[i].offset = offset;
+    r->n_blocks = i + 1;
+    return 0;
+}
+
+/* Read the table. What cannot be right: skipped when lenient, else -EUCLEAN. */
 static int load_table(QcRefs *r, bool lenient)
 {
     const QcHeader *h = &r->image->header;
-    size_t bytes = (size_t)h->reftable_clusters << r->layout->cluster_bits;
-    uint64_t n = bytes / sizeof(be64);
-    g_autofree be64 *table = g_try_malloc0(bytes);
+    uint64_t n = ((uint64_t)h->reftable_clusters << r->layout->cluster_bits) / sizeof(be64);
+    LoadTable load = {r, lenient};
     r->blocks = g_try_new0(RefBlock, n);
-    if (!table || !r->blocks)
+    if (!r->blocks)
         return -ENOMEM;
     r->room = n;
-    int err = qc_file_read(r->image->file, table, bytes, h->reftable_offset);
-    if (err == -ENODATA && lenient)
-        err = 0;
-    if (err < 0)
-        return err == -ENODATA ? -EUCLEAN : err;
-    for (uint64_t i = 0; i < n; i++) {
-        uint64_t offset = be64_get(table[i]);
-        if (!valid_block(r, offset) || (lenient && offset >= r->image->info.stat.size)) {
-            if (!lenient)
-                return -EUCLEAN;
-            continue;
-        }
-        r->blocks[i].offset = offset;
-        if (offset)
-            r->n_blocks = i + 1;
-    }
-    return 0;
+    int err = qc_words_read(r->image->file, h->reftable_offset, (uint32_t)n, load_entry, &load);
+    return err == -EUCLEAN && lenient ? 0 : err;
 }
 
 static int load_blocks(QcRefs *r)
@@ -156,15 +183,6 @@ static bool blocks_are_used(const QcRefs *r)
     return true;
 }
 
-static int reserve_blocks(QcRefs *r)
-{
-    int err = 0;
-    for (uint64_t i = 0; i < r->n_blocks && !err; i++)
-        if (r->blocks[i].offset)
-            err = qc_refs_reserve(r, r->blocks[i].offset >> r->layout->cluster_bits, 1);
-    return err;
-}
-
 static void set_limits(QcRefs *r)
 {
     const QcFileStat *st = &r->image->info.stat;
@@ -183,6 +201,7 @@ static QcRefs *refs_new(QcImage *image)
     r->layout = &image->header.layout;
     r->order = r->layout->refcount_order;
     r->block_bits = r->layout->cluster_bits + 3 - r->order;
+    r->first_dirty = r->last_dirty = NO_BLOCK;
     set_limits(r);
     return r;
 }
@@ -195,8 +214,6 @@ int qc_refs_load(QcImage *image, QcRefs **ret, GError **error)
         err = load_blocks(r);
     if (!err && !blocks_are_used(r))
         err = -EUCLEAN;
-    if (!err)
-        err = reserve_blocks(r);
     if (err == -EUCLEAN)
         return qc_fail(error, err,
                        "the refcount table points outside the file, twice at a block, or at one "
@@ -207,9 +224,16 @@ int qc_refs_load(QcImage *image, QcRefs **ret, GError **error)
     return 0;
 }
 
-int qc_refs_new(QcImage *image, QcRefs **ret)
+/*
+ * Where nothing is stored that could be believed, memory is bounded by what the file really
+ * holds: a cluster in use has bytes of its own, in a row with others, or at least an L2 entry
+ * and a refcount. Only in an image made to be a burden each has a block for itself.
+ */
+int qc_refs_new(QcImage *image, const QcRefs *stored, QcRefs **ret)
 {
     g_autoptr(QcRefs) r = refs_new(image);
+    r->stored = stored;
+    r->memory_left = stored ? UINT64_MAX : COUNT_MEMORY + image->info.stat.allocated;
     int err = load_table(r, true);
     if (!err)
         *ret = g_steal_pointer(&r);
@@ -222,9 +246,8 @@ void qc_refs_free(QcRefs *r)
         return;
     for (uint64_t i = 0; r->blocks && i < r->n_blocks; i++) {
         g_free(r->blocks[i].counts);
-        g_free(r->blocks[i].loaded);
         g_free(r->blocks[i].busy);
-        g_free(r->blocks[i].reserved);
+        g_free(r->blocks[i].tables);
     }
     g_free(r->blocks);
     g_free(r);
@@ -276,67 +299,8 @@ static int add_one(QcRefs *r, uint64_t cluster, int delta)
     if (delta > 0 && count == qc_refcount_max(r->order))
         return -EFBIG;
     qc_refcount_set(b->counts, r->order, i, delta > 0 ? count + 1 : count - 1);
-    b->dirty = true;
+    touch(r, cluster >> r->block_bits);
     return 0;
-}
-
-int qc_refs_reserve(QcRefs *r, uint64_t first, uint64_t count)
-{
-    for (uint64_t c = first; c < first + count; c++) {
-        RefBlock *b = block_of(r, c);
-        if (!b->reserved)
-            b->reserved = g_try_malloc0((counts_per_block(r) + 7) / 8);
-        if (!b->reserved)
-            return -ENOMEM;
-        b->reserved[index_of(r, c) / 8] |= (uint8_t)(1u << (index_of(r, c) % 8));
-    }
-    return 0;
-}
-
-static bool is_reserved(const QcRefs *r, uint64_t cluster)
-{
-    const RefBlock *b = block_of(r, cluster);
-    uint64_t i = index_of(r, cluster);
-    return b && b->reserved && (b->reserved[i / 8] >> (i % 8) & 1);
-}
-
-/* Remember the counts of a block before they change. */
-static int keep_loaded(const QcRefs *r, RefBlock *b)
-{
-    if (b->loaded)
-        return 0;
-    b->loaded = g_try_malloc(qc_cluster_size(r->layout));
-    if (!b->loaded)
-        return -ENOMEM;
-    memcpy(b->loaded, b->counts, qc_cluster_size(r->layout));
-    return 0;
-}
-
-/*
- * One reference of a tree. To add a tree's references to counts that hold them already at most
- * doubles a count: a sound cluster is counted at least as often as any tree refers to it.
- */
-static int refer_one(QcRefs *r, uint64_t cluster, int delta)
-{
-    if (!is_busy(r, cluster) || is_reserved(r, cluster))
-        return -EUCLEAN;
-    RefBlock *b = block_of(r, cluster);
-    uint64_t i = index_of(r, cluster);
-    int err = keep_loaded(r, b);
-    if (err < 0 || delta == 0)
-        return err;
-    if (delta > 0 &&
-        qc_refcount_get(b->counts, r->order, i) / 2 >= qc_refcount_get(b->loaded, r->order, i))
-        return -EUCLEAN;
-    return add_one(r, cluster, delta);
-}
-
-int qc_refs_refer(QcRefs *r, uint64_t first, uint64_t count, int delta)
-{
-    int err = 0;
-    for (uint64_t i = 0; i < count && !err; i++)
-        err = refer_one(r, first + i, delta);
-    return err;
 }
 
 int qc_refs_add(QcRefs *r, uint64_t first, uint64_t count, int delta)
@@ -368,13 +332,51 @@ static int reach(QcRefs *r, uint64_t cluster)
     return make_counts(r, block_of(r, cluster));
 }
 
-static int count_one(QcRefs *r, uint64_t cluster, uint64_t times)
+/* Whether a cluster may be counted, for the memory that it takes. */
+static int admit(QcRefs *r, uint64_t cluster)
 {
-    int err = reach(r, cluster);
+    const RefBlock *b = block_of(r, cluster), *stored;
+    uint64_t i = cluster >> r->block_bits, bytes = qc_cluster_size(r->layout);
+    if (b && b->counts)
+        return 0;
+    if (r->stored && (!(stored = block_of(r->stored, cluster)) || !stored->counts))
+        return -ENODATA;
+    if (i >= r->n_blocks)
+        bytes += (i + 1 - r->n_blocks) * sizeof(RefBlock);
+    if (bytes > r->memory_left)
+        return -E2BIG;
+    r->memory_left -= bytes;
+    return 0;
+}
+
+/* Whether a cluster may be counted as that kind; remembers those that hold a table. */
+static int admit_kind(QcRefs *r, RefBlock *b, uint64_t i, QcRefKind kind)
+{
+    bool is_table = b->tables && (b->tables[i / 8] >> (i % 8) & 1);
+    if (is_table || (kind == QC_REF_TABLE && qc_refcount_get(b->counts, r->order, i) > 0))
+        return -EEXIST;
+    if (kind == QC_REF_DATA)
+        return 0;
+    if (!b->tables)
+        b->tables = g_try_malloc0((counts_per_block(r) + 7) / 8);
+    if (!b->tables)
+        return -ENOMEM;
+    b->tables[i / 8] |= (uint8_t)(1u << (i % 8));
+    return 0;
+}
+
+static int count_one(QcRefs *r, uint64_t cluster, uint64_t times, QcRefKind kind)
+{
+    int err = admit(r, cluster);
+    if (!err)
+        err = reach(r, cluster);
     if (err < 0)
         return err;
     RefBlock *b = block_of(r, cluster);
     uint64_t i = index_of(r, cluster), count = qc_refcount_get(b->counts, r->order, i);
+    err = admit_kind(r, b, i, kind);
+    if (err < 0)
+        return err;
     if (times > qc_refcount_max(r->order) - count)
         return -EFBIG;
     if (!is_busy(r, cluster))
@@ -383,7 +385,7 @@ static int count_one(QcRefs *r, uint64_t cluster, uint64_t times)
     return 0;
 }
 
-int qc_refs_count(QcRefs *r, uint64_t first, uint64_t count, uint64_t times)
+int qc_refs_count(QcRefs *r, uint64_t first, uint64_t count, uint64_t times, QcRefKind kind)
 {
     uint64_t in_file = qc_clusters_for(r->layout, r->image->info.stat.size);
     uint64_t limit = MIN(in_file, r->max_clusters);
@@ -391,7 +393,7 @@ int qc_refs_count(QcRefs *r, uint64_t first, uint64_t count, uint64_t times)
         return -EUCLEAN;
     int err = 0;
     for (uint64_t i = 0; i < count && !err; i++)
-        err = count_one(r, first + i, times);
+        err = count_one(r, first + i, times, kind);
     return err;
 }
 
@@ -399,7 +401,8 @@ int qc_refs_renew_all(QcRefs *r)
 {
     for (uint64_t i = 0; i < r->n_blocks; i++) {
         RefBlock *b = &r->blocks[i];
-        b->dirty = b->counts != NULL;
+        if (b->counts)
+            touch(r, i);
         if (b->counts || !b->offset)
             continue;
         int err = qc_refs_add(r, b->offset >> r->layout->cluster_bits, 1, -1);
@@ -440,7 +443,7 @@ static int give_out(QcRefs *r, uint64_t first, uint64_t count, uint64_t value)
         RefBlock *b = block_of(r, c);
         set_busy(b, index_of(r, c));
         qc_refcount_set(b->counts, r->order, index_of(r, c), value);
-        b->dirty = true;
+        touch(r, c >> r->block_bits);
     }
     return 0;
 }
@@ -480,25 +483,17 @@ int qc_refs_alloc(QcRefs *r, uint64_t count, uint64_t value, uint64_t *ret_first
 
 /* ---- writing ---------------------------------------------------------------------------- */
 
-/* Give every block that changed and has not moved a new place. 1 when one moved, 0 if none. */
-static int move_blocks(QcRefs *r)
+/* Give the first block of the queue a new place; that may let others queue up. */
+static int move_next_block(QcRefs *r)
 {
-    int moved = 0;
-    for (uint64_t i = 0; i < r->n_blocks; i++) {
-        if (!r->blocks[i].dirty || r->blocks[i].new_offset)
-            continue;
-        uint64_t cluster;
-        int err = make_counts(r, &r->blocks[i]); /* of one that is written only to be renewed */
-        if (!err)
-            err = qc_refs_alloc(r, 1, 1, &cluster);
-        if (!err && r->blocks[i].offset)
-            err = qc_refs_add(r, r->blocks[i].offset >> r->layout->cluster_bits, 1, -1);
-        if (err < 0)
-            return err;
+    uint64_t i = r->first_dirty, cluster;
+    r->first_dirty = r->blocks[i].next;
+    int err = qc_refs_alloc(r, 1, 1, &cluster);
+    if (!err && r->blocks[i].offset)
+        err = qc_refs_add(r, r->blocks[i].offset >> r->layout->cluster_bits, 1, -1);
+    if (!err)
         r->blocks[i].new_offset = cluster << r->layout->cluster_bits;
-        moved = 1;
-    }
-    return moved;
+    return err;
 }
 
 static uint64_t table_clusters_needed(const QcRefs *r)
@@ -530,16 +525,13 @@ int qc_refs_place(QcRefs *r, uint64_t *ret_table_offset, uint32_t *ret_table_clu
     const QcHeader *h = &r->image->header;
     int err =
         qc_refs_add(r, h->reftable_offset >> r->layout->cluster_bits, h->reftable_clusters, -1);
-    int more = 1;
-    while (!err && more) {
-        if (r->table_offset == 0 || r->table_clusters < table_clusters_needed(r))
+    while (!err) {
+        if (r->table_clusters < table_clusters_needed(r))
             err = place_table(r);
-        if (!err)
-            more = move_blocks(r);
-        if (!err && more < 0)
-            err = more;
-        if (!err && r->table_clusters < table_clusters_needed(r))
-            more = 1;
+        else if (r->first_dirty != NO_BLOCK)
+            err = move_next_block(r);
+        else
+            break;
     }
     if (err < 0)
         return err;

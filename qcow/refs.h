@@ -20,15 +20,25 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcRefs, qc_refs_free)
 
 /*
  * An empty model, to count references into: it knows where the refcount blocks of the image
- * are (as far as the table is valid), but not what they say. -EIO, -ENOMEM.
+ * are (as far as the table is valid), but not what they say. stored, where it is not NULL, is
+ * the model as loaded, and must live as long: what it has no block for is not counted, so that
+ * counting takes no more memory than that has taken. -EIO, -ENOMEM.
  */
-int qc_refs_new(QcImage *image, QcRefs **ret);
+int qc_refs_new(QcImage *image, const QcRefs *stored, QcRefs **ret);
+
+/* What a cluster is referred to as. All tables are to be counted before any data. */
+typedef enum QcRefKind {
+    QC_REF_TABLE, /* metadata: nothing else may lie there, and it may not be counted again */
+    QC_REF_DATA,
+} QcRefKind;
 
 /*
  * Count times references to each of count clusters from first on. -EUCLEAN when one of them
- * lies past the end of the file; -EFBIG when a count does not fit the width.
+ * lies past the end of the file; -EFBIG when a count does not fit the width; -EEXIST when a
+ * table and something else share a cluster; -ENODATA when stored has no block for it; -E2BIG when
+ * there are more than the file can really hold.
  */
-int qc_refs_count(QcRefs *refs, uint64_t first, uint64_t count, uint64_t times);
+int qc_refs_count(QcRefs *refs, uint64_t first, uint64_t count, uint64_t times, QcRefKind kind);
 
 /*
  * Let every block be written, not only those that change, and drop those that count nothing.
@@ -52,19 +62,6 @@ uint64_t qc_refs_get(const QcRefs *refs, uint64_t cluster);
  * the width. After an error the model is of no use.
  */
 int qc_refs_add(QcRefs *refs, uint64_t first, uint64_t count, int delta);
-
-/*
- * Note that the clusters hold metadata of their own (header, tables), to which no mapping tree
- * may refer. They must be in use. -ENOMEM.
- */
-int qc_refs_reserve(QcRefs *refs, uint64_t first, uint64_t count);
-
-/*
- * qc_refs_add() for the references of one mapping tree; delta may be 0, to verify only. -EUCLEAN
- * also where the image contradicts itself: when a cluster is reserved, or when the tree refers to
- * it more often than it was counted.
- */
-int qc_refs_refer(QcRefs *refs, uint64_t first, uint64_t count, int delta);
 
 /* Whether all of count clusters from first on were in use when the model was loaded. */
 bool qc_refs_all_used(const QcRefs *refs, uint64_t first, uint64_t count);

@@ -287,15 +287,6 @@ int qc_snapshot_revert(QcImage *image, unsigned snapshot, bool *ret_unknown, GEr
     return err ? qc_txn_fail(err, error) : qc_txn_commit(txn, ret_unknown, error);
 }
 
-/* What the active tree refers to must not be counted as free: it would be given out. */
-static int verify_active(QcTxn *txn)
-{
-    const QcHeader *h = &txn->image->header;
-    g_autofree uint64_t *l1 = NULL;
-    int err = qc_l1_load(txn->image, h->l1_offset, h->l1_entries, &l1);
-    return err ? err : qc_tree_account(txn->image, txn->refs, l1, h->l1_entries, 0);
-}
-
 /* ---- delete ----------------------------------------------------------------------------- */
 
 static int delete_tree(QcTxn *txn, const QcSnapshot *s)
@@ -325,9 +316,7 @@ int qc_snapshot_delete(QcImage *image, unsigned snapshot, bool *ret_unknown, GEr
         err = check_index(image, snapshot, error);
     if (err < 0)
         return err;
-    err = verify_active(txn);
-    if (!err)
-        err = delete_tree(txn, &image->info.snapshots[snapshot]);
+    err = delete_tree(txn, &image->info.snapshots[snapshot]);
     if (!err)
         err = replace_snapshot_table(txn, &(TableEdit){.drop = snapshot, .rename = UINT_MAX});
     return err ? qc_txn_fail(err, error) : qc_txn_commit(txn, ret_unknown, error);
@@ -346,8 +335,7 @@ int qc_snapshot_rename(QcImage *image, unsigned snapshot, const char *name, bool
         err = check_name(image, name, error);
     if (err < 0)
         return err;
-    err = verify_active(txn);
-    if (!err && txn->recounted) /* the other commands do so anyway */
+    if (txn->recounted) /* the other commands do so anyway */
         err = qc_active_refresh(txn);
     if (!err)
         err = replace_snapshot_table(

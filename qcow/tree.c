@@ -2,22 +2,25 @@
 #include "tree.h"
 #include "batch.h"
 #include "entry.h"
+#include "words.h"
 #include <errno.h>
+
+static int keep_entry(void *data, uint32_t index, uint64_t word)
+{
+    uint64_t *l1 = data;
+    l1[index] = word;
+    return 0;
+}
 
 int qc_l1_load(QcImage *image, uint64_t offset, uint32_t n, uint64_t **ret)
 {
-    uint64_t *l1 = g_try_new(uint64_t, MAX(n, 1));
+    g_autofree uint64_t *l1 = g_try_new0(uint64_t, MAX(n, 1));
     if (!l1)
         return -ENOMEM;
-    int err = qc_file_read(image->file, l1, n * sizeof(uint64_t), offset);
-    if (err < 0) {
-        g_free(l1);
-        return err == -ENODATA ? -EUCLEAN : err;
-    }
-    for (uint32_t i = 0; i < n; i++)
-        l1[i] = GUINT64_FROM_BE(l1[i]);
-    *ret = l1;
-    return 0;
+    int err = qc_words_read(image->file, offset, n, keep_entry, l1);
+    if (!err)
+        *ret = g_steal_pointer(&l1);
+    return err;
 }
 
 typedef struct Walk {
@@ -66,7 +69,7 @@ static int account_table(void *data, uint32_t slot, uint64_t l2_offset, uint8_t 
     (void)slot;
     Account *a = data;
     const QcLayout *l = a->layout;
-    int err = qc_refs_refer(a->refs, l2_offset >> l->cluster_bits, 1, a->delta);
+    int err = qc_refs_add(a->refs, l2_offset >> l->cluster_bits, 1, a->delta);
     uint64_t n = UINT64_C(1) << qc_l2_bits(l);
     for (uint64_t i = 0; table && i < n && !err; i++) {
         QcCluster c = qc_cluster_decode(l, table + i * qc_l2_entry_size(l));
@@ -74,7 +77,7 @@ static int account_table(void *data, uint32_t slot, uint64_t l2_offset, uint8_t 
         if (c.kind == QC_CLUSTER_BAD)
             return -EUCLEAN;
         qc_cluster_span(l, &c, &first, &count);
-        err = qc_refs_refer(a->refs, first, count, a->delta);
+        err = qc_refs_add(a->refs, first, count, a->delta);
     }
     return err;
 }

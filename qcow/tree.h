@@ -25,8 +25,7 @@ int qc_tree_walk(QcImage *image, const uint64_t *l1, uint32_t n, QcTreeFunc func
 
 /*
  * Add delta to the refcounts of everything the tree refers to: L2 tables, data clusters,
- * compressed clusters. delta may be 0: verify only. -EUCLEAN when an entry is not valid;
- * errors of qc_refs_refer().
+ * compressed clusters. -EUCLEAN when an entry is not valid; errors of qc_refs_add().
  */
 int qc_tree_account(QcImage *image, QcRefs *refs, const uint64_t *l1, uint32_t n, int delta);
 

@@ -22,9 +22,6 @@ enum {
     PENDING_MAX = 1 << 20,
 };
 
-/* More clusters of L1 tables than this have no real image: 16 Mi clusters. */
-#define MAX_L1_CLUSTERS (UINT64_C(1) << 24)
-
 int qc_txn_fail(int err, GError **error)
 {
     switch (err) {
@@ -58,68 +55,6 @@ static int refuse(const QcImage *image, bool repair, GError **error)
     return 0;
 }
 
-typedef struct Interval {
-    uint64_t first, end; /* clusters */
-} Interval;
-
-static int by_first(const void *a, const void *b)
-{
-    const Interval *x = a, *y = b;
-    return x->first < y->first ? -1 : x->first > y->first;
-}
-
-static Interval interval_of(const QcLayout *l, uint64_t offset, uint64_t bytes)
-{
-    uint64_t first = offset >> l->cluster_bits;
-    return (Interval){first, first + qc_clusters_for(l, bytes)};
-}
-
-/* Every cluster of the union of the intervals must be counted as in use; reserve them. */
-static int reserve_intervals(QcRefs *refs, Interval *list, size_t n)
-{
-    uint64_t from = 0, total = 0;
-    qsort(list, n, sizeof(*list), by_first);
-    for (size_t i = 0; i < n; i++) {
-        uint64_t first = MAX(list[i].first, from);
-        if (first >= list[i].end)
-            continue;
-        total += list[i].end - first;
-        if (total > MAX_L1_CLUSTERS || !qc_refs_all_used(refs, first, list[i].end - first))
-            return -EUCLEAN;
-        int err = qc_refs_reserve(refs, first, list[i].end - first);
-        if (err < 0)
-            return err;
-        from = list[i].end;
-    }
-    return 0;
-}
-
-/*
- * Metadata whose refcount is 0 could be given out and written over; that which a mapping tree
- * refers to as well is corrupt, whatever its refcount.
- */
-static int reserve_metadata(const QcImage *image, QcRefs *refs)
-{
-    const QcHeader *h = &image->header;
-    const QcLayout *l = &h->layout;
-    size_t n = 0;
-    g_autofree Interval *list = g_try_new(Interval, (size_t)h->n_snapshots + 5);
-    if (!list)
-        return -ENOMEM;
-    list[n++] = interval_of(l, 0, 1);
-    list[n++] =
-        interval_of(l, h->reftable_offset, (uint64_t)h->reftable_clusters << l->cluster_bits);
-    list[n++] = interval_of(l, h->l1_offset, h->l1_entries * sizeof(be64));
-    list[n++] = interval_of(l, h->snapshots_offset, image->snapshots_end - h->snapshots_offset);
-    if (image->info.n_bitmaps > 0)
-        list[n++] = interval_of(l, h->bitmap_directory_offset, h->bitmap_directory_size);
-    for (unsigned i = 0; i < image->info.n_snapshots; i++) {
-        const QcSnapshot *s = &image->info.snapshots[i];
-        list[n++] = interval_of(l, s->l1_offset, s->l1_entries * sizeof(be64));
-    }
-    return reserve_intervals(refs, list, n);
-}
-
 /*
  * The references as the tables say, when these say it without contradiction; and where stored
  * is given, when no stored refcount is lower: what it does not protect would be given out.
@@ -129,7 +64,7 @@ static int count_refs(QcImage *image, const QcRefs *stored, QcRefs **ret, GError
     QcRefs *counted = NULL;
     QcFindings findings = {0};
     uint64_t leaks;
-    int err = qc_count_references(image, &findings, &counted);
+    int err = qc_count_references(image, stored, &findings, &counted);
     if (!err && stored)
         qc_compare_counts(stored, counted, &findings, &leaks);
     if (err < 0)
@@ -152,13 +87,9 @@ static int load_refs(QcImage *image, QcRefs **ret, GError **error)
     int err = qc_refs_load(image, &refs, error);
     if (!err)
         err = count_refs(image, refs, &counted, error);
-    if (err < 0)
-        return err;
-    err = reserve_metadata(image, refs);
-    if (err < 0)
-        return qc_txn_fail(err, error);
-    *ret = g_steal_pointer(&refs);
-    return 0;
+    if (!err)
+        *ret = g_steal_pointer(&refs);
+    return err;
 }
 
 /* The refcounts as they should be, to be written whole. */

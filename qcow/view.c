@@ -18,6 +18,11 @@ typedef enum ViewKind {
     VIEW_BROKEN,
 } ViewKind;
 
+enum {
+    WORK_LAYER = 16,     /* to ask one layer at all */
+    MAX_WORK = 80 << 20, /* of one search; about half a second */
+};
+
 struct QcView {
     gatomicrefcount refs;
     ViewKind kind;
@@ -186,7 +191,8 @@ static bool coalesce(QcExtent *e, const QcExtent *next)
 }
 
 /* The extent at offset, whose L2 table lies at l2_offset, as far as one slice of it tells. */
-static int map_l2(QcView *view, uint64_t l2_offset, uint64_t offset, uint64_t length, QcExtent *ret)
+static int map_l2(QcView *view, uint64_t l2_offset, uint64_t offset, uint64_t length, QcLook *look,
+                  QcExtent *ret)
 {
     const QcImage *image = view->image;
     const QcLayout *l = &image->header.layout;
@@ -206,6 +212,7 @@ static int map_l2(QcView *view, uint64_t l2_offset, uint64_t offset, uint64_t le
         return err;
     QcExtent e = {0};
     for (uint64_t at = byte % slice; at < slice && e.length < length; at += entry_size) {
+        look->work++;
         QcCluster c = qc_cluster_decode(l, block->data + at);
         do {
             QcExtent next = cluster_extent(image, &c, in);
@@ -223,19 +230,39 @@ out:
     return 0;
 }
 
-/* How far the L1 table has no L2 table from entry index on, as far as one slice tells. */
-static uint64_t empty_l1_run(const QcView *view, const QcBlock *block, uint64_t byte,
-                             uint64_t index)
+/*
+ * Whether an L1 entry stands for nothing in this layer: it has no L2 table, or one without a
+ * single entry. Such tables are rare, but what a hostile image has millions of; each is looked
+ * at once. 1, 0, or a negative errno.
+ */
+static int is_blank(const QcView *view, uint64_t entry, QcLook *look)
 {
-    uint64_t n = 0;
-    while (byte < block->size && index + n < view->l1_entries && word_at(block, byte) == 0) {
+    uint64_t l2_offset;
+    if (entry == 0)
+        return 1;
+    if (!look->exact || qc_l1_decode(&view->image->header.layout, entry, &l2_offset) < 0)
+        return 0;
+    return l2_offset ? qc_image_table_is_blank(view->image, l2_offset, look) : 1;
+}
+
+/* How many L1 entries from index on stand for nothing, as far as one slice tells. */
+static int blank_run(const QcView *view, const QcBlock *block, uint64_t index, QcLook *look,
+                     uint64_t *ret)
+{
+    uint64_t n = 0, byte = index * sizeof(be64) % block->size;
+    int blank = 1;
+    while (byte < block->size && index + n < view->l1_entries && look->work < MAX_WORK) {
+        blank = is_blank(view, word_at(block, byte), look);
+        if (blank <= 0)
+            break;
         byte += sizeof(be64);
         n++;
     }
-    return n << qc_l1_shift(&view->image->header.layout);
+    *ret = n;
+    return MIN(blank, 0);
 }
 
-static int map_qcow2(QcView *view, uint64_t offset, uint64_t length, QcExtent *ret)
+static int map_qcow2(QcView *view, uint64_t offset, uint64_t length, QcLook *look, QcExtent *ret)
 {
     const QcLayout *l = &view->image->header.layout;
     uint64_t span = UINT64_C(1) << qc_l1_shift(l);
@@ -246,7 +273,7 @@ static int map_qcow2(QcView *view, uint64_t offset, uint64_t length, QcExtent *r
     }
     uint64_t slice = qc_table_slice(l), byte = index * sizeof(be64);
     uint64_t slice_at = view->l1_offset + byte / slice * slice;
-    uint64_t rest = MIN(length, span - in), l2_offset;
+    uint64_t rest = MIN(length, span - in), l2_offset, run;
 
     /* The last slice of an L1 table may be cut by the end of the file, its entries not. All that
      * come later lie past the end too: one extent, however many the table claims to have. */
@@ -263,25 +290,28 @@ static int map_qcow2(QcView *view, uint64_t offset, uint64_t length, QcExtent *r
         *ret = bad_extent(-EIO, rest);
         return 0;
     }
-    if (l2_offset == 0) {
-        uint64_t run = MAX(span, empty_l1_run(view, block, byte % slice, index));
-        *ret = simple_extent(QC_EXTENT_HOLE, MIN(length, run - in));
-        return 0;
-    }
-    return map_l2(view, l2_offset, offset, rest, ret);
+    if (l2_offset != 0 && rest < span) /* not worth more than a look at the entries */
+        return map_l2(view, l2_offset, offset, rest, look, ret);
+    err = blank_run(view, block, index, look, &run);
+    if (err < 0)
+        return err;
+    if (l2_offset != 0 && run == 0)
+        return map_l2(view, l2_offset, offset, rest, look, ret);
+    *ret = simple_extent(QC_EXTENT_HOLE, MIN(length, MAX(run, 1) * span - in));
+    return 0;
 }
 
 /* ---- one layer: raw --------------------------------------------------------------------- */
 
-/* With exact, holes of the file are told apart, at the cost of a system call or two. */
-static int map_raw(QcView *view, uint64_t offset, uint64_t length, bool exact, QcExtent *ret)
+static int map_raw(QcView *view, uint64_t offset, uint64_t length, QcLook *look, QcExtent *ret)
 {
     QcFile *file = view->image->file;
     uint64_t file_size = view->image->info.stat.size, end = offset + length;
     QcExtentKind kind = QC_EXTENT_DATA;
     if (offset >= file_size) { /* the part of the last sector that the file does not have */
         kind = QC_EXTENT_HOLE;
-    } else if (exact) {
+    } else if (look->exact) {
+        look->work += QC_WORK_CALL;
         int64_t data = file->ops->seek(file, offset, false);
         if (data == -ENXIO) {
             kind = QC_EXTENT_HOLE;
@@ -302,13 +332,14 @@ static int map_raw(QcView *view, uint64_t offset, uint64_t length, bool exact, Q
 
 /* ---- all layers ------------------------------------------------------------------------- */
 
-static int map_layer(QcView *view, uint64_t offset, uint64_t length, bool exact, QcExtent *ret)
+static int map_layer(QcView *view, uint64_t offset, uint64_t length, QcLook *look, QcExtent *ret)
 {
+    look->work += WORK_LAYER;
     switch (view->kind) {
     case VIEW_QCOW2:
-        return map_qcow2(view, offset, length, ret);
+        return map_qcow2(view, offset, length, look, ret);
     case VIEW_RAW:
-        return map_raw(view, offset, length, exact, ret);
+        return map_raw(view, offset, length, look, ret);
     case VIEW_BROKEN:
     default:
         *ret = bad_extent(view->error, length);
@@ -316,10 +347,10 @@ static int map_layer(QcView *view, uint64_t offset, uint64_t length, bool exact,
     }
 }
 
-static int map_chain(QcView *view, uint64_t offset, uint64_t length, bool exact, QcExtent *ret)
+static int map_chain(QcView *view, uint64_t offset, uint64_t length, QcLook *look, QcExtent *ret)
 {
     for (QcView *v = view; v && offset < v->size; v = v->beneath) {
-        int err = map_layer(v, offset, MIN(length, v->size - offset), exact, ret);
+        int err = map_layer(v, offset, MIN(length, v->size - offset), look, ret);
         if (err < 0 || ret->kind != QC_EXTENT_HOLE)
             return err;
         length = ret->length;
@@ -330,7 +361,8 @@ static int map_chain(QcView *view, uint64_t offset, uint64_t length, bool exact,
 
 int qc_view_map(QcView *view, uint64_t offset, uint64_t length, QcExtent *ret)
 {
-    return map_chain(view, offset, length, true, ret);
+    QcLook look = {.exact = true};
+    return map_chain(view, offset, length, &look, ret);
 }
 
 /* ---- reading and seeking ---------------------------------------------------------------- */
@@ -366,9 +398,10 @@ ssize_t qc_view_read(QcView *view, void *buf, size_t len, uint64_t offset)
     if (offset >= view->size)
         return 0;
     len = (size_t)MIN(len, view->size - offset);
+    QcLook look = {.exact = false};
     for (size_t done = 0; done < len;) {
         QcExtent e;
-        int err = map_chain(view, offset + done, len - done, false, &e);
+        int err = map_chain(view, offset + done, len - done, &look, &e);
         if (!err)
             err = read_extent(&e, (uint8_t *)buf + done);
         if (err < 0)
@@ -380,9 +413,12 @@ ssize_t qc_view_read(QcView *view, void *buf, size_t len, uint64_t offset)
 
 int64_t qc_view_seek(QcView *view, uint64_t offset, bool hole)
 {
+    QcLook look = {.exact = true};
     while (offset < view->size) {
+        if (look.work > MAX_WORK) /* to call the rest data is true enough: it can be read */
+            return (int64_t)(hole ? view->size : offset);
         QcExtent e;
-        int err = map_chain(view, offset, view->size - offset, true, &e);
+        int err = map_chain(view, offset, view->size - offset, &look, &e);
         if (err < 0)
             return err;
         bool is_hole = e.kind == QC_EXTENT_HOLE || e.kind == QC_EXTENT_ZERO;

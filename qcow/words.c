@@ -1,0 +1,52 @@
+/* words.c - see words.h. */
+#include "words.h"
+#include "be.h"
+#include <errno.h>
+
+enum {
+    PIECE = 256 << 10,
+};
+
+/* Where the next number that may not be 0 begins, at or after at; both count from offset. */
+static uint64_t skip_hole(QcFile *file, uint64_t offset, uint64_t at, uint64_t len)
+{
+    int64_t data = file->ops->seek(file, offset + at, false);
+    if (data == -ENXIO)
+        return len;
+    if (data < 0 || (uint64_t)data <= offset + at) /* data, or nobody knows */
+        return at;
+    return MIN(len, ((uint64_t)data - offset) & ~(uint64_t)(sizeof(be64) - 1));
+}
+
+static int call_each(const be64 *piece, size_t n, uint32_t first, QcWordFunc func, void *data)
+{
+    int err = 0;
+    for (size_t i = 0; i < n && !err; i++) {
+        uint64_t word = be64_get(piece[i]);
+        if (word != 0)
+            err = func(data, first + (uint32_t)i, word);
+    }
+    return err;
+}
+
+int qc_words_read(QcFile *file, uint64_t offset, uint32_t n, QcWordFunc func, void *data)
+{
+    uint64_t len = n * sizeof(be64), at = 0;
+    QcFileStat st;
+    int err = file->ops->stat(file, &st);
+    if (err < 0 || n == 0)
+        return err;
+    if (offset > st.size || len > st.size - offset)
+        return -EUCLEAN;
+    g_autofree be64 *piece = g_try_malloc(MIN(len, PIECE));
+    if (!piece)
+        return -ENOMEM;
+    while (!err && (at = skip_hole(file, offset, at, len)) < len) {
+        size_t bytes = (size_t)MIN(len - at, PIECE);
+        err = qc_file_read(file, piece, bytes, offset + at);
+        if (!err)
+            err = call_each(piece, bytes / sizeof(be64), (uint32_t)(at / sizeof(be64)), func, data);
+        at += bytes;
+    }
+    return err == -ENODATA ? -EUCLEAN : err;
+}

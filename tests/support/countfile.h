@@ -1,0 +1,29 @@
+/*
+ * countfile.h - a QcFile over another one that counts what is asked of it; and one without a
+ * name that may be sparse, which memfile.h is not.
+ */
+#ifndef TESTS_COUNTFILE_H
+#define TESTS_COUNTFILE_H
+
+#include "qcow-file.h"
+
+typedef struct CountFile {
+    QcFile base;
+    QcFile *inner;
+    uint64_t reads, bytes; /* bytes that were read */
+    uint64_t seeks, writes;
+} CountFile;
+
+/* Takes over the reference to inner. */
+CountFile *count_file_new(QcFile *inner);
+void count_file_reset(CountFile *file);
+
+/* A file in memory whose holes take none. */
+QcFile *sparse_file_new(void);
+
+static inline QcFile *count_file(CountFile *file)
+{
+    return &file->base;
+}
+
+#endif
