@@ -1,19 +1,22 @@
 /*
  * The order matters: what can go wrong is tried while somebody still reads standard error;
- * threads start only after the fork that makes a daemon; commands that run at the end are
- * finished before the session, which they answer to, goes away.
+ * the process that serves is confined when all is opened that it could not open later, and
+ * before it has threads; commands that run at the end are finished before the session, which
+ * they answer to, goes away; and the keeper, which is not confined, unmounts.
  */
 #include "daemon.h"
 
 #include "fs.h"
 #include "log.h"
 #include "ops.h"
+#include "sandbox.h"
 #include "tune.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum {
     MIN_THREADS = 16,
@@ -91,31 +94,79 @@ static int loop(struct fuse_session *session, const Options *options)
     return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-/* Everything that happens while the tree is mounted. */
-static int serve(struct fuse_session *session, Fs **fs, QcGate *gate, const Options *options,
-                 const char *mountpoint)
+/* Serve the tree in this process. keeper: NULL when there is none. */
+static int serve(struct fuse_session *session, Fs **fs, QcGate *gate, Keeper *keeper,
+                 int read_ahead, const Options *options)
 {
     int status = EXIT_FAILURE;
 
-    if (fuse_daemonize(options->foreground) < 0) {
-        log_error("cannot become a daemon: %s", g_strerror(errno));
-        return status;
-    }
-    if (!options->foreground)
-        log_to_syslog();
+    *fs = fs_new(gate, keeper, read_ahead, options);
     if (fuse_set_signal_handlers(session) == 0) {
-        *fs = fs_new(gate, options, mountpoint);
         status = loop(session, options);
         serial_drain((*fs)->serial);
         fuse_remove_signal_handlers(session);
     }
+    fs_free(*fs);
     return status;
+}
+
+static void confine(QcGate *gate, Keeper *keeper, const Options *options)
+{
+    SandboxPolicy policy = {
+        .store = qc_gate_dirfd(gate),
+        .may_write = !options->read_only,
+        .read_anywhere = options->backing == QC_BACKING_ANY,
+        .fuse_device = options->clone_fd,
+    };
+
+    if (!options->foreground)
+        log_to_sink(keeper_log, keeper);
+    qc_gate_set_device_opener(gate, keeper_open_device, keeper);
+    g_autofree char *in_force = sandbox_enter(&policy);
+    log_info("confined: %s", in_force);
+}
+
+/* Serve it in a confined process, and wait for that. */
+static int serve_confined(struct fuse_session *session, Fs **fs, QcGate *gate,
+                          const Options *options, dev_t device)
+{
+    Keeper *keeper;
+    int status, r = keeper_split(gate, !options->read_only, &keeper, &status);
+
+    if (r < 0) {
+        log_error("cannot start the process that serves: %s", g_strerror(-r));
+        return EXIT_FAILURE;
+    }
+    if (!keeper)
+        return status;
+
+    int read_ahead = tune_open_read_ahead(device);
+    confine(gate, keeper, options);
+    exit(serve(session, fs, gate, keeper, read_ahead, options));
+}
+
+static int serve_as_daemon(struct fuse_session *session, Fs **fs, QcGate *gate,
+                           const Options *options, const char *mountpoint)
+{
+    if (fuse_daemonize(options->foreground) < 0) {
+        log_error("cannot become a daemon: %s", g_strerror(errno));
+        return EXIT_FAILURE;
+    }
+    if (!options->foreground)
+        log_to_syslog();
+
+    dev_t device = tune_device(mountpoint);
+    qc_gate_set_own_device(gate, device);
+    if (options->sandbox)
+        return serve_confined(session, fs, gate, options, device);
+    log_info("not confined: sandbox=off");
+    return serve(session, fs, gate, NULL, tune_open_read_ahead(device), options);
 }
 
 static int mount_and_serve(QcGate *gate, const Options *options, const char *mountpoint)
 {
     struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
-    Fs *fs = NULL; /* set in the daemon; requests find it through its address */
+    Fs *fs = NULL; /* set in the process that serves; requests find it through its address */
     int status = EXIT_FAILURE;
 
     fill_args(&args, options, qc_gate_store(gate));
@@ -124,11 +175,10 @@ static int mount_and_serve(QcGate *gate, const Options *options, const char *mou
     if (!session)
         return status;
     if (fuse_session_mount(session, mountpoint) == 0) {
-        status = serve(session, &fs, gate, options, mountpoint);
+        status = serve_as_daemon(session, &fs, gate, options, mountpoint);
         fuse_session_unmount(session);
     }
     fuse_session_destroy(session);
-    fs_free(fs);
     return status;
 }
 

@@ -1,6 +1,8 @@
 #include "fs.h"
 
-Fs *fs_new(QcGate *gate, const Options *options, const char *mountpoint)
+#include <unistd.h>
+
+Fs *fs_new(QcGate *gate, Keeper *keeper, int read_ahead, const Options *options)
 {
     g_autoptr(QcCache) cache = qc_cache_new((size_t)options->cache_mib << 20);
     Fs *fs = g_new0(Fs, 1);
@@ -12,8 +14,9 @@ Fs *fs_new(QcGate *gate, const Options *options, const char *mountpoint)
     fs->journal = journal_new();
     fs->serial = serial_new(MAX(4, g_get_num_processors()));
     fs->buffers = buffers_new(FS_MAX_REQUEST);
+    fs->keeper = keeper;
+    fs->read_ahead = read_ahead;
     fs->read_only = options->read_only;
-    fs->mountpoint = g_strdup(mountpoint);
     return fs;
 }
 
@@ -28,7 +31,8 @@ void fs_free(Fs *fs)
     journal_free(fs->journal);
     buffers_free(fs->buffers);
     qc_gate_unref(fs->gate);
-    g_free(fs->mountpoint);
+    if (fs->read_ahead >= 0)
+        close(fs->read_ahead);
     g_free(fs);
 }
 

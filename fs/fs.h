@@ -9,6 +9,7 @@
 #include "claims.h"
 #include "images.h"
 #include "journal.h"
+#include "keeper.h"
 #include "node.h"
 #include "options.h"
 #include "serial.h"
@@ -24,12 +25,13 @@ typedef struct Fs {
     Journal *journal;
     Serial *serial;
     Buffers *buffers;
+    Keeper *keeper; /* borrowed; NULL: there is none */
+    int read_ahead; /* see tune.h; closed with it */
     bool read_only;
-    char *mountpoint; /* absolute, without symbolic links */
 } Fs;
 
-/* Starts threads: not before the daemon has forked. */
-Fs *fs_new(QcGate *gate, const Options *options, const char *mountpoint);
+/* Starts threads: not before the daemon has forked and is confined. */
+Fs *fs_new(QcGate *gate, Keeper *keeper, int read_ahead, const Options *options);
 /* Waits for running commands. Accepts NULL. */
 void fs_free(Fs *fs);
 

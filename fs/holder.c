@@ -42,14 +42,14 @@ static char *describe(const char *pid)
     return g_strdup_printf("%s (process %s)", name, pid);
 }
 
-char *holder_find(const QcFileStat *file)
+char *holder_find(const QcFileStat *file, pid_t except)
 {
     g_autoptr(GDir) proc = g_dir_open("/proc", 0, NULL);
     g_autoptr(GPtrArray) found = g_ptr_array_new_with_free_func(g_free);
     const char *name;
 
     while (proc && found->len < HOLDERS_SHOWN && (name = g_dir_read_name(proc))) {
-        bool other = g_ascii_isdigit(*name) && strtol(name, NULL, 10) != getpid();
+        bool other = g_ascii_isdigit(*name) && strtol(name, NULL, 10) != except;
 
         if (other && has_open(name, file))
             g_ptr_array_add(found, describe(name));

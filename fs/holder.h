@@ -6,8 +6,9 @@
 
 /*
  * "qemu-system-x86 (process 4711)", several of them with commas between; NULL when none was
- * found, because the process is on another machine or not ours to look at.
+ * found, because the process is on another machine or not ours to look at. except: a process
+ * that does not count, because it is our own.
  */
-char *holder_find(const QcFileStat *file);
+char *holder_find(const QcFileStat *file, pid_t except);
 
 #endif

@@ -266,12 +266,10 @@ static bool layer_is_same(const Image *image, QcGate *gate, unsigned layer)
 {
     QcImage *qc = qc_chain_image(image->chain, layer);
     const QcFileStat *had = &qc_image_info(qc)->stat;
-    struct stat st;
+    QcFileStat now;
 
-    return fstatat(qc_gate_dirfd(gate), qc_image_path(qc), &st, 0) == 0 && st.st_dev == had->dev &&
-           st.st_ino == had->ino && (uint64_t)st.st_size == had->size &&
-           store_nanoseconds(st.st_mtim) == had->mtime &&
-           store_nanoseconds(st.st_ctim) == had->ctime;
+    return qc_file_stat_at(qc_gate_dirfd(gate), qc_image_path(qc), 0, &now) == 0 &&
+           qc_file_same_stat(&now, had);
 }
 
 /* Whether the first few layers are still what they were; all: and the chain ends as it did. */

@@ -6,24 +6,39 @@
 #include <stdio.h>
 #include <syslog.h>
 
-static gint to_syslog; /* atomic; written once, before threads start */
+/* Written before threads start. */
+static gboolean to_syslog;
+static LogSink sink;
+static void *sink_data;
 
 void log_to_syslog(void)
 {
     openlog("snaptree", LOG_PID, LOG_DAEMON);
-    g_atomic_int_set(&to_syslog, 1);
+    to_syslog = TRUE;
 }
 
-static void log_line(int priority, const char *format, va_list args) G_GNUC_PRINTF(2, 0);
-static void log_line(int priority, const char *format, va_list args)
+void log_to_sink(LogSink to, void *data)
 {
-    g_autofree char *line = g_strdup_vprintf(format, args);
+    sink = to;
+    sink_data = data;
+}
 
-    g_strchomp(line);
-    if (g_atomic_int_get(&to_syslog))
+void log_line(int priority, const char *line)
+{
+    if (sink)
+        sink(sink_data, priority, line);
+    else if (to_syslog)
         syslog(priority, "%s", line);
     else
         fprintf(stderr, "snaptree: %s\n", line);
+}
+
+static void log_text(int priority, const char *format, va_list args) G_GNUC_PRINTF(2, 0);
+static void log_text(int priority, const char *format, va_list args)
+{
+    g_autofree char *line = g_strdup_vprintf(format, args);
+
+    log_line(priority, g_strchomp(line));
 }
 
 void log_info(const char *format, ...)
@@ -31,7 +46,7 @@ void log_info(const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    log_line(LOG_INFO, format, args);
+    log_text(LOG_INFO, format, args);
     va_end(args);
 }
 
@@ -40,7 +55,7 @@ void log_error(const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    log_line(LOG_ERR, format, args);
+    log_text(LOG_ERR, format, args);
     va_end(args);
 }
 
@@ -48,7 +63,7 @@ static void from_fuse(enum fuse_log_level level, const char *format, va_list arg
     G_GNUC_PRINTF(2, 0);
 static void from_fuse(enum fuse_log_level level, const char *format, va_list args)
 {
-    log_line((int)level, format, args); /* libfuse's levels are those of syslog */
+    log_text((int)level, format, args); /* libfuse's levels are those of syslog */
 }
 
 void log_catch_fuse(void)

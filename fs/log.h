@@ -1,10 +1,19 @@
-/* log.h - the daemon's few words: to standard error in the foreground, else to syslog. */
+/*
+ * log.h - the daemon's few words: to standard error in the foreground, else to syslog, or to
+ * wherever the lines are sent.
+ */
 #ifndef SNAPTREE_LOG_H
 #define SNAPTREE_LOG_H
 
 #include <glib.h>
 
 void log_to_syslog(void);
+
+/* Where lines go instead. Priorities are those of syslog. Set before there are threads. */
+typedef void (*LogSink)(void *data, int priority, const char *line);
+void log_to_sink(LogSink sink, void *data); /* NULL: no longer */
+
+void log_line(int priority, const char *line);
 void log_info(const char *format, ...) G_GNUC_PRINTF(1, 2);
 void log_error(const char *format, ...) G_GNUC_PRINTF(1, 2);
 

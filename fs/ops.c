@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -72,13 +73,24 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 
 /* ---- names and attributes ---------------------------------------------------------------- */
 
+/*
+ * Whether one of our own threads asks: an image names a file of this very tree as its backing
+ * file. It would wait for an answer that takes another thread, and so on, for ever.
+ */
+static bool is_from_ourselves(fuse_req_t req)
+{
+    return tgkill(getpid(), fuse_req_ctx(req)->pid, 0) == 0;
+}
+
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     Fs *fs = fs_of(req);
     struct fuse_entry_param entry = {0};
     NodeKind kind;
     Node *node = nodes_get(fs->nodes, parent);
-    int r = node ? tree_lookup(fs, node, name, &kind, &entry.attr) : -ESTALE;
+    int r = is_from_ourselves(req) ? -EDEADLK
+            : node                 ? tree_lookup(fs, node, name, &kind, &entry.attr)
+                                   : -ESTALE;
 
     if (r == 0) {
         entry.ino = entry.attr.st_ino = nodes_lookup(fs->nodes, node, name, kind);

@@ -3,6 +3,13 @@
 #include <errno.h>
 #include <string.h>
 
+/* The sanitizers' runtimes need what the sandbox takes away. */
+#ifdef SNAPTREE_SANITIZED
+#define SANDBOX_BY_DEFAULT false
+#else
+#define SANDBOX_BY_DEFAULT true
+#endif
+
 enum {
     DEFAULT_CACHE_MIB = 64,
     MAX_CACHE_MIB = 1 << 20,
@@ -18,6 +25,8 @@ static const char description[] =
     "                          pull in: none, those inside STORE (the default), any\n"
     "  cache=MIB               memory for tables and decompressed data (default 64)\n"
     "  max_threads=N           threads that serve requests (default by the machine)\n"
+    "  sandbox=on|off          give up what serving the store does not need (the default); or\n"
+    "                          not, for debugging\n"
     "  clone_fd                a descriptor of /dev/fuse per thread\n"
     "  ro, rw                  mount read-only: no commands; or not (the default)\n"
     "  allow_other             other users may see the tree; file modes decide what they may\n"
@@ -110,6 +119,16 @@ static bool set_number(unsigned *number, unsigned max, const char *option, GErro
     return true;
 }
 
+static bool set_switch(bool *on, const char *option, GError **error)
+{
+    const char *value = strchr(option, '=') + 1;
+
+    if (strcmp(value, "on") != 0 && strcmp(value, "off") != 0)
+        return bad_value(option, error);
+    *on = strcmp(value, "on") == 0;
+    return true;
+}
+
 /* Note what we want to know of an option that is passed on. */
 static void pass(Options *options, const char *option)
 {
@@ -130,6 +149,8 @@ static bool set_one(Options *options, const char *option, GError **error)
         return set_number(&options->cache_mib, MAX_CACHE_MIB, option, error);
     if (is_key(option, "max_threads="))
         return set_number(&options->max_threads, MAX_THREADS, option, error);
+    if (is_key(option, "sandbox="))
+        return set_switch(&options->sandbox, option, error);
     if (strcmp(option, "clone_fd") == 0) {
         options->clone_fd = true;
         return true;
@@ -233,6 +254,7 @@ bool options_parse(Options *options, int argc, char **argv, GError **error)
     GOptionGroup *group = g_option_group_new("snaptree", "", "", options, NULL);
 
     options->backing = QC_BACKING_STORE;
+    options->sandbox = SANDBOX_BY_DEFAULT;
     options->cache_mib = DEFAULT_CACHE_MIB;
     options->fuse = g_ptr_array_new_with_free_func(g_free);
     g_option_group_add_entries(group, entries);

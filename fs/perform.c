@@ -11,7 +11,6 @@
  */
 #include "perform.h"
 
-#include "holder.h"
 #include "reader.h"
 
 #include <errno.h>
@@ -79,9 +78,9 @@ static int look(Fs *fs, const char *path, const Creds *creds, StoreItem *item, G
 /* ---- open -------------------------------------------------------------------------------- */
 
 /* Say who is in the way of the lock. */
-static void explain_busy(const char *path, const QcFileStat *file, GError **error)
+static void explain_busy(Fs *fs, const char *path, const QcFileStat *file, GError **error)
 {
-    g_autofree char *holder = holder_find(file);
+    g_autofree char *holder = keeper_find_holder(fs->keeper, file);
 
     if (holder)
         g_prefix_error(error, "%s has %s open: ", holder, path);
@@ -107,7 +106,7 @@ static int open_for_writing(Fs *fs, const char *path, const QcFileStat *expected
         return fail(error, -EBUSY, "%s is being replaced by another file; try again", path);
     r = qc_lock_writer(file, error);
     if (r == -EBUSY)
-        explain_busy(path, expected, error);
+        explain_busy(fs, path, expected, error);
     if (r == 0)
         *ret = g_steal_pointer(&file);
     return r;

@@ -28,34 +28,15 @@ static int open_beneath(QcGate *gate, const char *path, int flags)
     return fd < 0 ? -errno : (int)fd;
 }
 
-int64_t store_nanoseconds(struct timespec time)
-{
-    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
-}
-
 /* The state of the file at path itself, a symbolic link included. */
 static int stat_beneath(QcGate *gate, const char *path, QcFileStat *ret)
 {
-    struct stat st;
     int fd = open_beneath(gate, path, O_PATH);
-    int r = fd < 0 ? fd : fstat(fd, &st) < 0 ? -errno : 0;
+    int r = fd < 0 ? fd : qc_file_stat_at(fd, "", AT_EMPTY_PATH, ret);
 
     if (fd >= 0)
         close(fd);
-    if (r < 0)
-        return r;
-    *ret = (QcFileStat){
-        .dev = st.st_dev,
-        .ino = st.st_ino,
-        .size = (uint64_t)st.st_size,
-        .allocated = (uint64_t)st.st_blocks * 512,
-        .mtime = store_nanoseconds(st.st_mtim),
-        .ctime = store_nanoseconds(st.st_ctim),
-        .mode = st.st_mode,
-        .uid = st.st_uid,
-        .gid = st.st_gid,
-    };
-    return 0;
+    return r;
 }
 
 static const char *base_name(const char *path)

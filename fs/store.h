@@ -7,8 +7,6 @@
 
 #include "creds.h"
 
-#include <time.h>
-
 typedef enum StoreKind {
     STORE_DIR,
     STORE_IMAGE,
@@ -36,9 +34,6 @@ int store_look(QcGate *gate, const char *path, StoreItem *ret);
 
 /* The names in a directory of the store that may be something: an array of char *. */
 int store_list(QcGate *gate, const char *path, GPtrArray **ret);
-
-/* A time as QcFileStat has it. */
-int64_t store_nanoseconds(struct timespec time);
 
 /* "dir/name", or "name" in the store itself. */
 char *store_join(const char *dir, const char *name);

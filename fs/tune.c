@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 static const char read_ahead_kib[] = "1024";
@@ -32,42 +33,42 @@ static char *escape_mountpoint(const char *path)
     return g_string_free(out, FALSE);
 }
 
-/* "0:53" of the last mount at a mountpoint; NULL when not found (g_free). */
-static char *device_of(const char *mountpoint)
+dev_t tune_device(const char *mountpoint)
 {
     g_autofree char *wanted = escape_mountpoint(mountpoint);
     g_autofree char *text = NULL;
-    char *device = NULL;
+    unsigned major, minor;
+    dev_t device = 0;
 
     if (!g_file_get_contents("/proc/self/mountinfo", &text, NULL, NULL))
-        return NULL;
+        return 0;
 
     g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
     for (char **line = lines; *line; line++) {
-        /* id, parent, major:minor, root, mountpoint, ... */
+        /* id, parent, major:minor, root, mountpoint, ...; the last one is on top */
         g_auto(GStrv) fields = g_strsplit(*line, " ", 6);
 
-        if (g_strv_length(fields) > 5 && strcmp(fields[4], wanted) == 0) {
-            g_free(device);
-            device = g_strdup(fields[2]);
-        }
+        if (g_strv_length(fields) > 5 && strcmp(fields[4], wanted) == 0 &&
+            sscanf(fields[2], "%u:%u", &major, &minor) == 2)
+            device = makedev(major, minor);
     }
     return device;
 }
 
+int tune_open_read_ahead(dev_t device)
+{
+    g_autofree char *path =
+        g_strdup_printf("/sys/class/bdi/%u:%u/read_ahead_kb", major(device), minor(device));
+
+    return device ? open(path, O_WRONLY | O_CLOEXEC) : -1;
+}
+
 static gpointer set_read_ahead(gpointer data)
 {
-    g_autofree char *device = device_of(data);
-    g_autofree char *path =
-        device ? g_strdup_printf("/sys/class/bdi/%s/read_ahead_kb", device) : NULL;
-    int fd = path ? open(path, O_WRONLY | O_CLOEXEC) : -1;
+    int fd = GPOINTER_TO_INT(data);
+    ssize_t written = fd < 0 ? 0 : write(fd, read_ahead_kib, strlen(read_ahead_kib));
 
-    if (fd >= 0) {
-        ssize_t written = write(fd, read_ahead_kib, strlen(read_ahead_kib));
-
-        (void)written;
-        close(fd);
-    }
+    (void)written;
     return NULL;
 }
 
@@ -75,5 +76,5 @@ void tune_read_ahead(Fs *fs)
 {
     static GOnce once = G_ONCE_INIT;
 
-    g_once(&once, set_read_ahead, fs->mountpoint);
+    g_once(&once, set_read_ahead, GINT_TO_POINTER(fs->read_ahead));
 }

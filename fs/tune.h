@@ -8,10 +8,17 @@
 void tune_open_files(void);
 
 /*
- * Let the kernel read 1 MiB ahead on this mount. Works once the mount has been initialised,
- * so it is called at every open, and does something at the first. For root only; failing
- * costs nothing but speed.
+ * The device number of what is mounted last at a mountpoint, without asking the file system
+ * itself, which may be ours; 0 when not found.
  */
+dev_t tune_device(const char *mountpoint);
+
+/*
+ * Let the kernel read 1 MiB ahead on this mount. That works only once the mount has been
+ * initialised, when the setting can no longer be opened: so it is opened first (-1: cannot, only
+ * root can; costs nothing but speed), and written at the first open of a file.
+ */
+int tune_open_read_ahead(dev_t device);
 void tune_read_ahead(Fs *fs);
 
 #endif

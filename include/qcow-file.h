@@ -78,6 +78,13 @@ int qc_file_read_padded(QcFile *file, void *buf, size_t len, uint64_t offset);
 /* Write exactly len bytes. A short write is continued; one that makes no progress is -EIO. */
 int qc_file_write(QcFile *file, const void *buf, size_t len, uint64_t offset);
 
+/*
+ * The state of a file by name, flags as of statx(2); of a descriptor with "" and AT_EMPTY_PATH.
+ * On a network file system the server is asked: what other machines changed shows. Of a
+ * block device, size is 0. -errno as statx(2).
+ */
+int qc_file_stat_at(int dirfd, const char *path, int flags, QcFileStat *ret);
+
 /* Whether two stats are of the same file in the same state. */
 bool qc_file_same_stat(const QcFileStat *a, const QcFileStat *b);
 

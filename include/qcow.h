@@ -94,6 +94,20 @@ int qc_gate_open(QcGate *gate, const char *path, bool write, QcFile **ret, GErro
 int qc_gate_open_backing(QcGate *gate, const char *overlay, const char *name, char **ret_path,
                          QcFile **ret, GError **error);
 
+/*
+ * The device number (st_dev) of a file system that this process serves itself: a name that
+ * leads into it is refused with -EDEADLK. To be set before the gate is shared.
+ */
+void qc_gate_set_own_device(QcGate *gate, uint64_t device);
+
+/*
+ * How block devices are opened where this process may not do so itself: given the path that was
+ * to be opened, a new descriptor, or -errno. Called from any thread.
+ */
+typedef int (*QcDeviceOpener)(void *data, const char *path, bool write);
+/* To be set before the gate is shared. data is borrowed. */
+void qc_gate_set_device_opener(QcGate *gate, QcDeviceOpener opener, void *data);
+
 /* The policy of this gate. */
 QcBackingPolicy qc_gate_policy(const QcGate *gate);
 

@@ -10,6 +10,7 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 typedef struct PosixFile {
@@ -120,31 +121,41 @@ static int posix_sync(QcFile *file)
     return fdatasync(fd_of(file)) < 0 ? -errno : 0;
 }
 
-static int64_t timespec_ns(struct timespec t)
+static int64_t nanoseconds(struct statx_timestamp t)
 {
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+    return t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+int qc_file_stat_at(int dirfd, const char *path, int flags, QcFileStat *ret)
+{
+    struct statx st;
+    if (statx(dirfd, path, flags | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &st) < 0)
+        return -errno;
+    *ret = (QcFileStat){
+        .dev = makedev(st.stx_dev_major, st.stx_dev_minor),
+        .ino = st.stx_ino,
+        .size = st.stx_size,
+        .allocated = st.stx_blocks * 512,
+        .mtime = nanoseconds(st.stx_mtime),
+        .ctime = nanoseconds(st.stx_ctime),
+        .mode = st.stx_mode,
+        .uid = st.stx_uid,
+        .gid = st.stx_gid,
+    };
+    return 0;
 }
 
 static int posix_stat(QcFile *file, QcFileStat *ret)
 {
-    struct stat st;
-    if (fstat(fd_of(file), &st) < 0)
-        return -errno;
-    uint64_t size = (uint64_t)st.st_size;
-    if (S_ISBLK(st.st_mode) && ioctl(fd_of(file), BLKGETSIZE64, &size) < 0)
-        return -errno;
-    *ret = (QcFileStat){
-        .dev = st.st_dev,
-        .ino = st.st_ino,
-        .size = size,
-        .allocated = S_ISBLK(st.st_mode) ? size : (uint64_t)st.st_blocks * 512,
-        .mtime = timespec_ns(st.st_mtim),
-        .ctime = timespec_ns(st.st_ctim),
-        .mode = st.st_mode,
-        .uid = st.st_uid,
-        .gid = st.st_gid,
-    };
-    return 0;
+    QcFileStat st;
+    int err = qc_file_stat_at(fd_of(file), "", AT_EMPTY_PATH, &st);
+    if (!err && S_ISBLK(st.mode)) {
+        err = ioctl(fd_of(file), BLKGETSIZE64, &st.size) < 0 ? -errno : 0;
+        st.allocated = st.size;
+    }
+    if (!err)
+        *ret = st;
+    return err;
 }
 
 static int posix_truncate(QcFile *file, uint64_t size)

@@ -12,6 +12,7 @@
  * no FIFO, tape or socket is ever touched, not even between a check and an open.
  */
 #include "error.h"
+#include "walk.h"
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/openat2.h>
@@ -29,8 +30,11 @@ struct QcGate {
     gatomicrefcount refs;
     int dirfd;
     QcBackingPolicy policy;
-    char *store; /* without symbolic links */
-    char *given; /* absolute, as the user spelled it */
+    char *store;                /* without symbolic links */
+    char *given;                /* absolute, as the user spelled it */
+    uint64_t own_device;        /* of the file system that this process serves; 0: of none */
+    QcDeviceOpener open_device; /* or NULL: as any file */
+    void *opener_data;
 };
 
 int qc_gate_new(const char *store, QcBackingPolicy policy, QcGate **ret, GError **error)
@@ -83,6 +87,17 @@ const char *qc_gate_store(const QcGate *gate)
 QcBackingPolicy qc_gate_policy(const QcGate *gate)
 {
     return gate->policy;
+}
+
+void qc_gate_set_own_device(QcGate *gate, uint64_t device)
+{
+    gate->own_device = device;
+}
+
+void qc_gate_set_device_opener(QcGate *gate, QcDeviceOpener opener, void *data)
+{
+    gate->open_device = opener;
+    gate->opener_data = data;
 }
 
 /* ---- resolving -------------------------------------------------------------------------- */
@@ -196,8 +211,7 @@ static int resolve_in_store(const QcGate *gate, const char *path)
 /* Under QC_BACKING_ANY: wherever it is. */
 static int resolve_anywhere(const QcGate *gate, const char *path)
 {
-    int fd = openat(gate->dirfd, path, O_PATH | O_CLOEXEC);
-    return fd < 0 ? -errno : fd;
+    return qc_walk(gate->dirfd, path, gate->own_device);
 }
 
 /* ---- opening ---------------------------------------------------------------------------- */
@@ -218,8 +232,18 @@ static const char *kind_of(mode_t mode)
     }
 }
 
-/* Open what an O_PATH descriptor stands for. Closes path_fd. */
-static int open_resolved(int path_fd, const char *path, bool write, QcFile **ret, GError **error)
+/* The very object that an O_PATH descriptor stands for, opened. */
+static int reopen(int path_fd, bool write)
+{
+    g_autofree char *proc = g_strdup_printf("/proc/self/fd/%d", path_fd);
+    int flags = (write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+    int fd = open(proc, flags);
+    return fd < 0 ? -errno : fd;
+}
+
+/* Open what the O_PATH descriptor of path stands for. Closes path_fd. */
+static int open_resolved(const QcGate *gate, int path_fd, const char *path, bool write,
+                         QcFile **ret, GError **error)
 {
     struct stat st;
     if (fstat(path_fd, &st) < 0) {
@@ -232,10 +256,10 @@ static int open_resolved(int path_fd, const char *path, bool write, QcFile **ret
         return qc_fail(error, -EOPNOTSUPP, "%s is %s, not a regular file or block device", path,
                        kind_of(st.st_mode));
     }
-    g_autofree char *proc = g_strdup_printf("/proc/self/fd/%d", path_fd);
-    int flags = (write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
-    int fd = open(proc, flags);
-    int err = fd < 0 ? -errno : qc_file_new_fd(fd, ret);
+    int fd = gate->open_device && S_ISBLK(st.st_mode)
+                 ? gate->open_device(gate->opener_data, path, write)
+                 : reopen(path_fd, write);
+    int err = fd < 0 ? fd : qc_file_new_fd(fd, ret);
     close(path_fd);
     if (err < 0)
         return qc_fail(error, err, "%s: %s", path, g_strerror(-err));
@@ -255,7 +279,7 @@ int qc_gate_open(QcGate *gate, const char *path, bool write, QcFile **ret, GErro
     int fd = anywhere ? resolve_anywhere(gate, path) : resolve_in_store(gate, path);
     if (fd < 0)
         return resolve_failed(path, fd, error);
-    return open_resolved(fd, path, write, ret, error);
+    return open_resolved(gate, fd, path, write, ret, error);
 }
 
 /* ---- backing files ---------------------------------------------------------------------- */
@@ -306,7 +330,7 @@ int qc_gate_open_backing(QcGate *gate, const char *overlay, const char *name, ch
                        name);
     if (fd < 0)
         return qc_fail(error, fd, "backing file %s: %s", name, g_strerror(-fd));
-    int err = open_resolved(fd, full, false, ret, error);
+    int err = open_resolved(gate, fd, full, false, ret, error);
     if (err < 0) {
         g_prefix_error(error, "backing file ");
         return err;

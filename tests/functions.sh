@@ -183,17 +183,23 @@ unmount_store() {
     [ -z "$pid" ] || wait_for is_gone "$pid"
 }
 
-# The process that serves a mount: it has the mount point as its last argument.
+# The daemon of a mount: the process that has the mount point as its last argument, and is not the
+# child of such a one.
 daemon_of() {
-    local dir
-    for dir in /proc/[0-9]*; do
-        if [ "$(tr '\0' '\n' <"$dir/cmdline" 2>/dev/null | tail -1)" = "$1" ] &&
-            [ "$(readlink "$dir/exe")" = "$(readlink -f "$SNAPTREE")" ]; then
-            echo "${dir#/proc/}"
+    local pid
+    for pid in $(pgrep -x snaptree); do
+        if [ "$(tr '\0' '\n' <"/proc/$pid/cmdline" | tail -1)" = "$1" ] &&
+            [ "$(ps -o comm= -p "$(ps -o ppid= -p "$pid")")" != snaptree ]; then
+            echo "$pid"
             return
         fi
     done 2>/dev/null
     return 1
+}
+
+# The process that serves the tree of a daemon: its child, or itself where it is not confined.
+worker_of() {
+    pgrep -x -P "$1" snaptree || echo "$1"
 }
 
 # Write commands; on failure the shell's message is in $OUTPUT and the status in $STATUS. One is

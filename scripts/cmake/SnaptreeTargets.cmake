@@ -20,6 +20,7 @@ function(snaptree_target name)
         target_compile_options(${name} PRIVATE -Werror)
     endif()
     if(SNAPTREE_SANITIZE)
+        target_compile_definitions(${name} PRIVATE SNAPTREE_SANITIZED)
         target_compile_options(${name} PRIVATE -fsanitize=${SNAPTREE_SANITIZE}
             -fno-sanitize-recover=all -fno-omit-frame-pointer)
         target_link_options(${name} PRIVATE -fsanitize=${SNAPTREE_SANITIZE})

@@ -222,7 +222,7 @@ control_ok mnt/good.qcow2/control "take new"
 check_clean store/good.qcow2
 
 kill -0 "$DAEMON" || fail "the daemon is dead"
-HIGH=$(awk '/^VmHWM/ { print $2 }' "/proc/$DAEMON/status")
+HIGH=$(awk '/^VmHWM/ { print $2 }' "/proc/$(worker_of "$DAEMON")/status")
 echo "the daemon's memory was at most $HIGH KiB"
 [ "$HIGH" -lt 524288 ] || [ -n "${SANITIZED:-}" ] || fail "the daemon took $HIGH KiB"
 unmount_store mnt

@@ -35,8 +35,9 @@ listing_is_complete() {
     assert_eq "$(find mnt/image-7*.qcow2/snapshots -type f | wc -l)" 111 "snapshots found"
 }
 
+# Of the daemon and the process that serves, together.
 rss_kib() {
-    awk '/^VmRSS/ { print $2 }' "/proc/$1/status"
+    awk '/^VmRSS/ { sum += $2 } END { print sum }' "/proc/$1/status" "/proc/$(worker_of "$1")/status"
 }
 
 make_store

@@ -35,6 +35,23 @@ link_into_the_mount() {
     assert_match "$(cat mnt/loop.raw/error)" "out of the store"
 }
 
+# With backing=any a backing file may lie anywhere, but in the tree itself, by any way.
+backing_file_in_the_mount() {
+    local i
+    mkdir ring
+    ln -s "$TMP/ringmnt" way
+    for i in $(seq 0 39); do
+        qemu-img create -q -u -f qcow2 -F raw -b "$TMP/ringmnt/$(((i + 1) % 40)).qcow2/disk" ring/$i.qcow2 1M
+    done
+    qemu-img create -q -u -f qcow2 -F raw -b "$TMP/way/a-link.qcow2/disk" ring/a-link.qcow2 1M
+    qemu-img create -q -f qcow2 -F qcow2 -b "$TMP/store/public.qcow2" ring/good.qcow2
+    mount_store "$TMP/ring" "$TMP/ringmnt" -o backing=any
+    find ringmnt -name error | timeout -s KILL 60 xargs -P 42 -n 1 cat >errors || fail "errors: status $?"
+    assert_eq "$(grep -c "$(message_of EDEADLK)" errors)" 41 "images that lead into the tree"
+    assert_same ringmnt/good.qcow2/disk "$(qemu_raw ring/good.qcow2)"
+    unmount_store "$TMP/ringmnt"
+}
+
 # An image from the future (a clock that was wrong, cp -p, rsync -t) is an image like any other.
 from_the_future() {
     touch -d '+1 day' store/public.qcow2
@@ -55,3 +72,4 @@ mount_store "$TMP/store" "$TMP/mnt" -o allow_other
 rename_backing_while_open
 link_into_the_mount
 from_the_future
+backing_file_in_the_mount

@@ -1,0 +1,310 @@
+/*
+ * The two talk over a socket that keeps messages whole: a Request one way, a Reply the other,
+ * where the kind has one. Keeper.lock makes a request and its reply one exchange. Both ends are
+ * the same program, so the structs themselves are sent. The keeper takes nothing in them for
+ * granted: a worker that was taken over sends what it likes.
+ *
+ * When the worker ends, however, its end of the socket closes, and that ends the keeper's
+ * loop. When the keeper is killed, the worker gets SIGTERM from the kernel, and finishes.
+ */
+#include "keeper.h"
+
+#include "holder.h"
+#include "log.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <syslog.h>
+#include <unistd.h>
+
+enum {
+    REPLY_TEXT = 1024,
+    KILLED = 128, /* plus the signal, as a shell has it: exit status of a worker that was killed */
+};
+
+typedef enum RequestKind {
+    REQUEST_HOLDER = 1, /* of dev, ino -> text, "" for none */
+    REQUEST_DEVICE,     /* path text, write -> a descriptor, or err */
+    REQUEST_LOG,        /* priority, text; no reply */
+} RequestKind;
+
+typedef struct Request {
+    uint32_t kind, write;
+    int32_t priority;
+    uint64_t dev, ino;
+    char text[PATH_MAX];
+} Request;
+
+typedef struct Reply {
+    int32_t err;
+    char text[REPLY_TEXT];
+} Reply;
+
+struct Keeper {
+    int socket;
+    GMutex lock;
+};
+
+/* ---- messages ---------------------------------------------------------------------------- */
+
+static int send_message(int fd, const void *data, size_t len, int passed, int flags)
+{
+    struct iovec part = {(void *)data, len};
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+
+    if (passed >= 0) {
+        message.msg_control = control.bytes;
+        message.msg_controllen = sizeof(control.bytes);
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        *header = (struct cmsghdr){
+            .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+        memcpy(CMSG_DATA(header), &passed, sizeof(int));
+    }
+    ssize_t n;
+    do
+        n = sendmsg(fd, &message, flags | MSG_NOSIGNAL);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : 0;
+}
+
+/* A whole message of exactly len bytes; anything else is -EPIPE. ret_passed: -1 for none. */
+static int receive_message(int fd, void *data, size_t len, int *ret_passed)
+{
+    struct iovec part = {data, len};
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof(control.bytes)};
+    ssize_t n;
+
+    do
+        n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+    while (n < 0 && errno == EINTR);
+
+    struct cmsghdr *header = n < 0 ? NULL : CMSG_FIRSTHDR(&message);
+    *ret_passed = -1;
+    if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)
+        memcpy(ret_passed, CMSG_DATA(header), sizeof(int));
+    return n == (ssize_t)len ? 0 : -EPIPE;
+}
+
+/* ---- the worker's side ------------------------------------------------------------------- */
+
+static int ask(Keeper *keeper, const Request *request, Reply *reply, int *ret_passed)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&keeper->lock);
+    int r = send_message(keeper->socket, request, sizeof(*request), -1, 0);
+
+    if (r == 0)
+        r = receive_message(keeper->socket, reply, sizeof(*reply), ret_passed);
+    return r;
+}
+
+char *keeper_find_holder(Keeper *keeper, const QcFileStat *file)
+{
+    Request request = {.kind = REQUEST_HOLDER, .dev = file->dev, .ino = file->ino};
+    Reply reply;
+    int passed;
+
+    if (!keeper)
+        return holder_find(file, getpid());
+    if (ask(keeper, &request, &reply, &passed) < 0 || reply.text[0] == '\0')
+        return NULL;
+    return g_strndup(reply.text, sizeof(reply.text));
+}
+
+int keeper_open_device(void *data, const char *path, bool write)
+{
+    Request request = {.kind = REQUEST_DEVICE, .write = write};
+    Reply reply;
+    int passed;
+
+    if (g_strlcpy(request.text, path, sizeof(request.text)) >= sizeof(request.text))
+        return -ENAMETOOLONG;
+    int r = ask(data, &request, &reply, &passed);
+    if (r < 0)
+        return r;
+    if (reply.err < 0)
+        return reply.err;
+    return passed < 0 ? -EMFILE : passed; /* the kernel drops it where there is no room */
+}
+
+void keeper_log(void *data, int priority, const char *line)
+{
+    Keeper *keeper = data;
+    Request request = {.kind = REQUEST_LOG, .priority = priority};
+
+    g_strlcpy(request.text, line, sizeof(request.text));
+    send_message(keeper->socket, &request, sizeof(request), -1, MSG_DONTWAIT);
+}
+
+static Keeper *keeper_new(int socket)
+{
+    Keeper *keeper = g_new0(Keeper, 1);
+
+    keeper->socket = socket;
+    g_mutex_init(&keeper->lock);
+    return keeper;
+}
+
+void keeper_free(Keeper *keeper)
+{
+    if (!keeper)
+        return;
+    close(keeper->socket);
+    g_mutex_clear(&keeper->lock);
+    g_free(keeper);
+}
+
+/* ---- the keeper's side ------------------------------------------------------------------- */
+
+typedef struct Watch {
+    QcGate *gate;
+    bool may_write;
+    pid_t worker;
+    int socket, signals;
+} Watch;
+
+/* A descriptor of a block device of the store, opened as the gate opens it. */
+static int open_device(const Watch *watch, const Request *request, QcFile **ret)
+{
+    g_autoptr(QcFile) file = NULL;
+    QcFileStat stat;
+
+    if (request->write && !watch->may_write)
+        return -EROFS;
+    int r = qc_gate_open(watch->gate, request->text, request->write, &file, NULL);
+    if (r == 0)
+        r = file->ops->stat(file, &stat);
+    if (r < 0)
+        return r;
+    if (!S_ISBLK(stat.mode))
+        return -EACCES;
+    *ret = g_steal_pointer(&file);
+    return 0;
+}
+
+static void answer(const Watch *watch, Request *request)
+{
+    g_autoptr(QcFile) device = NULL;
+    g_autofree char *holder = NULL;
+    Reply reply = {0};
+
+    request->text[sizeof(request->text) - 1] = '\0';
+    switch (request->kind) {
+    case REQUEST_LOG:
+        log_line(request->priority & LOG_PRIMASK, request->text);
+        return;
+    case REQUEST_HOLDER:
+        holder =
+            holder_find(&(QcFileStat){.dev = request->dev, .ino = request->ino}, watch->worker);
+        g_strlcpy(reply.text, holder ? holder : "", sizeof(reply.text));
+        break;
+    case REQUEST_DEVICE:
+        reply.err = open_device(watch, request, &device);
+        break;
+    default:
+        reply.err = -EINVAL;
+    }
+    send_message(watch->socket, &reply, sizeof(reply), device ? qc_file_fd(device) : -1,
+                 MSG_DONTWAIT);
+}
+
+static void pass_signal_on(const Watch *watch)
+{
+    struct signalfd_siginfo info;
+
+    if (read(watch->signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
+        kill(watch->worker, (int)info.ssi_signo);
+}
+
+/* Serve the worker until it is gone. Returns its exit status. */
+static int watch_over(const Watch *watch)
+{
+    struct pollfd polled[] = {{watch->signals, POLLIN, 0}, {watch->socket, POLLIN, 0}};
+    Request request;
+    bool alive = true;
+    int passed, status;
+
+    while (alive) {
+        if (poll(polled, G_N_ELEMENTS(polled), -1) < 0)
+            continue; /* EINTR */
+        if (polled[0].revents)
+            pass_signal_on(watch);
+        if (polled[1].revents) {
+            alive = receive_message(watch->socket, &request, sizeof(request), &passed) == 0;
+            if (alive)
+                answer(watch, &request);
+            if (passed >= 0)
+                close(passed);
+        }
+    }
+    while (waitpid(watch->worker, &status, 0) < 0 && errno == EINTR)
+        ;
+    if (WIFEXITED(status))
+        return WEXITSTATUS(status);
+    log_error("the process that serves the tree was killed by signal %d; unmounting",
+              WTERMSIG(status));
+    return KILLED + WTERMSIG(status);
+}
+
+/* ---- the split --------------------------------------------------------------------------- */
+
+static void become_worker(pid_t keeper, const sigset_t *unblocked)
+{
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != keeper) /* it died before we asked */
+        raise(SIGTERM);
+    sigprocmask(SIG_SETMASK, unblocked, NULL);
+}
+
+int keeper_split(QcGate *gate, bool may_write, Keeper **ret_keeper, int *ret_status)
+{
+    sigset_t handed_on, before;
+    int ends[2];
+    pid_t keeper = getpid();
+
+    sigemptyset(&handed_on);
+    sigaddset(&handed_on, SIGTERM);
+    sigaddset(&handed_on, SIGINT);
+    sigaddset(&handed_on, SIGHUP);
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+        return -errno;
+    sigprocmask(SIG_BLOCK, &handed_on, &before);
+
+    pid_t worker = fork();
+    if (worker == 0) {
+        close(ends[0]);
+        become_worker(keeper, &before);
+        *ret_keeper = keeper_new(ends[1]);
+        return 0;
+    }
+    int r = worker < 0 ? -errno : 0;
+    close(ends[1]);
+    if (r == 0) {
+        Watch watch = {gate, may_write, worker, ends[0],
+                       signalfd(-1, &handed_on, SFD_CLOEXEC | SFD_NONBLOCK)};
+        *ret_keeper = NULL;
+        *ret_status = watch_over(&watch);
+        close(watch.signals);
+    }
+    close(ends[0]);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    return r;
+}

@@ -1,0 +1,36 @@
+/*
+ * keeper.h - the process that stays outside the sandbox, and how the worker asks it.
+ *
+ * The daemon is two processes. The worker serves the tree, and is confined (sandbox.h) because
+ * it parses images. Its parent, the keeper, looks at no image: it waits for the worker's end
+ * and unmounts, hands signals on, and does four small things that a confined process cannot,
+ * each a function here.
+ */
+#ifndef SNAPTREE_KEEPER_H
+#define SNAPTREE_KEEPER_H
+
+#include "qcow.h"
+
+/* The worker's way to its keeper. Thread-safe. */
+typedef struct Keeper Keeper;
+
+/*
+ * Fork. Returns twice: in the worker, which has its *ret_keeper, and in the keeper, with NULL
+ * there, when the worker has ended with *ret_status. Not with threads running. -errno: could not
+ * fork; there is only the caller.
+ *
+ * gate: which devices the worker may have; for writing too, when may_write.
+ */
+int keeper_split(QcGate *gate, bool may_write, Keeper **ret_keeper, int *ret_status);
+void keeper_free(Keeper *keeper); /* accepts NULL */
+
+/* holder_find(), for which others' descriptors must be looked at. keeper NULL: done here. */
+char *keeper_find_holder(Keeper *keeper, const QcFileStat *file);
+
+/* A QcDeviceOpener; data is the Keeper. */
+int keeper_open_device(void *data, const char *path, bool write);
+
+/* A LogSink; data is the Keeper: lines reach syslog although a worker cannot make a socket. */
+void keeper_log(void *data, int priority, const char *line);
+
+#endif

@@ -1,0 +1,122 @@
+/*
+ * walk.c - a path resolved step by step, where the kernel may not do it in one go: a process
+ * that serves a file system must not walk into it, as it would wait for itself.
+ *
+ * Each step opens one name without following it (O_PATH, which asks the file system that the
+ * name leads to for nothing), looks at what that is, and only then goes on inside.
+ */
+#include "walk.h"
+
+#include "error.h"
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/openat2.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+enum {
+    MAX_LINKS = 40, /* as the kernel has it */
+};
+
+typedef struct Walk {
+    int at; /* O_PATH: where we are */
+    GString *rest;
+    unsigned links;
+    uint64_t forbidden;
+} Walk;
+
+static void move_to(Walk *walk, int fd)
+{
+    close(walk->at);
+    walk->at = fd;
+}
+
+/* Cut the next name off the rest (g_free); NULL at the end. */
+static char *next_name(Walk *walk)
+{
+    size_t skip = strspn(walk->rest->str, "/");
+    size_t len = strcspn(walk->rest->str + skip, "/");
+    char *name = len ? g_strndup(walk->rest->str + skip, len) : NULL;
+    g_string_erase(walk->rest, 0, (gssize)(skip + len));
+    return name;
+}
+
+/* The text of a link takes its place in the rest. */
+static int follow(Walk *walk, int link)
+{
+    char text[PATH_MAX];
+    ssize_t n = readlinkat(link, "", text, sizeof(text) - 1);
+    if (n < 0)
+        return -errno;
+    if (++walk->links > MAX_LINKS)
+        return -ELOOP;
+    text[n] = '\0';
+    g_string_prepend(walk->rest, text);
+    if (text[0] != '/')
+        return 0;
+    int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0)
+        return -errno;
+    move_to(walk, root);
+    return 0;
+}
+
+/* Into a directory that is none of ours; what is mounted there on demand is mounted now. */
+static int enter(Walk *walk, const char *name)
+{
+    g_autofree char *inside = g_strconcat(name, "/.", NULL);
+    struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_NO_SYMLINKS};
+    int fd = (int)syscall(SYS_openat2, walk->at, inside, &how, sizeof(how));
+    if (fd < 0)
+        return -errno;
+    move_to(walk, fd);
+    return 0;
+}
+
+static int step(Walk *walk, const char *name)
+{
+    struct statx st;
+    int fd = openat(walk->at, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    int flags = AT_EMPTY_PATH | AT_STATX_DONT_SYNC;
+    int err = statx(fd, "", flags, STATX_TYPE, &st) < 0 ? -errno : 0;
+    if (!err && makedev(st.stx_dev_major, st.stx_dev_minor) == walk->forbidden)
+        err = -EDEADLK;
+    if (!err && !S_ISLNK(st.stx_mode) && !S_ISDIR(st.stx_mode)) {
+        move_to(walk, fd);
+        return 0;
+    }
+    if (!err)
+        err = S_ISLNK(st.stx_mode) ? follow(walk, fd) : enter(walk, name);
+    close(fd);
+    return err;
+}
+
+int qc_walk(int dirfd, const char *path, uint64_t forbidden)
+{
+    bool absolute = path[0] == '/';
+    Walk walk = {
+        .at = openat(dirfd, absolute ? "/" : ".", O_PATH | O_DIRECTORY | O_CLOEXEC),
+        .forbidden = forbidden,
+    };
+    if (walk.at < 0)
+        return -errno;
+
+    int err = 0;
+    char *name;
+    walk.rest = g_string_new(path);
+    while (!err && (name = next_name(&walk))) {
+        /* a link's text stands before what was left, which begins with a slash or is empty */
+        err = step(&walk, name);
+        g_free(name);
+    }
+    g_string_free(walk.rest, TRUE);
+    if (!err)
+        return walk.at;
+    close(walk.at);
+    return err;
+}

@@ -1,0 +1,135 @@
+# The daemon is confined: what it can open, seen from inside it, with a debugger.
+. "${SRCDIR:?run by ctest}/tests/functions.sh"
+requires qemu-img gdb pgrep
+requires_fuse
+requires_root # the process that serves can be traced by nobody else
+[ -z "${SANITIZED:-}" ] || skip "the sanitizers need what the sandbox takes away"
+
+make_store() {
+    mkdir store
+    qemu-img create -q -f qcow2 store/web.qcow2 1M
+    scribble store/web.qcow2 1 0 500000
+    echo secret >outside
+    qemu-img create -q -f qcow2 outside.qcow2 1M
+    (cd store && qemu-img create -q -f qcow2 -b ../outside.qcow2 -F qcow2 far.qcow2)
+}
+
+# The value of a C expression in a process.
+inside() { # PID EXPRESSION
+    gdb -nx -p "$1" -batch -ex "print $2" 2>/dev/null | sed -n 's/^\$1 = //p'
+}
+
+# What errno is after opening a file in a process; 0 when it opens.
+open_inside() { # PID FILE FLAGS
+    inside "$1" "(int)open(\"$2\", $3, 0600) >= 0 ? 0 : *(int *)__errno_location()"
+}
+
+start() { # OPTIONS
+    "$SNAPTREE" -f -o "$1" "$TMP/store" "$TMP/mnt" 2>log &
+    DAEMON=$!
+    PIDS+=("$DAEMON")
+    wait_for mountpoint -q mnt
+    ls -R mnt >/dev/null
+    WORKER=$(worker_of "$DAEMON")
+}
+
+stop() {
+    unmount_store "$TMP/mnt"
+    wait "$DAEMON" || fail "the daemon ended with $?"
+}
+
+status_of() { # PID KEY
+    awk -v key="$2:" '$1 == key { print $2 }' "/proc/$1/status"
+}
+
+EACCES=13
+ENOSYS=38
+O_RDONLY=0
+O_RDWR=2
+O_CREAT=64
+
+confined_by_default() {
+    start rw
+    [ "$WORKER" != "$DAEMON" ] || fail "the daemon is one process"
+    assert_match "$(cat log)" "^snaptree: confined: .*no new privileges, Landlock.*, seccomp$" "log"
+    assert_eq "$(status_of "$WORKER" NoNewPrivs)" 1 "no new privileges"
+    assert_eq "$(status_of "$WORKER" Seccomp)" 2 "seccomp filter"
+    assert_eq "$(status_of "$WORKER" CapEff)" 0000000000000006 "capabilities"
+    assert_eq "$(open_inside "$WORKER" "$TMP/outside" $O_RDONLY)" $EACCES "a file outside"
+    assert_eq "$(open_inside "$WORKER" /etc/passwd $O_RDONLY)" $EACCES "a file of the system"
+    assert_eq "$(open_inside "$WORKER" "$TMP/store/new" $((O_RDWR | O_CREAT)))" $EACCES "a new file"
+    assert_eq "$(open_inside "$WORKER" "$TMP/store/web.qcow2" $O_RDWR)" 0 "a file of the store"
+    assert_eq "$(inside "$WORKER" '(int)socket(2, 1, 0) >= 0 ? 0 : *(int *)__errno_location()')" $ENOSYS "a socket"
+    assert_eq "$(inside "$WORKER" '(int)fork() >= 0 ? 0 : *(int *)__errno_location()')" $ENOSYS "a process"
+    assert_eq "$(inside "$WORKER" '(int)prctl(3)')" 0 "dumpable"
+    [ ! -e store/new ] || fail "a file was made"
+    control_ok mnt/web.qcow2/control "take s"
+    cmp mnt/web.qcow2/disk "$(qemu_raw store/web.qcow2)" || fail "disk"
+    stop
+}
+
+# The same questions have other answers without the sandbox: they can tell.
+not_confined_where_asked() {
+    start sandbox=off
+    assert_eq "$WORKER" "$DAEMON" "processes"
+    assert_match "$(cat log)" "^snaptree: not confined" "log"
+    assert_eq "$(status_of "$WORKER" Seccomp)" 0 "seccomp filter"
+    assert_eq "$(open_inside "$WORKER" "$TMP/outside" $O_RDONLY)" 0 "a file outside"
+    assert_eq "$(open_inside "$WORKER" "$TMP/store/new" $((O_RDWR | O_CREAT)))" 0 "a new file"
+    rm store/new
+    control_ok mnt/web.qcow2/control "take t"
+    stop
+}
+
+read_only_means_that_too() {
+    start ro
+    assert_eq "$(open_inside "$WORKER" "$TMP/store/web.qcow2" $O_RDONLY)" 0 "reading"
+    assert_eq "$(open_inside "$WORKER" "$TMP/store/web.qcow2" $O_RDWR)" $EACCES "writing"
+    stop
+}
+
+outside_is_for_reading_where_allowed() {
+    start backing=any
+    cmp mnt/far.qcow2/disk "$(qemu_raw store/far.qcow2)" || fail "a backing file outside"
+    assert_eq "$(open_inside "$WORKER" "$TMP/outside" $O_RDONLY)" 0 "reading outside"
+    assert_eq "$(open_inside "$WORKER" "$TMP/outside" $O_RDWR)" $EACCES "writing outside"
+    stop
+}
+
+threads_of_their_own_descriptor() {
+    start clone_fd
+    cmp mnt/web.qcow2/disk "$(qemu_raw store/web.qcow2)" || fail "disk"
+    [ "$(readlink "/proc/$WORKER"/fd/* | grep -c '^/dev/fuse$')" -gt 1 ] || fail "no thread has its own descriptor"
+    stop
+}
+
+# Who serves is killed: the other takes the mount back, and says so.
+killed_and_cleaned_up() {
+    local status=0
+    start rw
+    kill -KILL "$WORKER"
+    wait "$DAEMON" || status=$?
+    assert_eq "$status" 137 "status of the daemon"
+    assert_match "$(cat log)" "was killed by signal 9" "log"
+    ! mountpoint -q mnt || fail "still mounted"
+    ls mnt >/dev/null || fail "a dead mount"
+}
+
+# The other is killed: who serves ends, as it could not unmount.
+orphaned_and_gone() {
+    start rw
+    kill -KILL "$DAEMON"
+    wait_for is_gone "$WORKER"
+    umount -l mnt 2>/dev/null || fail "cannot unmount"
+}
+
+mkdir mnt
+make_store
+confined_by_default
+not_confined_where_asked
+read_only_means_that_too
+outside_is_for_reading_where_allowed
+threads_of_their_own_descriptor
+killed_and_cleaned_up
+orphaned_and_gone
+check_clean store/web.qcow2

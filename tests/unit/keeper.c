@@ -1,0 +1,143 @@
+/* Two processes: what the keeper does for the worker, and what it refuses. */
+#include "keeper.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum {
+    ALL_WELL = 42,
+};
+
+static char *store, *image;
+
+static QcGate *make_store(void)
+{
+    QcGate *gate = NULL;
+
+    store = g_dir_make_tmp("snaptree-keeper.XXXXXX", NULL);
+    image = g_build_filename(store, "image", NULL);
+    g_file_set_contents(image, "image", 5, NULL);
+    cr_assert_eq(qc_gate_new(store, QC_BACKING_STORE, &gate, NULL), 0);
+    return gate;
+}
+
+static void remove_store(void)
+{
+    g_unlink(image);
+    g_rmdir(store);
+}
+
+/* A process that holds the image open until it is killed. */
+static pid_t start_holder(void)
+{
+    int ready[2];
+    char byte;
+
+    cr_assert_eq(pipe(ready), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        if (open(image, O_RDONLY) >= 0 && write(ready[1], "x", 1) == 1)
+            pause();
+        _exit(1);
+    }
+    close(ready[1]);
+    cr_assert_eq(read(ready[0], &byte, 1), 1);
+    close(ready[0]);
+    return child;
+}
+
+/* As the worker; the number of the first answer that is wrong, or ALL_WELL. */
+static int ask_everything(Keeper *keeper, pid_t holder)
+{
+    struct stat st;
+    QcFileStat nobodys = {.dev = 1, .ino = 1};
+
+    if (stat(image, &st) < 0)
+        return 1;
+    QcFileStat held = {.dev = st.st_dev, .ino = st.st_ino};
+    g_autofree char *found = keeper_find_holder(keeper, &held);
+    g_autofree char *wanted = g_strdup_printf("(process %d)", (int)holder);
+    if (!found || !strstr(found, wanted))
+        return 2;
+    if (keeper_find_holder(keeper, &nobodys))
+        return 3;
+    /* Only block devices, and only those that the store holds. */
+    if (keeper_open_device(keeper, "image", false) != -EACCES)
+        return 4;
+    if (keeper_open_device(keeper, "nothing", false) != -ENOENT)
+        return 5;
+    if (keeper_open_device(keeper, "/dev/null", false) != -EXDEV)
+        return 6;
+    if (keeper_open_device(keeper, "../../dev/null", false) != -EXDEV)
+        return 7;
+    if (keeper_open_device(keeper, "image", true) != -EROFS)
+        return 8;
+    return ALL_WELL;
+}
+
+Test(keeper, answers_and_refuses, .timeout = 60)
+{
+    g_autoptr(QcGate) gate = make_store();
+    Keeper *keeper;
+    int status = 0;
+    pid_t holder = start_holder();
+
+    cr_assert_eq(keeper_split(gate, false, &keeper, &status), 0);
+    if (keeper)
+        _exit(ask_everything(keeper, holder));
+    kill(holder, SIGKILL);
+    waitpid(holder, NULL, 0);
+    remove_store();
+    cr_assert_eq(status, ALL_WELL, "answer %d", status);
+}
+
+static volatile sig_atomic_t stopped;
+
+static void stop(int number)
+{
+    stopped = number;
+}
+
+Test(keeper, hands_signals_on, .timeout = 60)
+{
+    g_autoptr(QcGate) gate = make_store();
+    pid_t parent = getpid();
+    Keeper *keeper;
+    int status = 0;
+
+    cr_assert_eq(keeper_split(gate, false, &keeper, &status), 0);
+    if (keeper) {
+        sigset_t none, hup;
+
+        sigemptyset(&none);
+        sigemptyset(&hup);
+        sigaddset(&hup, SIGHUP);
+        sigprocmask(SIG_BLOCK, &hup, NULL); /* it comes only while we wait */
+        signal(SIGHUP, stop);
+        kill(parent, SIGHUP);
+        while (!stopped)
+            sigsuspend(&none);
+        _exit(stopped);
+    }
+    remove_store();
+    cr_assert_eq(status, SIGHUP);
+}
+
+Test(keeper, outlives_a_worker_that_is_killed, .timeout = 60)
+{
+    g_autoptr(QcGate) gate = make_store();
+    Keeper *keeper;
+    int status = 0;
+
+    cr_assert_eq(keeper_split(gate, false, &keeper, &status), 0);
+    if (keeper)
+        raise(SIGKILL);
+    remove_store();
+    cr_assert_eq(status, 128 + SIGKILL);
+}

@@ -1,0 +1,142 @@
+/* What a confined process can still do, each tried from inside, and each also outside first. */
+#include "sandbox.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char *store, *inside, *outside, *new_file;
+
+static void make_files(void)
+{
+    store = g_dir_make_tmp("snaptree-sandbox.XXXXXX", NULL);
+    inside = g_build_filename(store, "inside", NULL);
+    new_file = g_build_filename(store, "new", NULL);
+    outside = g_strconcat(store, ".outside", NULL);
+    g_file_set_contents(inside, "in", 2, NULL);
+    g_file_set_contents(outside, "out", 3, NULL);
+}
+
+static void remove_files(void)
+{
+    g_unlink(inside);
+    g_unlink(outside);
+    g_unlink(new_file);
+    g_rmdir(store);
+}
+
+/* The errno of opening a file, 0 when it opens. */
+static int try_open(const char *path, int flags)
+{
+    int fd = open(path, flags, 0600);
+    int err = fd < 0 ? errno : 0;
+
+    if (fd >= 0)
+        close(fd);
+    return err;
+}
+
+static int try_socket(int domain)
+{
+    int fd = socket(domain, SOCK_STREAM, 0);
+    int err = fd < 0 ? errno : 0;
+
+    if (fd >= 0)
+        close(fd);
+    return err;
+}
+
+static int try_fork(void)
+{
+    pid_t child = fork();
+
+    if (child == 0)
+        _exit(0);
+    if (child > 0)
+        waitpid(child, NULL, 0);
+    return child < 0 ? errno : 0;
+}
+
+static int try_code(void)
+{
+    void *code = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int err = code == MAP_FAILED ? errno : 0;
+
+    if (code != MAP_FAILED)
+        munmap(code, 4096);
+    return err;
+}
+
+/* The first thing that is not as it must be, as an exit status; 0 when all is. */
+static int judge(const SandboxPolicy *policy, const char *in_force)
+{
+    bool landlock = !strstr(in_force, "NOT Landlock");
+    struct {
+        int got, wanted;
+    } results[] = {
+        {strstr(in_force, "NOT seccomp") != NULL, 0},
+        {try_open(inside, O_RDONLY), 0},
+        {try_open(inside, O_RDWR), landlock && !policy->may_write ? EACCES : 0},
+        {try_open(outside, O_RDONLY), landlock && !policy->read_anywhere ? EACCES : 0},
+        {try_open(outside, O_RDWR), landlock ? EACCES : 0},
+        {try_open(new_file, O_RDWR | O_CREAT), landlock ? EACCES : 0},
+        {try_open("/proc/self/status", O_RDONLY), 0},
+        {unlink(inside) < 0 ? errno : 0, ENOSYS},
+        {try_socket(AF_INET), ENOSYS},
+        {try_socket(AF_UNIX), ENOSYS},
+        {try_fork(), ENOSYS},
+        {execl("/bin/true", "true", NULL) < 0 ? errno : 0, ENOSYS},
+        {try_code(), ENOSYS},
+        {prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), 1},
+        {prctl(PR_GET_DUMPABLE, 0, 0, 0, 0), 0},
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(results); i++) {
+        if (results[i].got != results[i].wanted)
+            return 1 + (int)i;
+    }
+    return 0;
+}
+
+/* Enter the sandbox in a process of its own, and judge it there. */
+static void check_policy(bool may_write, bool read_anywhere)
+{
+    SandboxPolicy policy = {
+        .store = open(store, O_PATH | O_DIRECTORY | O_CLOEXEC),
+        .may_write = may_write,
+        .read_anywhere = read_anywhere,
+    };
+    int status = 0;
+    pid_t child = fork();
+
+    if (child == 0) {
+        g_autofree char *in_force = sandbox_enter(&policy);
+        _exit(judge(&policy, in_force));
+    }
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFEXITED(status), "ended with %x", (unsigned)status);
+    cr_assert_eq(WEXITSTATUS(status), 0, "result %d is wrong (write %d, anywhere %d)",
+                 WEXITSTATUS(status) - 1, may_write, read_anywhere);
+    close(policy.store);
+}
+
+#ifndef SNAPTREE_SANITIZED /* their runtimes need what the sandbox takes away */
+Test(sandbox, only_what_serving_needs, .init = make_files, .fini = remove_files)
+{
+    /* Without it all of that works, so that the refusals mean something. */
+    cr_assert_eq(try_open(outside, O_RDWR), 0);
+    cr_assert_eq(try_socket(AF_UNIX), 0);
+    cr_assert_eq(try_fork(), 0);
+    cr_assert_eq(try_code(), 0);
+
+    check_policy(true, false);
+    check_policy(false, false);
+    check_policy(true, true);
+}
+#endif
