@@ -270,10 +270,10 @@ static bool run_command(FuzzBytes *in, MemFile *file)
     return true;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+void fuzz_input(const uint8_t *data, size_t size)
 {
     if (size < PREFIX)
-        return 0;
+        return;
     FuzzBytes in = {data, PREFIX};
     MemFile *file = mem_file_new(data + PREFIX, size - PREFIX);
     file->max_size = file->data->len + MAX_GROWTH;
@@ -282,7 +282,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (!run_command(&in, file))
             break;
     qc_file_unref(mem_file(file));
-    return 0;
 }
 
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed)

@@ -19,13 +19,13 @@ static void check_text(const Command *c)
 {
     g_autofree char *text = command_to_text(c);
     fuzz_require(is_one_line(text));
-    if (!is_one_line(c->name) || (c->new_name && !is_one_line(c->new_name)))
+    if ((c->name && !is_one_line(c->name)) || (c->new_name && !is_one_line(c->new_name)))
         return; /* such characters are shown, not quoted */
     g_autoptr(GPtrArray) again = command_parse(text, strlen(text), false);
     fuzz_require(again->len == 1, "%s", text);
     const Command *d = again->pdata[0];
     fuzz_require(!d->error, "%s", text);
-    fuzz_require(d->verb == c->verb && g_str_equal(d->name, c->name), "%s", text);
+    fuzz_require(d->verb == c->verb && g_strcmp0(d->name, c->name) == 0, "%s", text);
     fuzz_require(g_strcmp0(d->new_name, c->new_name) == 0, "%s", text);
 }
 
@@ -36,20 +36,20 @@ static void check_command(const Command *c, bool with_image)
         fuzz_require(*c->error->message && is_one_line(c->error->message));
         return;
     }
-    fuzz_require(c->name);
+    bool whole_image = c->verb == COMMAND_CHECK || c->verb == COMMAND_REPAIR;
+    fuzz_require((c->name == NULL) == whole_image);
     fuzz_require((c->image != NULL) == with_image);
     fuzz_require((c->new_name != NULL) == (c->verb == COMMAND_RENAME));
     check_text(c);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+void fuzz_input(const uint8_t *data, size_t size)
 {
     FuzzBytes in = {data, size};
     bool with_image = fuzz_take(&in, 1) & 1;
     if (in.left > COMMAND_MAX_BYTES)
-        return 0;
+        return;
     g_autoptr(GPtrArray) commands = command_parse((const char *)in.at, in.left, with_image);
     for (guint i = 0; i < commands->len; i++)
         check_command(commands->pdata[i], with_image);
-    return 0;
 }

@@ -57,7 +57,7 @@ static void check_encode(const QcLayout *l, uint64_t host_offset)
     fuzz_require(!c.has_subclusters || c.subclusters_allocated == UINT32_MAX);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+void fuzz_input(const uint8_t *data, size_t size)
 {
     FuzzBytes in = {data, size};
     QcLayout l = layout_of(&in);
@@ -74,5 +74,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         fuzz_require(qc_cluster_aligned(&l, offset) && offset >> 56 == 0);
     if (c.kind == QC_CLUSTER_DATA)
         check_encode(&l, c.host_offset);
-    return 0;
 }

@@ -4,6 +4,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+enum {
+    MAX_MS = 1000,         /* of the processor, for one input */
+    MAX_BYTES = 256 << 20, /* in use at one moment */
+};
 
 /*
  * Sizes that no image can have must come back as NULL, as they do from the C library. The
@@ -27,6 +33,60 @@ void fuzz_fail(const char *file, int line, const char *promise, const char *form
     abort();
 }
 
+/* ---- measuring --------------------------------------------------------------------------- */
+
+/* Of sanitizers; others do not have them. */
+int __sanitizer_install_malloc_and_free_hooks(void (*)(const volatile void *, size_t),
+                                              void (*)(const volatile void *))
+    __attribute__((weak));
+size_t __sanitizer_get_allocated_size(const volatile void *) __attribute__((weak));
+
+/* Bytes in use since the input began, and the most there were. May be below 0: caches shrink. */
+static _Atomic int64_t in_use, most;
+static int64_t most_of_all, longest_ms; /* of all inputs */
+
+static void note_malloc(const volatile void *block, size_t size)
+{
+    (void)block;
+    in_use += (int64_t)size;
+    if (in_use > most)
+        most = in_use;
+}
+
+static void note_free(const volatile void *block)
+{
+    if (block)
+        in_use -= (int64_t)__sanitizer_get_allocated_size(block);
+}
+
+static int64_t cpu_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    int64_t begin = cpu_ms();
+    in_use = most = 0;
+    fuzz_input(data, size);
+    int64_t ms = cpu_ms() - begin;
+    most_of_all = MAX(most_of_all, most);
+    longest_ms = MAX(longest_ms, ms);
+    fuzz_require(ms <= MAX_MS, "%d ms", (int)ms);
+    fuzz_require(most <= MAX_BYTES, "%d KiB", (int)(most >> 10));
+    return 0;
+}
+
+static void report(void)
+{
+    fprintf(stderr, "stat::longest_input_ms: %d\nstat::largest_input_kb: %d\n", (int)longest_ms,
+            (int)(most_of_all >> 10));
+}
+
+/* ---- reporting --------------------------------------------------------------------------- */
+
 static GLogWriterOutput refuse_to_log(GLogLevelFlags level, const GLogField *fields, gsize n,
                                       gpointer data)
 {
@@ -40,6 +100,9 @@ static GLogWriterOutput refuse_to_log(GLogLevelFlags level, const GLogField *fie
 __attribute__((constructor)) static void install(void)
 {
     g_log_set_writer_func(refuse_to_log, NULL, NULL);
+    if (__sanitizer_install_malloc_and_free_hooks)
+        __sanitizer_install_malloc_and_free_hooks(note_malloc, note_free);
+    atexit(report);
 }
 
 void fuzz_check_error(int result, const GError *error)

@@ -1,9 +1,12 @@
 /*
  * fuzz.h - what the fuzz targets share.
  *
- * A target is one file, TARGET.c, that defines LLVMFuzzerTestOneInput() and, where inputs have
- * a structure, LLVMFuzzerCustomMutator(). Built with libFuzzer (preset fuzz) it hunts; built
+ * A target is one file, TARGET.c, that defines fuzz_input() and, where inputs have a structure,
+ * LLVMFuzzerCustomMutator(). Built with libFuzzer (preset fuzz) it hunts; built
  * with driver.c (all other presets) it runs the seeds and the regressions as a test.
+ *
+ * Every input is measured: it may take a second of the processor and, where a sanitizer can
+ * tell, 256 MiB of memory. The most that any took is printed in the end.
  *
  * Linking this also installs a log handler that ends the program: the engine never logs.
  */
@@ -15,7 +18,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+void fuzz_input(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size); /* fuzz_input(), measured */
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed);
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size); /* libFuzzer's own */
 

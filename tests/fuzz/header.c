@@ -38,14 +38,14 @@ static void decode_whole_cluster(const QcHeader *h, const uint8_t *data, size_t 
     fuzz_require(qc_header_decode_extensions(&again, whole, cluster, NULL) != -ENODATA);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+void fuzz_input(const uint8_t *data, size_t size)
 {
     g_autoptr(GError) error = NULL;
     QcHeader h;
     int err = qc_header_decode(data, size, &h, &error);
     fuzz_check_error(err, error);
     if (err < 0)
-        return 0;
+        return;
     check_fixed_part(&h);
 
     err = qc_header_decode_extensions(&h, data, size, &error);
@@ -53,10 +53,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (err == -ENODATA)
         decode_whole_cluster(&h, data, size);
     if (err < 0)
-        return 0;
+        return;
     check_inside(&h, h.backing_format_at, h.backing_format_len, size);
     check_inside(&h, h.data_file_at, h.data_file_len, size);
     if (h.backing_offset)
         check_inside(&h, h.backing_offset, h.backing_size, size);
-    return 0;
 }

@@ -5,6 +5,7 @@
 #include "disks.h"
 #include "fuzz.h"
 #include "shape.h"
+#include "view.h"
 #include <errno.h>
 
 static void check_strings(const QcInfo *info)
@@ -28,8 +29,9 @@ static bool is_hole(const QcExtent *e)
 static void check_extent(const QcInfo *info, const QcExtent *e)
 {
     uint64_t cluster = UINT64_C(1) << info->cluster_bits;
+    bool raw = e->image && qc_image_info(e->image)->format == QC_FORMAT_RAW;
     if (e->kind == QC_EXTENT_DATA)
-        fuzz_require(e->host_offset > 0 && e->host_offset < info->stat.size + cluster);
+        fuzz_require((raw || e->host_offset > 0) && e->host_offset < info->stat.size + cluster);
     if (e->kind == QC_EXTENT_COMPRESSED) {
         fuzz_require(e->skip + e->length <= cluster && e->host_length > 0);
         fuzz_require(e->host_offset < info->stat.size);
@@ -79,7 +81,19 @@ static void check_view(const QcInfo *info, QcView *view)
     fuzz_require(qc_view_read(view, &byte, 1, size) == 0);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+/* The active disk over a raw one: the file itself. What it does not have, that one has. */
+static void check_layers(MemFile *file, const Disks *disks)
+{
+    g_autoptr(QcImage) raw = NULL;
+    int err = qc_image_open(mem_file(file), "raw", QC_FORMAT_RAW, disks->cache, &raw, NULL);
+    fuzz_require(err == 0, "%d", err);
+    if (qc_image_unsupported(disks->image))
+        return;
+    g_autoptr(QcView) view = qc_view_new_active(disks->image, qc_view_new_raw(raw));
+    check_view(qc_image_info(disks->image), view);
+}
+
+void fuzz_input(const uint8_t *data, size_t size)
 {
     MemFile *file = mem_file_new(data, size);
     file->sparse = size % 2;
@@ -87,6 +101,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (disks) {
         const QcInfo *info = qc_image_info(disks->image);
         check_strings(info);
+        check_layers(file, disks);
         for (guint i = 0; i < disks->list->len; i++) {
             g_autoptr(QcView) view = disks_view(disks, i);
             check_view(info, view);
@@ -98,7 +113,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
     }
     qc_file_unref(mem_file(file));
-    return 0;
 }
 
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed)

@@ -224,6 +224,26 @@ static void change_header(Mutator *m)
     shape_put_header(&m->s);
 }
 
+/* A header extension where the first one is: bitmaps, or the place of an encryption header. */
+static void change_extension(Mutator *m)
+{
+    uint64_t at = m->s.v3 ? be32_get(m->s.header.header_length) : QC_V2_HEADER_LENGTH;
+    bool bitmaps = one_in(m, 2);
+    QcDiskExtension e = {be32_make(bitmaps ? QC_EXT_BITMAPS : QC_EXT_LUKS),
+                         be32_make(bitmaps ? sizeof(QcDiskBitmaps) : sizeof(QcDiskLuks))};
+    QcDiskBitmaps b = {.nb_bitmaps = be32_make(1 + (uint32_t)dice(m, 3)),
+                       .directory_size = be64_make(32 + dice(m, 8) * 8),
+                       .directory_offset = be64_make(any_offset(m))};
+    QcDiskLuks luks = {be64_make(any_offset(m)), be64_make(any_number(m))};
+    if (at > m->s.cluster - 64)
+        return;
+    memcpy(m->s.bytes + at, &e, sizeof(e));
+    if (bitmaps)
+        memcpy(m->s.bytes + at + sizeof(e), &b, sizeof(b));
+    else
+        memcpy(m->s.bytes + at + sizeof(e), &luks, sizeof(luks));
+}
+
 static void change_refcount(Mutator *m)
 {
     uint64_t table = be64_get(m->s.header.refcount_table_offset);
@@ -249,7 +269,7 @@ static void change_byte(Mutator *m)
 static void change(Mutator *m)
 {
     collect(m);
-    switch (dice(m, 16)) {
+    switch (dice(m, 17)) {
     case 0 ... 4:
         change_entry(m, m->l2);
         break;
@@ -273,6 +293,9 @@ static void change(Mutator *m)
         break;
     case 14:
         copy_cluster(m);
+        break;
+    case 15:
+        change_extension(m);
         break;
     default:
         change_byte(m);
@@ -335,7 +358,7 @@ static void repair_header(Mutator *m)
     Shape *s = &m->s;
     QcDiskHeader *h = &s->header;
     uint32_t clusters = be32_get(h->refcount_table_clusters);
-    h->crypt_method = be32_make(0);
+    h->crypt_method = be32_make((uint32_t)dice(m, 32) == 1);
     if (s->v3)
         repair_features(s);
     repair_backing(s);

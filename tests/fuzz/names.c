@@ -59,7 +59,7 @@ static char *take_bytes(FuzzBytes *in, size_t *ret_len)
     return bytes;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+void fuzz_input(const uint8_t *data, size_t size)
 {
     FuzzBytes in = {data, size};
     RawName raw[MAX_NAMES] = {0};
@@ -76,5 +76,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         g_free((char *)raw[i].name);
         g_free((char *)raw[i].id);
     }
-    return 0;
 }

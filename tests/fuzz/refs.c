@@ -163,7 +163,7 @@ static void check_written(Game *g, QcDiskHeader d, QcCache *cache)
         fuzz_require(qc_refs_get(again, c) == qc_refs_get(g->refs, c), "cluster %d", (int)c);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+void fuzz_input(const uint8_t *data, size_t size)
 {
     FuzzBytes in = {data, size};
     QcDiskHeader d = header_of(&in);
@@ -196,5 +196,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!err)
         check_written(g, d, cache);
     qc_file_unref(mem_file(g->file));
-    return 0;
 }

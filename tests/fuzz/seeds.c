@@ -67,7 +67,7 @@ static void save_tables(const char *name, const uint8_t *bytes, size_t len)
     memcpy(game + 5, moves, sizeof(moves));
     if (bits < 4 && len > cluster)
         save_with("refs", name, game, sizeof(game), bytes + cluster,
-                  MIN(len - cluster, 8 * cluster));
+                  MIN(len - cluster, bits == 0 ? 60000 : 8 * cluster));
 }
 
 static void save_image(const char *name, const uint8_t *bytes, size_t len)
@@ -78,6 +78,7 @@ static void save_image(const char *name, const uint8_t *bytes, size_t len)
     save_tables(name, bytes, len);
 }
 
+/* What happens to a seed; with large clusters less, or it would be too long to be of use. */
 static MemFile *make_image(const Kind *kind)
 {
     static const Command history[] = {
@@ -88,8 +89,9 @@ static MemFile *make_image(const Kind *kind)
         {.kind = COMMAND_WRITE, .offset = 1000, .len = 1500, .seed = 3},
         {.kind = COMMAND_WRITE, .offset = 70000, .len = 100, .seed = 4},
     };
+    size_t steps = kind->cluster_bits > 12 ? 3 : G_N_ELEMENTS(history);
     MemFile *file = script_image(kind, 100 * 1024);
-    for (size_t i = 0; i < G_N_ELEMENTS(history); i++) {
+    for (size_t i = 0; i < steps; i++) {
         bool unknown;
         if (script_run(file, &history[i], &unknown) < 0)
             exit(1);
@@ -97,8 +99,44 @@ static MemFile *make_image(const Kind *kind)
     return file;
 }
 
+static void put_word(MemFile *file, uint64_t at, uint64_t value)
+{
+    be64 v = be64_make(value);
+    memcpy(file->data->data + at, &v, sizeof(v));
+}
+
+/* A small disk in a large L1 table: what lies past its end is VM state. */
+static void save_vm_state(const Kind *kind)
+{
+    g_autofree char *name = g_strdup_printf("%s-vmstate", kind->name);
+    MemFile *file = make_image(kind);
+    put_word(file, offsetof(QcDiskHeader, size), 40 * 1024);
+    save_image(name, file->data->data, file->data->len);
+    qc_file_unref(mem_file(file));
+}
+
+/* No cluster is free, and none can be counted any more: the next command needs a larger table. */
+static void save_full_table(const Kind *kind)
+{
+    g_autofree char *name = g_strdup_printf("%s-full", kind->name);
+    MemFile *file = make_image(kind);
+    QcDiskHeader h;
+    memcpy(&h, file->data->data, sizeof(h));
+    uint64_t table = be64_get(h.refcount_table_offset), end = file->data->len;
+    guint blocks = 512 / sizeof(be64);
+    g_byte_array_set_size(file->data, (guint)end + (blocks - 1) * 512);
+    memset(file->data->data + end, 0x01, (blocks - 1) * 512);
+    for (guint i = 1; i < blocks; i++)
+        put_word(file, table + i * sizeof(be64), end + (i - 1) * 512);
+    save_image(name, file->data->data, file->data->len);
+    qc_file_unref(mem_file(file));
+}
+
 static void save_own_images(void)
 {
+    save_vm_state(&script_kinds[0]);
+    save_vm_state(&script_kinds[3]);
+    save_full_table(&script_kinds[3]);
     for (size_t i = 0; i < script_n_kinds; i++) {
         if (script_kinds[i].cluster_bits > 14)
             continue;

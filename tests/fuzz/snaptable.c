@@ -83,7 +83,7 @@ static void walk(const QcLayout *l, const uint8_t *table, size_t len, QcSnapRead
     }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+void fuzz_input(const uint8_t *data, size_t size)
 {
     FuzzBytes in = {data, size};
     uint64_t kind = fuzz_take(&in, 1);
@@ -96,5 +96,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     walk(&l, in.at, in.left, &reader);
     qc_snap_reader_clear(&reader);
     qc_file_unref(mem_file(file));
-    return 0;
 }
