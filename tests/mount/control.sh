@@ -375,6 +375,7 @@ assert_denied() {
 # The storage fails when the new metadata is to be made durable: EIO, and nothing changed.
 eio() {
     command -v strace >/dev/null || return 0
+    [ "$(id -u)" = 0 ] || return 0 # fusermount3 does not mount for who is traced
     new_image store/failing.qcow2
     mkdir failing
     ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" strace -f --seccomp-bpf -o /dev/null -e trace=fsync,fdatasync \
