@@ -16,14 +16,14 @@ enum {
 
 static char *store, *image;
 
-static QcGate *make_store(void)
+static QcGate *make_store(QcBackingPolicy policy)
 {
     QcGate *gate = NULL;
 
     store = g_dir_make_tmp("snaptree-keeper.XXXXXX", NULL);
     image = g_build_filename(store, "image", NULL);
     g_file_set_contents(image, "image", 5, NULL);
-    cr_assert_eq(qc_gate_new(store, QC_BACKING_STORE, &gate, NULL), 0);
+    cr_assert_eq(qc_gate_new(store, policy, &gate, NULL), 0);
     return gate;
 }
 
@@ -83,7 +83,7 @@ static int ask_everything(Keeper *keeper, pid_t holder)
 
 Test(keeper, answers_and_refuses, .timeout = 60)
 {
-    g_autoptr(QcGate) gate = make_store();
+    g_autoptr(QcGate) gate = make_store(QC_BACKING_STORE);
     Keeper *keeper;
     int status = 0;
     pid_t holder = start_holder();
@@ -97,6 +97,24 @@ Test(keeper, answers_and_refuses, .timeout = 60)
     cr_assert_eq(status, ALL_WELL, "answer %d", status);
 }
 
+/* What lies outside the store is never opened for writing, whatever may be read. */
+Test(keeper, outside_is_for_reading, .timeout = 60)
+{
+    g_autoptr(QcGate) gate = make_store(QC_BACKING_ANY);
+    Keeper *keeper;
+    int status = 0;
+
+    cr_assert_eq(keeper_split(gate, true, &keeper, &status), 0);
+    if (keeper) {
+        bool well = keeper_open_device(keeper, "/nothing", false) == -ENOENT &&
+                    keeper_open_device(keeper, "/nothing", true) == -EACCES &&
+                    keeper_open_device(keeper, "image", true) == -EACCES;
+        _exit(well ? ALL_WELL : 1);
+    }
+    remove_store();
+    cr_assert_eq(status, ALL_WELL);
+}
+
 static volatile sig_atomic_t stopped;
 
 static void stop(int number)
@@ -106,7 +124,7 @@ static void stop(int number)
 
 Test(keeper, hands_signals_on, .timeout = 60)
 {
-    g_autoptr(QcGate) gate = make_store();
+    g_autoptr(QcGate) gate = make_store(QC_BACKING_STORE);
     pid_t parent = getpid();
     Keeper *keeper;
     int status = 0;
@@ -131,7 +149,7 @@ Test(keeper, hands_signals_on, .timeout = 60)
 
 Test(keeper, outlives_a_worker_that_is_killed, .timeout = 60)
 {
-    g_autoptr(QcGate) gate = make_store();
+    g_autoptr(QcGate) gate = make_store(QC_BACKING_STORE);
     Keeper *keeper;
     int status = 0;
 
