@@ -3,16 +3,23 @@
  *
  * A file is known by device and inode number, so two names of one image share their claims.
  * A part is a string: CLAIMS_DISK, or what identifies a snapshot. Invariant: no part is both
- * read by a handle and changed by a command. One mutex protects everything; nothing else is
- * called while it is held, so it is the last in any order.
+ * read by a handle and changed by a command. The kernel tells of a closed file a moment after
+ * close(2) has returned; a command gives readers that moment to go away.
+ *
+ * One mutex protects everything; nothing else is called while it is held, so it is the last in
+ * any order.
  */
 #include "claims.h"
 
 #include <errno.h>
 
+enum {
+    MOMENT_MS = 500,
+};
+
 struct Claims {
     GMutex lock;
-    GCond ended;          /* a command; or it has its locks; or a pause */
+    GCond ended;          /* a command, reader or pause; or a command has its locks */
     GHashTable *readers;  /* "dev:ino:part" -> number of handles; protected by lock */
     GHashTable *commands; /* "dev:ino" -> "dev:ino:part" that it changes; "": none; NULL: has
                              no locks yet; lock */
@@ -100,6 +107,7 @@ void claims_drop(Claims *claims, const QcFileStat *file, const char *part)
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
 
     count_down(claims->readers, key);
+    g_cond_broadcast(&claims->ended);
 }
 
 void claims_pause(Claims *claims, const QcFileStat *file)
@@ -152,6 +160,10 @@ int claims_change(Claims *claims, const QcFileStat *file, const char *part)
     char *changed = part_key(file, part);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
 
+    gint64 until = g_get_monotonic_time() + MOMENT_MS * G_TIME_SPAN_MILLISECOND;
+    while (count_of(claims->readers, changed) > 0 &&
+           g_cond_wait_until(&claims->ended, &claims->lock, until))
+        ;
     if (count_of(claims->readers, changed) > 0) {
         g_free(key);
         g_free(changed);

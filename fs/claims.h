@@ -22,7 +22,7 @@ void claims_drop(Claims *claims, const QcFileStat *file, const char *part);
 int claims_begin(Claims *claims, const QcFileStat *file);
 /* The running command has QEMU's writer locks on the file. */
 void claims_locked(Claims *claims, const QcFileStat *file);
-/* The running command will change this part. -EBUSY while a handle reads it. */
+/* The running command will change this part. -EBUSY when a handle goes on reading it. */
 int claims_change(Claims *claims, const QcFileStat *file, const char *part);
 /* The command is over. poison: nobody knows what is on disk; refuse all further commands. */
 void claims_end(Claims *claims, const QcFileStat *file, bool poison);

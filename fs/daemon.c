@@ -8,6 +8,7 @@
 
 #include "fs.h"
 #include "log.h"
+#include "mountpoint.h"
 #include "ops.h"
 #include "sandbox.h"
 #include "tune.h"
@@ -15,37 +16,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
     MIN_THREADS = 16,
 };
-
-/* The mountpoint's real path (g_free), or NULL after saying what is wrong with it. */
-static char *check_mountpoint(const char *store, const char *mountpoint)
-{
-    g_autofree char *real = NULL;
-    char *resolved = realpath(mountpoint, NULL);
-    size_t len = strlen(store);
-
-    if (!resolved) {
-        log_error("mountpoint %s: %s", mountpoint, g_strerror(errno));
-        return NULL;
-    }
-    real = g_strdup(resolved);
-    free(resolved);
-    if (!g_file_test(real, G_FILE_TEST_IS_DIR)) {
-        log_error("mountpoint %s is not a directory", mountpoint);
-        return NULL;
-    }
-    if (strncmp(real, store, len) == 0 &&
-        (real[len] == '/' || real[len] == '\0' || strcmp(store, "/") == 0)) {
-        log_error("mountpoint %s lies inside the store %s", mountpoint, store);
-        return NULL;
-    }
-    return g_steal_pointer(&real);
-}
 
 static void add_option(GString *list, const char *key, const char *value)
 {
@@ -193,7 +168,7 @@ int daemon_run(const Options *options)
         return EXIT_FAILURE;
     }
 
-    g_autofree char *mountpoint = check_mountpoint(qc_gate_store(gate), options->mountpoint);
+    g_autofree char *mountpoint = mountpoint_check(qc_gate_store(gate), options->mountpoint);
     if (!mountpoint)
         return EXIT_FAILURE;
     tune_open_files();

@@ -133,3 +133,24 @@ Test(claims, a_pause_waits_for_the_command, .timeout = 20)
     cr_expect_eq(GPOINTER_TO_INT(g_thread_join(thread)), 1);
     claims_free(claims);
 }
+
+static gpointer drop_soon(gpointer claims)
+{
+    g_usleep(20000);
+    claims_drop(claims, &file, "one");
+    return NULL;
+}
+
+/* The kernel tells of a close a moment later. */
+Test(claims, a_reader_that_is_about_to_go_is_waited_for, .timeout = 20)
+{
+    Claims *claims = claims_new();
+
+    cr_assert_eq(claims_hold(claims, &file, "one"), 0);
+    cr_assert_eq(claims_begin(claims, &file), 0);
+    GThread *thread = g_thread_new("reader", drop_soon, claims);
+    cr_expect_eq(claims_change(claims, &file, "one"), 0);
+    g_thread_join(thread);
+    claims_end(claims, &file, false);
+    claims_free(claims);
+}

@@ -1,0 +1,92 @@
+/*
+ * A mount whose daemon was killed, keeper and all, answers ENOTCONN to everything, for ever. Nobody
+ * can use it for anything; so it is taken away when the next daemon is to be mounted there, as
+ * after a restart by a supervisor. Only a mount of our own type.
+ */
+#include "mountpoint.h"
+
+#include "log.h"
+
+#include <errno.h>
+#include <glib.h>
+#include <mntent.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Whether the topmost mount at a path is one of ours. */
+static bool is_our_mount(const char *path)
+{
+    FILE *mounts = setmntent("/proc/self/mounts", "r");
+    const struct mntent *entry;
+    bool ours = false;
+
+    while (mounts && (entry = getmntent(mounts))) {
+        if (strcmp(entry->mnt_dir, path) == 0)
+            ours = strcmp(entry->mnt_type, "fuse.snaptree") == 0;
+    }
+    if (mounts)
+        endmntent(mounts);
+    return ours;
+}
+
+static void unmount(const char *path)
+{
+    const char *argv[] = {"fusermount3", "-u", "-z", "-q", "--", path, NULL};
+
+    if (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 && errno == EPERM)
+        g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_STDERR_TO_DEV_NULL,
+                     NULL, NULL, NULL, NULL, NULL, NULL);
+}
+
+/* stat(2), after taking away what is dead. 0 or -errno. */
+static int look(const char *path, struct stat *st)
+{
+    if (stat(path, st) == 0)
+        return 0;
+    if (errno != ENOTCONN || !is_our_mount(path))
+        return -errno;
+    unmount(path);
+    if (stat(path, st) < 0)
+        return -errno;
+    log_info("%s: a mount without a daemon was left there, and is gone now", path);
+    return 0;
+}
+
+static bool is_inside(const char *path, const char *directory)
+{
+    size_t len = strlen(directory);
+
+    return strncmp(path, directory, len) == 0 &&
+           (path[len] == '/' || path[len] == '\0' || strcmp(directory, "/") == 0);
+}
+
+char *mountpoint_check(const char *store, const char *mountpoint)
+{
+    g_autofree char *real = NULL;
+    char *resolved = realpath(mountpoint, NULL);
+    struct stat st;
+    int r = resolved ? 0 : -errno;
+
+    real = g_strdup(resolved);
+    free(resolved);
+    if (r == 0)
+        r = look(real, &st);
+    if (r < 0) {
+        log_error("mountpoint %s: %s", mountpoint, g_strerror(-r));
+        return NULL;
+    }
+    if (!S_ISDIR(st.st_mode)) {
+        log_error("mountpoint %s is not a directory", mountpoint);
+        return NULL;
+    }
+    if (is_inside(real, store)) {
+        log_error("mountpoint %s lies inside the store %s", mountpoint, store);
+        return NULL;
+    }
+    return g_steal_pointer(&real);
+}

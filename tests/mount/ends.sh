@@ -1,0 +1,264 @@
+# However the daemon ends - by signals, killed, by an unmount, in the middle of reads and commands -
+# nothing stays mounted or locked that it could take back, no process stays, and every image is as
+# before the command or as after it.
+. "${SRCDIR:?run by ctest}/tests/functions.sh"
+requires qemu-img qemu-io python3 strace
+requires_fuse
+
+IMAGE=store/web.qcow2
+export ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" # what is open when it ends is the kernel's to free
+
+# A daemon in the background: $DAEMON, and $WORKER, the process in it that serves.
+start() {
+    "$SNAPTREE" "$TMP/store" "$TMP/mnt" || fail "cannot mount"
+    ls mnt >/dev/null # once it serves, it has its worker
+    DAEMON=$(daemon_of "$TMP/mnt") || fail "no daemon"
+    WORKER=$(worker_of "$DAEMON")
+}
+
+# The same in the foreground; its syncs last, from the one of that number on. (The shell
+# lets its background processes ignore SIGINT.)
+start_slow() { # FIRST-SLOW-SYNC
+    env --default-signal=INT strace -f --seccomp-bpf -o /dev/null -e trace=fdatasync -e "inject=fdatasync:delay_enter=300000:when=$1+" \
+        "$SNAPTREE" -f "$TMP/store" "$TMP/mnt" 2>daemon.log &
+    STRACE=$!
+    PIDS+=("$STRACE")
+    wait_for mountpoint -q mnt
+    ls mnt >/dev/null # once it serves, it has its worker
+    DAEMON=$(daemon_of "$TMP/mnt") || fail "no daemon"
+    WORKER=$(worker_of "$DAEMON")
+}
+
+# Whether a thread is in fdatasync, which has the number 75 on x86-64, and 83 on most others.
+is_in_sync() {
+    grep -qE '^(75|83) ' "/proc/$WORKER/task/"*/syscall
+}
+
+snapshots() {
+    qemu-img snapshot -l "$IMAGE" | awk 'NR > 2 { print $2 }' | sort | tr '\n' ' '
+}
+
+# Nothing is left: no mount, no process, no lock, and the image is sound.
+assert_nothing_left() { # SNAPSHOTS WHEN
+    wait_for is_gone "$DAEMON"
+    wait_for is_gone "$WORKER"
+    ! mountpoint -q mnt || fail "mounted $2"
+    ls mnt >/dev/null || fail "a dead mount point $2"
+    ! daemon_of "$TMP/mnt" || fail "a process is left $2"
+    qemu-io -c "write -q -P 1 0 64K" "$IMAGE" || fail "the image is locked $2"
+    check_clean "$IMAGE"
+    [ "$1" = any ] || assert_eq "$(snapshots)" "$1" "snapshots $2"
+}
+
+# A command in the background; its status in $TMP/result when it is over.
+command_in_background() {
+    rm -f result
+    (
+        control mnt/web.qcow2/control "$1"
+        echo "$STATUS $OUTPUT" >result
+    ) &
+    COMMANDER=$!
+}
+
+idle() {
+    local signal
+    for signal in TERM INT HUP; do
+        start
+        ls -R mnt >/dev/null
+        kill -$signal "$DAEMON"
+        assert_nothing_left "a " "after SIG$signal"
+    done
+}
+
+with_files_open() {
+    start
+    exec 3<mnt/web.qcow2/disk 4<mnt/web.qcow2/snapshots/a 5<>mnt/web.qcow2/control
+    head -c 4096 <&3 >/dev/null
+    kill -TERM "$DAEMON"
+    assert_nothing_left "a " "after SIGTERM with files open"
+    assert_fails head -c 4096 <&3
+    assert_fails bash -c "echo 'take late' >&5"
+    exec 3<&- 4<&- 5<&-
+}
+
+# The command that runs is finished, and told; then the daemon ends, with status 0.
+in_a_command() {
+    local signal
+    for signal in TERM INT HUP; do
+        start_slow 1
+        command_in_background "take $signal"
+        wait_for is_in_sync
+        kill -$signal "$DAEMON"
+        wait "$COMMANDER"
+        assert_eq "$(cat result)" "0 " "a command during SIG$signal"
+        wait "$STRACE" || fail "status $? after SIG$signal: $(cat daemon.log)"
+        assert_nothing_left "$signal a " "after SIG$signal in a command"
+        qemu-img snapshot -d $signal "$IMAGE"
+    done
+}
+
+# Before the switch, nothing has happened; behind it, all has. What is left of the mount when the
+# whole daemon is gone can be unmounted; or the next mount takes its place.
+killed_in_a_command() {
+    local sync left=("a " "a b ")
+    for sync in 1 2; do
+        start_slow $sync
+        command_in_background "take b"
+        wait_for is_in_sync
+        kill -KILL "$DAEMON" "$WORKER"
+        wait "$COMMANDER"
+        [ "$(cut -d' ' -f1 <result)" != 0 ] || fail "a command of a killed daemon has succeeded"
+        wait "$STRACE" || true
+        assert_fails ls mnt
+        assert_match "$OUTPUT" "$(message_of ENOTCONN)" "a dead mount point"
+        if [ $sync = 1 ]; then
+            fusermount3 -u "$TMP/mnt"
+        else
+            start
+            cmp mnt/web.qcow2/disk "$(qemu_raw "$IMAGE")" || fail "mounted again over a dead mount point"
+            unmount_store "$TMP/mnt"
+        fi
+        assert_nothing_left "${left[sync - 1]}" "after SIGKILL in sync $sync"
+    done
+    qemu-img snapshot -d b "$IMAGE"
+}
+
+# When only the process that serves is killed, the other one unmounts.
+worker_killed() {
+    [ -z "${SANITIZED:-}" ] || return 0 # not confined: one process
+    start
+    exec 3<mnt/web.qcow2/disk
+    kill -KILL "$WORKER"
+    assert_nothing_left "a " "after SIGKILL of the worker"
+    assert_fails head -c 4096 <&3
+    exec 3<&-
+}
+
+# When only the other one is killed, what runs is finished; nobody is left who could unmount.
+keeper_killed() {
+    [ -z "${SANITIZED:-}" ] || return 0
+    start_slow 1
+    command_in_background "take b"
+    wait_for is_in_sync
+    kill -KILL "$DAEMON"
+    wait "$COMMANDER"
+    assert_eq "$(cat result)" "0 " "a command during SIGKILL of the keeper"
+    wait "$STRACE" || true
+    wait_for is_gone "$WORKER"
+    fusermount3 -u -z "$TMP/mnt"
+    assert_nothing_left "a b " "after SIGKILL of the keeper"
+    qemu-img snapshot -d b "$IMAGE"
+}
+
+# Somebody else's mount is not touched, dead or not.
+other_mount_stays() {
+    "$SNAPTREE" -o subtype=other "$TMP/store" "$TMP/mnt"
+    DAEMON=$(daemon_of "$TMP/mnt") || fail "no daemon"
+    ls mnt >/dev/null
+    WORKER=$(worker_of "$DAEMON")
+    kill -KILL "$DAEMON" "$WORKER"
+    wait_for is_gone "$DAEMON"
+    wait_for is_gone "$WORKER"
+    assert_fails "$SNAPTREE" "$TMP/store" "$TMP/mnt"
+    assert_eq "$(wc -l <<<"$OUTPUT")" 1 "lines about a dead mount point: $OUTPUT"
+    assert_match "$OUTPUT" "$(message_of ENOTCONN)" "mounting over another's dead mount"
+    fusermount3 -u "$TMP/mnt"
+}
+
+# Killed at any moment while many read and command; then mounted again at the same place.
+killed_in_traffic() {
+    local round
+    for round in 1 2 3 4; do
+        start
+        reader &
+        READER=$!
+        commander &
+        COMMANDER=$!
+        sleep 0.$((round * 2))
+        kill -KILL "$DAEMON" "$WORKER"
+        wait $READER $COMMANDER || true
+        wait_for is_gone "$DAEMON"
+        fusermount3 -u -z "$TMP/mnt"
+        assert_nothing_left any "after SIGKILL in traffic"
+    done
+    mount_store "$TMP/store" "$TMP/mnt"
+    "$QCTOOL" list "$IMAGE" | grep -q " b$" && control_ok mnt/web.qcow2/control "delete b"
+    control_ok mnt/web.qcow2/control "take c" "delete c"
+    cmp mnt/web.qcow2/disk "$(qemu_raw "$IMAGE")" || fail "the disk after all that"
+    unmount_store "$TMP/mnt"
+}
+
+reader() {
+    while cat mnt/web.qcow2/disk mnt/web.qcow2/snapshots/a >/dev/null 2>&1; do :; done
+}
+
+commander() {
+    while echo "take b" >mnt/web.qcow2/control && echo "delete b" >mnt/web.qcow2/control; do :; done 2>/dev/null
+}
+
+# A lazy unmount: the files that are open stay what they are, and the daemon ends with the last.
+lazily() {
+    start
+    exec 3<mnt/web.qcow2/snapshots/a 4<>mnt/web.qcow2/control
+    fusermount3 -u -z "$TMP/mnt"
+    ! mountpoint -q mnt || fail "mounted after a lazy unmount"
+    cmp - a.raw <&3 || fail "a file open across a lazy unmount"
+    env printf 'take c\ndelete c\n' >&4 || fail "a control file open across a lazy unmount"
+    kill -0 "$DAEMON" || fail "the daemon ended before the last file was closed"
+    exec 3<&-
+    kill -0 "$DAEMON" || fail "the daemon ended before the last file was closed"
+    exec 4<&-
+    assert_nothing_left "a " "after a lazy unmount"
+}
+
+# An unmount in the middle of a command is refused; it is busy.
+unmounted_in_a_command() {
+    start_slow 1
+    command_in_background "take b"
+    wait_for is_in_sync
+    assert_fails fusermount3 -u "$TMP/mnt"
+    wait "$COMMANDER"
+    assert_eq "$(cat result)" "0 " "a command during an unmount"
+    # The command's file is closed a moment after it is answered.
+    wait_for fusermount3 -u "$TMP/mnt"
+    wait "$STRACE" || fail "status $? after an unmount: $(cat daemon.log)"
+    assert_nothing_left "a b " "after an unmount"
+    qemu-img snapshot -d b "$IMAGE"
+}
+
+# Who waits for a command may be killed, or get Ctrl-C: the command goes its way, and so does
+# everybody else.
+interrupted() {
+    local signal
+    start_slow 1
+    for signal in INT TERM KILL; do
+        env --default-signal=INT "$(command -v printf)" 'take %s' $signal >mnt/web.qcow2/control &
+        COMMANDER=$!
+        wait_for is_in_sync
+        kill -$signal $COMMANDER
+        cmp mnt/web.qcow2/snapshots/a a.raw || fail "reading meanwhile"
+        wait $COMMANDER || true
+        control_ok mnt/web.qcow2/control "delete $signal"
+    done
+    unmount_store "$TMP/mnt"
+    wait "$STRACE" || fail "status $?: $(cat daemon.log)"
+    assert_nothing_left "a " "after interrupts"
+}
+
+mkdir store mnt
+qemu-img create -q -f qcow2 "$IMAGE" 16M
+scribble "$IMAGE" ends 0 10000000
+qemu-img snapshot -c a "$IMAGE"
+qemu-img convert -O raw "$IMAGE" a.raw
+scribble "$IMAGE" more 1000000 5000000
+idle
+with_files_open
+in_a_command
+killed_in_a_command
+worker_killed
+keeper_killed
+other_mount_stays
+killed_in_traffic
+lazily
+unmounted_in_a_command
+interrupted
