@@ -13,10 +13,15 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+/* How long another program may take from opening a file to locking it; see let_openers_fail. */
+#define OPEN_TO_LOCK_US 50000
+
 typedef struct PosixFile {
     QcFile base;
     int fd;
     bool is_block;
+    uint64_t size; /* the largest that is known, of a regular file */
+    int64_t grown; /* when it became that, on the monotonic clock; 0: never */
 } PosixFile;
 
 void qc_file_init(QcFile *file, const QcFileOps *ops)
@@ -108,12 +113,25 @@ static ssize_t posix_pread(QcFile *file, void *buf, size_t len, uint64_t offset)
     return n < 0 ? -errno : n;
 }
 
+/* Note that the file reaches to size now. */
+static void note_growth(QcFile *file, uint64_t size)
+{
+    PosixFile *f = (PosixFile *)file;
+    if (f->is_block || size <= f->size)
+        return;
+    f->size = size;
+    f->grown = g_get_monotonic_time();
+}
+
 static ssize_t posix_pwrite(QcFile *file, const void *buf, size_t len, uint64_t offset)
 {
     if (offset > INT64_MAX)
         return -EFBIG;
     ssize_t n = pwrite(fd_of(file), buf, len, (off_t)offset);
-    return n < 0 ? -errno : n;
+    if (n < 0)
+        return -errno;
+    note_growth(file, offset + (uint64_t)n);
+    return n;
 }
 
 static int posix_sync(QcFile *file)
@@ -189,6 +207,20 @@ static int64_t posix_seek(QcFile *file, uint64_t offset, bool hole)
     return at < 0 ? -errno : at;
 }
 
+/*
+ * QEMU asks for a file's length when it opens it, and for its locks a little later. Somebody who
+ * opened the file before it grew, and got the locks after, would read zeros where the tables
+ * are that were written meanwhile, and act on that. So the locks on a file that has grown are
+ * kept until who opened it before that has found them.
+ */
+static void let_openers_fail(PosixFile *f)
+{
+    int64_t left = f->grown ? f->grown + OPEN_TO_LOCK_US - g_get_monotonic_time() : 0;
+    f->grown = 0;
+    if (left > 0)
+        g_usleep((gulong)left);
+}
+
 static struct flock lock_of_byte(unsigned byte, short type)
 {
     return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1};
@@ -196,6 +228,8 @@ static struct flock lock_of_byte(unsigned byte, short type)
 
 static int posix_lock(QcFile *file, unsigned byte, bool take)
 {
+    if (!take)
+        let_openers_fail((PosixFile *)file);
     struct flock lock = lock_of_byte(byte, take ? F_RDLCK : F_UNLCK);
     return fcntl(fd_of(file), F_OFD_SETLK, &lock) < 0 ? -errno : 0;
 }
@@ -210,6 +244,7 @@ static int posix_lock_held(QcFile *file, unsigned byte)
 
 static void posix_close(QcFile *file)
 {
+    let_openers_fail((PosixFile *)file);
     close(fd_of(file));
     g_free(file);
 }
@@ -241,6 +276,7 @@ int qc_file_new_fd(int fd, QcFile **ret)
     qc_file_init(&file->base, &posix_ops);
     file->fd = fd;
     file->is_block = S_ISBLK(st.st_mode);
+    file->size = (uint64_t)st.st_size;
     *ret = &file->base;
     return 0;
 }

@@ -81,3 +81,16 @@ Test(lock, a_writer_holds_qemus_bytes, .init = setup, .fini = teardown)
     for (unsigned byte = 200; byte < 204; byte++)
         cr_expect_eq(probe->ops->lock_held(probe, byte), byte == 201 || byte == 203, "%u", byte);
 }
+
+/* Who opened the file before it grew must find the locks; see let_openers_fail. */
+Test(lock, outlives_growth_by_the_time_that_qemu_takes_to_open, .init = setup, .fini = teardown)
+{
+    g_autoptr(QcFile) a = open_it();
+    QcFileStat stat;
+    cr_assert_eq(a->ops->stat(a, &stat), 0);
+    cr_assert_eq(qc_lock_writer(a, NULL), 0);
+    cr_assert_eq(qc_file_write(a, "longer", 6, stat.size), 0);
+    int64_t grown = g_get_monotonic_time();
+    qc_lock_release(a);
+    cr_expect_geq(g_get_monotonic_time() - grown, 49000);
+}

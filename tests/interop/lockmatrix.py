@@ -133,23 +133,25 @@ def has_open(pid, path):
 
 
 class Process:
-    """A program that is ended when the block is left, whatever state it is in."""
+    """A program, a group of processes, that is ended when the block is left, stopped or not."""
 
-    def __init__(self, argv):
+    def __init__(self, argv, **environment):
         self.log = open(os.path.join(TMP, "log"), "w+b")
-        self.popen = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=self.log,
-                                      stderr=subprocess.STDOUT)
+        self.popen = subprocess.Popen(argv, process_group=0, stdin=subprocess.PIPE, stdout=self.log,
+                                      stderr=subprocess.STDOUT, env=os.environ | environment)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         if self.popen.poll() is None:
-            self.popen.kill()
-            self.popen.send_signal(signal.SIGCONT)
+            self.signal(signal.SIGKILL)
             self.popen.wait()
         self.popen.stdin.close()
         self.log.close()
+
+    def signal(self, number):
+        os.killpg(self.popen.pid, number)
 
     def ended(self):
         return self.popen.poll() is not None
@@ -170,7 +172,9 @@ class Stopped(Process):
                   "inject=%s:signal=SIGSTOP:when=%d" % (calls, n)]
         for path in paths:
             strace += ["-P", path]
-        super().__init__(strace + argv)
+        # Nor can a program look for leaks that strace looks at.
+        asan = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
+        super().__init__(strace + argv, ASAN_OPTIONS=asan)
 
     def has_stopped(self):
         with open(self.trace) as file:
@@ -180,7 +184,8 @@ class Stopped(Process):
         """To its end, which must be a good one if well. strace counts the calls of each thread: every
         one of them may stop once."""
         def continued():
-            self.popen.send_signal(signal.SIGCONT)
+            if not self.ended():
+                self.signal(signal.SIGCONT)
             return self.ended()
         wait_until(continued, "the end of a stopped program")
         if well and self.popen.returncode != 0:
@@ -395,7 +400,7 @@ def daemon_holds():
             for row in ROWS:
                 if row.excludes():
                     expect_locks(row, WRITES)
-            daemon.popen.send_signal(signal.SIGCONT)
+            daemon.signal(signal.SIGCONT)
             wait_until(writer.ended, "the command")
             if writer.popen.returncode != 0:
                 raise Failure(writer.output())
