@@ -77,6 +77,8 @@ int qc_file_read(QcFile *file, void *buf, size_t len, uint64_t offset);
 int qc_file_read_padded(QcFile *file, void *buf, size_t len, uint64_t offset);
 /* Write exactly len bytes. A short write is continued; one that makes no progress is -EIO. */
 int qc_file_write(QcFile *file, const void *buf, size_t len, uint64_t offset);
+/* Sync. -EINTR is retried. */
+int qc_file_sync(QcFile *file);
 
 /*
  * The state of a file by name, flags as of statx(2); of a descriptor with "" and AT_EMPTY_PATH.

@@ -149,10 +149,10 @@ static int write_image(QcFile *file, const Plan *p, const QcCreateOptions *o)
     if (!err)
         err = write_refcounts(file, p);
     if (!err)
-        err = file->ops->sync(file);
+        err = qc_file_sync(file);
     if (!err) /* last: without it the file is no image */
         err = qc_file_write(file, header, size, 0);
-    return err ? err : file->ops->sync(file);
+    return err ? err : qc_file_sync(file);
 }
 
 int qc_create(QcFile *file, const QcCreateOptions *options, GError **error)

@@ -92,6 +92,15 @@ int qc_file_write(QcFile *file, const void *buf, size_t len, uint64_t offset)
     return 0;
 }
 
+int qc_file_sync(QcFile *file)
+{
+    int err;
+    do
+        err = file->ops->sync(file);
+    while (err == -EINTR);
+    return err;
+}
+
 bool qc_file_same_stat(const QcFileStat *a, const QcFileStat *b)
 {
     return a->dev == b->dev && a->ino == b->ino && a->size == b->size && a->mtime == b->mtime &&

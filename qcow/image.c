@@ -261,12 +261,12 @@ static void drop_metadata(QcImage *image)
     memset(image->sector0, 0, sizeof(image->sector0));
 }
 
-/* Whether the first sector is still what it was when it was read. */
-static bool same_sector0(const QcImage *image)
+/* 1 when the first sector is still what it was when it was read, 0 when not; negative errno. */
+static int same_sector0(const QcImage *image)
 {
     uint8_t now[QC_SECTOR];
-    return qc_file_read_padded(image->file, now, sizeof(now), 0) == 0 &&
-           memcmp(now, image->sector0, sizeof(now)) == 0;
+    int err = qc_file_read_padded(image->file, now, sizeof(now), 0);
+    return err ? err : memcmp(now, image->sector0, sizeof(now)) == 0;
 }
 
 static int read_metadata(QcImage *image, GError **error)
@@ -296,11 +296,13 @@ static int read_steady_metadata(QcImage *image, GError **error)
         g_autoptr(GError) local = NULL;
         QcFileStat now;
         int err = read_metadata(image, &local);
-        bool same = same_sector0(image);
+        int same = same_sector0(image);
         int stat_err = image->file->ops->stat(image->file, &now);
         if (stat_err < 0)
             return qc_fail(error, stat_err, "%s", g_strerror(-stat_err));
-        bool steady = same && (!err || now.size == image->info.stat.size);
+        if (!err && same < 0)
+            return qc_fail(error, same, "the header cannot be read again: %s", g_strerror(-same));
+        bool steady = same != 0 && (!err || now.size == image->info.stat.size);
         if (err == -ENOMEM || steady || i == OPEN_TRIES - 1) {
             image->info.stat.size = now.size; /* of a file that grew, all that was said holds */
             if (err < 0)
@@ -392,7 +394,7 @@ bool qc_image_is_current(const QcImage *image)
         return false;
     if (!image->cacheable) /* a device's stat tells nothing; but nothing was cached either */
         return st.size == image->info.stat.size &&
-               (image->info.format == QC_FORMAT_RAW || same_sector0(image));
+               (image->info.format == QC_FORMAT_RAW || same_sector0(image) == 1);
     return image->settled && qc_file_same_stat(&st, &image->info.stat);
 }
 

@@ -4,13 +4,16 @@
  * The steps of every command:
  *   1. load the refcounts and verify that they protect all metadata; count them anew where
  *      the image was not closed cleanly
- *   2. the command: count references, write new tables to free clusters
- *   3. place and write the refcount blocks that changed, and the refcount table
- *   4. sync: everything the new header will point at is on disk
- *   5. switch: one pwrite of the first sector
- *   6. sync: the new header is on disk
- * A failure up to 4 leaves the image as it was. A failure in 5 or 6 leaves nobody knowing;
- * unless the sector can be read back and is the old one.
+ *   2. before the first byte is written: write the first sector as it was read, and sync. What
+ *      was read may be younger than what is on disk, and what is on disk still be in need of
+ *      clusters that are free in what was read
+ *   3. the command: count references, write new tables to free clusters
+ *   4. place and write the refcount blocks that changed, and the refcount table
+ *   5. sync: everything the new header will point at is on disk
+ *   6. switch: one pwrite of the first sector
+ *   7. sync: the new header is on disk
+ * A failure up to 5 leaves the image as it was. After one in 6 or 7 the old sector is put back,
+ * and synced; when that fails too, nobody knows.
  */
 #include "txn.h"
 #include "count.h"
@@ -29,6 +32,8 @@ int qc_txn_fail(int err, GError **error)
         return qc_fail(error, err,
                        "the image is corrupt (its tables and refcounts contradict each other); "
                        "nothing was changed; see qemu-img check");
+    case -EBUSY:
+        return qc_fail(error, err, "the image was changed by somebody who ignores its locks");
     case -EFBIG:
         return qc_fail(error, err,
                        "a limit of the image's format is reached (refcount width or table size)");
@@ -162,12 +167,55 @@ int qc_txn_release(QcTxn *txn, uint64_t offset, uint64_t bytes)
     return qc_refs_add(txn->refs, offset >> l->cluster_bits, qc_clusters_for(l, bytes), -1);
 }
 
+/* 1 when the first sector is this one, 0 when not, or a negative errno. */
+static int sector_is(QcFile *file, const uint8_t *sector)
+{
+    uint8_t now[QC_SECTOR];
+    int err = qc_file_read(file, now, sizeof(now), 0);
+    return err ? err : memcmp(now, sector, sizeof(now)) == 0;
+}
+
+/* Before the first sector is written: is it still what it was when the command began? */
+static int verify_unchanged(QcTxn *txn)
+{
+    int same = sector_is(txn->image->file, txn->image->sector0);
+    if (same != 0)
+        return MIN(same, 0);
+    txn->wrote = false; /* what lies at the end of the file may be theirs */
+    return -EBUSY;
+}
+
+static int write_sector_and_sync(QcFile *file, const uint8_t *sector)
+{
+    int err = qc_file_write(file, sector, QC_SECTOR, 0);
+    return err ? err : qc_file_sync(file);
+}
+
+/*
+ * Step 2. Whoever wrote what was read may have been killed before the sync, or seen it fail. A
+ * kernel that could not write a sector takes it for written: a sync alone would not try again.
+ */
+static int confirm_old(QcTxn *txn)
+{
+    int err = verify_unchanged(txn);
+    return err ? err : write_sector_and_sync(txn->image->file, txn->image->sector0);
+}
+
+/* All writes but those of the first sector. */
+static int write_out(QcTxn *txn, const void *bytes, size_t len, uint64_t offset)
+{
+    int err = txn->wrote ? 0 : confirm_old(txn);
+    if (err < 0)
+        return err;
+    txn->wrote = true;
+    return qc_file_write(txn->image->file, bytes, len, offset);
+}
+
 static int flush_pending(QcTxn *txn)
 {
     if (txn->pending_len == 0)
         return 0;
-    txn->wrote = true;
-    int err = qc_file_write(txn->image->file, txn->pending, txn->pending_len, txn->pending_at);
+    int err = write_out(txn, txn->pending, txn->pending_len, txn->pending_at);
     txn->pending_len = 0;
     return err;
 }
@@ -184,10 +232,8 @@ int qc_txn_put(QcTxn *txn, uint64_t offset, const void *bytes, size_t len)
         if (err < 0)
             return err;
     }
-    if (len > PENDING_MAX) {
-        txn->wrote = true;
-        return qc_file_write(txn->image->file, bytes, len, offset);
-    }
+    if (len > PENDING_MAX)
+        return write_out(txn, bytes, len, offset);
     if (txn->pending_len == 0)
         txn->pending_at = offset;
     memcpy(txn->pending + txn->pending_len, bytes, len);
@@ -216,7 +262,7 @@ static int put_refs(void *data, uint64_t offset, const void *bytes, size_t len)
     return qc_txn_put(data, offset, bytes, len);
 }
 
-/* Steps 3 and 4. */
+/* Steps 4 and 5. */
 static int write_refs_and_sync(QcTxn *txn)
 {
     int err = qc_refs_place(txn->refs, &txn->next.reftable_offset, &txn->next.reftable_clusters);
@@ -225,7 +271,7 @@ static int write_refs_and_sync(QcTxn *txn)
     if (!err)
         err = flush_pending(txn);
     if (!err)
-        err = txn->image->file->ops->sync(txn->image->file);
+        err = qc_file_sync(txn->image->file);
     return err;
 }
 
@@ -250,49 +296,30 @@ static void encode_sector(const QcTxn *txn, uint8_t *sector)
     memcpy(sector, &d, sizeof(d));
 }
 
-/* 1 when the first sector is this one, 0 when not, or a negative errno. */
-static int sector_is(QcFile *file, const uint8_t *sector)
-{
-    uint8_t now[QC_SECTOR];
-    int err = qc_file_read(file, now, sizeof(now), 0);
-    return err ? err : memcmp(now, sector, sizeof(now)) == 0;
-}
-
-/* The last look before step 5. */
-static int verify_unchanged(QcTxn *txn, GError **error)
-{
-    int same = sector_is(txn->image->file, txn->image->sector0);
-    if (same < 0)
-        return qc_fail(error, same, "the header cannot be read again: %s", g_strerror(-same));
-    if (same)
-        return 0;
-    txn->wrote = false; /* what lies at the end of the file may be theirs */
-    return qc_fail(error, -EBUSY, "the image was changed by somebody who ignores its locks");
-}
-
-/* Steps 5 and 6. */
+/*
+ * Steps 6 and 7. When they fail, the old sector is put back: all that it refers to is still
+ * there, and once it is durable it does not matter what has become of the new one.
+ */
 static int switch_header(QcTxn *txn, bool *ret_unknown, GError **error)
 {
     QcFile *file = txn->image->file;
     uint8_t sector[QC_SECTOR];
     encode_sector(txn, sector);
-    int err = verify_unchanged(txn, error);
+    int err = verify_unchanged(txn);
     if (err < 0)
-        return err;
-    ssize_t n;
-    do
-        n = file->ops->pwrite(file, sector, sizeof(sector), 0);
-    while (n == -EINTR);
-    if (n < 0 && sector_is(file, txn->image->sector0) == 1)
-        return qc_fail(error, (int)n, "the header cannot be written: %s", g_strerror((int)-n));
-    err = n == (ssize_t)sizeof(sector) ? file->ops->sync(file) : -EIO;
-    if (err < 0) {
-        *ret_unknown = true;
-        return qc_fail(error, -EIO,
-                       "the storage failed while the change was made durable; whether it is made "
-                       "is not known");
-    }
-    return 0;
+        return qc_txn_fail(err, error);
+    err = qc_file_write(file, sector, sizeof(sector), 0);
+    bool untouched = err < 0 && sector_is(file, txn->image->sector0) == 1;
+    if (!err)
+        err = qc_file_sync(file);
+    if (!err)
+        return 0;
+    if (untouched || write_sector_and_sync(file, txn->image->sector0) == 0)
+        return qc_fail(error, err, "the header cannot be written: %s", g_strerror(-err));
+    *ret_unknown = true;
+    return qc_fail(error, -EIO,
+                   "the storage failed while the change was made durable; whether it is made is "
+                   "not known");
 }
 
 int qc_txn_commit(QcTxn *txn, bool *ret_unknown, GError **error)

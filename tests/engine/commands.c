@@ -21,18 +21,12 @@ typedef struct Model {
     uint8_t *disks[MAX_SNAPSHOTS];
 } Model;
 
-static void model_line(GString *out, const char *name, const uint8_t *disk, uint64_t size)
-{
-    g_autofree char *sum = g_compute_checksum_for_data(G_CHECKSUM_SHA256, disk, size);
-    g_string_append_printf(out, "%s %lu %s\n", name, (unsigned long)size, sum);
-}
-
 static char *model_digest(const Model *m)
 {
     GString *out = g_string_new(NULL);
-    model_line(out, "disk", m->disk, m->size);
+    judge_digest_line(out, "disk", m->disk, m->size);
     for (unsigned i = 0; i < m->n; i++)
-        model_line(out, m->names[i], m->disks[i], m->size);
+        judge_digest_line(out, m->names[i], m->disks[i], m->size);
     return g_string_free(out, FALSE);
 }
 
@@ -58,6 +52,8 @@ static void model_run(Model *m, const Command *c)
     case COMMAND_RENAME:
         g_free(m->names[c->snapshot]);
         m->names[c->snapshot] = g_strdup(c->name);
+        break;
+    case COMMAND_REPAIR:
         break;
     case COMMAND_WRITE:
         for (uint64_t i = 0; i < c->len; i++)

@@ -17,19 +17,26 @@ static int fault(MemFile *m)
     return due ? m->fail_error : 0;
 }
 
-static ssize_t mem_pread(QcFile *file, void *buf, size_t len, uint64_t offset)
+/* The same for calls that transfer bytes: how many of len, or a negative errno. */
+static ssize_t allowed(MemFile *m, size_t len)
 {
-    MemFile *m = self(file);
     int err = fault(m);
     if (err < 0)
         return err;
-    if (offset >= m->data->len)
-        return 0;
-    len = MIN(len, m->data->len - offset);
-    if (m->short_io)
-        len = MIN(len, 512);
-    memcpy(buf, m->data->data + offset, len);
-    return (ssize_t)len;
+    if (err == MEM_SHORT)
+        len = (len + 1) / 2;
+    return (ssize_t)(m->short_io ? MIN(len, 512) : len);
+}
+
+static ssize_t mem_pread(QcFile *file, void *buf, size_t len, uint64_t offset)
+{
+    MemFile *m = self(file);
+    ssize_t n = allowed(m, len);
+    if (n < 0 || offset >= m->data->len)
+        return MIN(n, 0);
+    n = (ssize_t)MIN((uint64_t)n, m->data->len - offset);
+    memcpy(buf, m->data->data + offset, (size_t)n);
+    return n;
 }
 
 static void record(MemFile *m, MemOpKind kind, uint64_t offset, uint64_t size, const void *bytes)
@@ -61,11 +68,10 @@ static void store(MemFile *m, const void *bytes, uint64_t len, uint64_t offset)
 static ssize_t mem_pwrite(QcFile *file, const void *buf, size_t len, uint64_t offset)
 {
     MemFile *m = self(file);
-    int err = fault(m);
-    if (err < 0)
-        return err;
-    if (m->short_io)
-        len = MIN(len, 512);
+    ssize_t n = allowed(m, len);
+    if (n < 0)
+        return n;
+    len = (size_t)n;
     if (offset > m->max_size || len > m->max_size - offset)
         return -EFBIG;
     record(m, MEM_WRITE, offset, len, buf);
@@ -76,14 +82,16 @@ static ssize_t mem_pwrite(QcFile *file, const void *buf, size_t len, uint64_t of
 static int mem_sync(QcFile *file)
 {
     int err = fault(self(file));
-    if (!err)
-        record(self(file), MEM_SYNC, 0, 0, NULL);
-    return err;
+    record(self(file), err < 0 ? MEM_SYNC_FAILED : MEM_SYNC, 0, 0, NULL);
+    return MIN(err, 0);
 }
 
 static int mem_stat(QcFile *file, QcFileStat *ret)
 {
     MemFile *m = self(file);
+    int err = fault(m);
+    if (err < 0 && err != -EINTR) /* these are never interrupted */
+        return err;
     *ret = (QcFileStat){.dev = 1,
                         .ino = (uintptr_t)m,
                         .size = m->data->len,
@@ -124,7 +132,10 @@ static bool in_hole(const MemFile *m, uint64_t offset)
 
 static int64_t mem_seek(QcFile *file, uint64_t offset, bool hole)
 {
-    const MemFile *m = self(file);
+    MemFile *m = self(file);
+    int err = fault(m);
+    if (err < 0 && err != -EINTR) /* these are never interrupted */
+        return err;
     if (offset >= m->data->len)
         return -ENXIO;
     while (offset < m->data->len && in_hole(m, offset) != hole)
@@ -188,7 +199,17 @@ MemFile *mem_file_new(const void *bytes, size_t len)
 
 MemFile *mem_file_copy(const MemFile *file)
 {
-    return mem_file_new(file->data->data, file->data->len);
+    MemFile *copy = mem_file_new(file->data->data, file->data->len);
+    copy->gate = file->gate;
+    return copy;
+}
+
+void mem_file_assign(MemFile *m, const MemFile *other)
+{
+    g_byte_array_set_size(m->data, other->data->len);
+    memcpy(m->data->data, other->data->data, other->data->len);
+    m->gate = other->gate;
+    m->mtime++;
 }
 
 void mem_file_record(MemFile *m)

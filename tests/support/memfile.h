@@ -4,16 +4,18 @@
 #ifndef TESTS_MEMFILE_H
 #define TESTS_MEMFILE_H
 
-#include "qcow-file.h"
+#include "qcow.h"
 
 enum {
     MEM_BLOCK = 4096,
     MEM_MAX_SIZE = 1 << 30, /* of a new file */
+    MEM_SHORT = 1,          /* no errno is positive */
 };
 
 typedef enum MemOpKind {
     MEM_WRITE,
     MEM_SYNC,
+    MEM_SYNC_FAILED, /* what was not synced before it may never be, whatever is synced later */
     MEM_TRUNCATE,
 } MemOpKind;
 
@@ -31,13 +33,15 @@ typedef struct MemFile {
     bool recording;
     int64_t mtime;
 
-    /* Fault injection: the operation number fail_at (pread, pwrite, sync, truncate, counted
-     * from 0 in calls) fails with fail_error; all later ones too when fail_on. */
+    /* Fault injection. The operation number fail_at (pread, pwrite, sync, truncate, stat, seek,
+     * counted from 0 in calls) fails with fail_error; all later ones too when fail_on. Where
+     * fail_error is MEM_SHORT, transfers stop after half their bytes, and the rest works. */
     int64_t calls, fail_at;
     int fail_error;
     bool fail_on;
     bool short_io; /* transfers stop after 512 bytes */
 
+    QcGate *gate;      /* the store that its backing file is in, or NULL; not owned */
     uint64_t max_size; /* growing beyond is -EFBIG */
     bool sparse;       /* blocks of MEM_BLOCK zeros are holes */
 } MemFile;
@@ -45,6 +49,8 @@ typedef struct MemFile {
 /* A file with a copy of the bytes; fail_at is -1. */
 MemFile *mem_file_new(const void *bytes, size_t len);
 MemFile *mem_file_copy(const MemFile *file);
+/* Become what another file is, as far as its bytes go. */
+void mem_file_assign(MemFile *file, const MemFile *other);
 /* Forget the log, count calls from 0 again, start recording. */
 void mem_file_record(MemFile *file);
 /* Do a recorded operation, or only the first bytes bytes of a write. */

@@ -1,5 +1,6 @@
 /* script.c - see script.h. */
 #include "script.h"
+#include "format.h"
 #include <string.h>
 
 const Kind script_kinds[] = {
@@ -24,13 +25,21 @@ MemFile *script_image(const Kind *kind, uint64_t size)
     return file;
 }
 
-static int run_write(QcImage *image, QcCache *cache, const Command *c, bool *ret_unknown)
+uint64_t script_size(const MemFile *file)
+{
+    QcDiskHeader h;
+    memcpy(&h, file->data->data, sizeof(h));
+    return be64_get(h.size);
+}
+
+static int run_write(QcImage *image, QcGate *gate, QcCache *cache, const Command *c,
+                     bool *ret_unknown)
 {
     g_autoptr(QcChain) chain = NULL;
     g_autofree uint8_t *bytes = g_malloc(c->len);
     for (uint64_t i = 0; i < c->len; i++)
         bytes[i] = (uint8_t)(c->seed + i / 512);
-    qc_chain_open(NULL, image, cache, &chain);
+    qc_chain_open(gate, image, cache, &chain);
     return qc_image_write(image, chain, bytes, c->len, c->offset, ret_unknown, NULL);
 }
 
@@ -51,8 +60,10 @@ int script_run(MemFile *file, const Command *c, bool *ret_unknown)
         return qc_snapshot_delete(image, c->snapshot, ret_unknown, NULL);
     case COMMAND_RENAME:
         return qc_snapshot_rename(image, c->snapshot, c->name, ret_unknown, NULL);
+    case COMMAND_REPAIR:
+        return qc_image_repair(image, ret_unknown, NULL);
     case COMMAND_WRITE:
     default:
-        return run_write(image, cache, c, ret_unknown);
+        return run_write(image, file->gate, cache, c, ret_unknown);
     }
 }

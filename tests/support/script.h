@@ -26,6 +26,7 @@ typedef enum CommandKind {
     COMMAND_DELETE,
     COMMAND_RENAME,
     COMMAND_WRITE, /* len bytes of value seed at offset */
+    COMMAND_REPAIR,
 } CommandKind;
 
 typedef struct Command {
@@ -35,6 +36,9 @@ typedef struct Command {
     uint64_t offset, len; /* WRITE */
     uint8_t seed;
 } Command;
+
+/* The virtual size of an image. */
+uint64_t script_size(const MemFile *file);
 
 /* Open the image anew and run one command on it. The command's result. */
 int script_run(MemFile *file, const Command *command, bool *ret_unknown);

@@ -1,0 +1,154 @@
+/*
+ * ordeal - what can become of commands on every kind of image, in memory.
+ *
+ *   ordeal power DIR [SAMPLE]    cut the power in each command, in every combination of up to 12
+ *                                unsynced writes; some states are left in DIR as files, whose
+ *                                names begin with what qemu-img check has to say: clean or leaks
+ *   ordeal kill DIR [SAMPLE]     kill the process in a command, and cut the power in the next one
+ *   ordeal errors DIR [SAMPLE]   an error at each call of the file, once and from then on
+ *
+ * DIR holds the backing file. Prints totals; exit 1 with the first thing that is wrong, or when
+ * there was less to try than there should be.
+ */
+#include "faults.h"
+#include "trial.h"
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+typedef struct Ordeal {
+    const char *dir;
+    QcGate *gate;
+    const char *only; /* NULL: all samples */
+} Ordeal;
+
+static bool wanted(const Ordeal *o, const Sample *s)
+{
+    return !o->only || g_str_equal(o->only, s->kind.name);
+}
+
+static bool complain(const char *finding)
+{
+    if (finding)
+        fprintf(stderr, "%s\n", finding);
+    return !finding;
+}
+
+/* Whether the experiment was as large as it is meant to be. */
+static bool enough(const Ordeal *o, uint64_t n, uint64_t least)
+{
+    if (o->only || n >= least)
+        return true;
+    fprintf(stderr, "only %lu of %lu\n", (unsigned long)n, (unsigned long)least);
+    return false;
+}
+
+static void print_trial(const char *what, const Trial *t)
+{
+    printf("%s: %lu commands, %lu states, all right: %lu before, %lu after; in %lu the disk was "
+           "overwritten, and no snapshot changed\n",
+           what, (unsigned long)t->commands, (unsigned long)t->states, (unsigned long)t->before,
+           (unsigned long)t->after, (unsigned long)t->overwritten);
+}
+
+/* ---- power ------------------------------------------------------------------------------ */
+
+static bool power(const Ordeal *o)
+{
+    Trial t = {.plan = {.every = 12, .samples = 200, .tears = 64, .mixed = 60},
+               .big_plan = {.every = 2, .samples = 2, .tears = 1, .mixed = 1},
+               .overwrite_every = 50,
+               .save_every = 300,
+               .save_dir = o->dir,
+               .gate = o->gate};
+    for (size_t i = 0; i < n_samples; i++) {
+        uint64_t states = t.states;
+        if (!wanted(o, &samples[i]))
+            continue;
+        for (unsigned c = 0; c < sample_n_commands(&samples[i]); c++)
+            if (!trial_power_cuts(&t, &samples[i], c))
+                return complain(t.failure);
+        printf("%-26s %8lu\n", samples[i].kind.name, (unsigned long)(t.states - states));
+    }
+    print_trial("power cuts", &t);
+    return enough(o, t.states, 100000) && enough(o, t.saved, 300);
+}
+
+/* ---- kill ------------------------------------------------------------------------------- */
+
+static bool kill_in(const Ordeal *o, Trial *t, const Sample *s)
+{
+    static const unsigned seconds[] = {0, 1, 6, 9}; /* take, write, delete oldest, rename */
+    for (unsigned a = 0; a < sample_n_commands(s); a++)
+        for (size_t i = 0; i < G_N_ELEMENTS(seconds); i++)
+            if (seconds[i] < sample_n_commands(s) && !trial_kill_and_go_on(t, s, a, seconds[i]))
+                return complain(t->failure);
+    (void)o;
+    return true;
+}
+
+static bool kill_all(const Ordeal *o)
+{
+    Trial t = {.plan = {.every = 2, .samples = 4, .tears = 1, .mixed = 2},
+               .overwrite_every = 500,
+               .gate = o->gate};
+    for (size_t i = 0; i < n_samples; i++)
+        if (wanted(o, &samples[i]) && !sample_is_big(&samples[i]) && !kill_in(o, &t, &samples[i]))
+            return false;
+    print_trial("killed, then power cuts in the next command", &t);
+    return enough(o, t.states, 100000);
+}
+
+/* ---- errors ----------------------------------------------------------------------------- */
+
+static const struct {
+    int error;
+    bool from_then_on;
+} faults[] = {
+    {-EIO, false},    {-EIO, true},    {-ENOSPC, false},   {-ENOSPC, true},
+    {-EDQUOT, false}, {-EINTR, false}, {MEM_SHORT, false}, {MEM_SHORT, true},
+};
+
+static bool errors_in(const Ordeal *o, const Sample *s, FaultCounts *counts)
+{
+    for (unsigned c = 0; c < sample_n_commands(s); c++) {
+        for (size_t f = 0; f < G_N_ELEMENTS(faults); f++) {
+            g_autofree char *finding =
+                faults_try(s, o->gate, c, faults[f].error, faults[f].from_then_on, counts);
+            if (finding)
+                return complain(finding);
+        }
+    }
+    return true;
+}
+
+static bool errors(const Ordeal *o)
+{
+    FaultCounts n = {0};
+    for (size_t i = 0; i < n_samples; i++)
+        if (wanted(o, &samples[i]) && !sample_is_big(&samples[i]) && !errors_in(o, &samples[i], &n))
+            return false;
+    printf("errors: %lu, each at one call: %lu times the command succeeded all the same, %lu times "
+           "it failed and the image was as before, %lu times nobody could know\n",
+           (unsigned long)n.faults, (unsigned long)n.successes, (unsigned long)n.failures,
+           (unsigned long)n.unknown);
+    return enough(o, n.faults, 50000);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        bool (*run)(const Ordeal *o);
+    } ordeals[] = {{"power", power}, {"kill", kill_all}, {"errors", errors}};
+    for (size_t i = 0; i < G_N_ELEMENTS(ordeals) && argc >= 3; i++) {
+        if (!g_str_equal(argv[1], ordeals[i].name))
+            continue;
+        Ordeal o = {.dir = argv[2], .gate = samples_make_base(argv[2]), .only = argv[3]};
+        bool ok = ordeals[i].run(&o);
+        qc_gate_unref(o.gate);
+        return ok ? 0 : 1;
+    }
+    fprintf(stderr, "ordeal power|kill|errors DIR [SAMPLE]\n");
+    return 2;
+}
