@@ -13,6 +13,7 @@
 
 #include "command.h"
 #include "perform.h"
+#include "signals.h"
 #include "text.h"
 
 #include <errno.h>
@@ -38,6 +39,8 @@ typedef struct Job {
     char *path; /* image of the current command */
     GString *results;
     int error;
+    int percent;    /* shown last; -1: nothing yet */
+    gint cancelled; /* atomic: set by whoever hears of a signal to the writer */
 } Job;
 
 static void job_next(Job *job);
@@ -71,11 +74,18 @@ static bool is_of_store(const Control *control)
 
 /* ---- results ----------------------------------------------------------------------------- */
 
+/* The time, as results have it (g_free). */
+static char *time_stamp(void)
+{
+    g_autoptr(GDateTime) now = g_date_time_new_now_utc();
+
+    return g_date_time_format(now, "%Y-%m-%dT%H:%M:%SZ");
+}
+
 /* reason: of an error, or what a command that succeeded has to say, or NULL. */
 static char *result_line(const char *text, int error, const char *reason)
 {
-    g_autoptr(GDateTime) now = g_date_time_new_now_utc();
-    g_autofree char *when = g_date_time_format(now, "%Y-%m-%dT%H:%M:%SZ");
+    g_autofree char *when = time_stamp();
     g_autofree char *why = reason ? text_one_line(reason) : NULL;
     const char *name = strerrorname_np(-error);
 
@@ -112,6 +122,7 @@ static void job_finish(Job *job)
     g_string_assign(control->text, job->results->str);
     g_mutex_unlock(&control->lock);
 
+    fuse_req_interrupt_func(job->req, NULL, NULL); /* and it is not running any more */
     if (job->error < 0)
         fuse_reply_err(job->req, -job->error);
     else
@@ -132,16 +143,51 @@ static void end_command(Job *job, int error, const char *reason)
     job_next(job);
 }
 
+/* Show, or with line NULL no longer, that the current command runs. */
+static void show_running(Job *job, const char *line, const char *line_of_image)
+{
+    Journal *journal = job->control->fs->journal;
+
+    journal_set_running(journal, job->control->image, job, line);
+    if (is_of_store(job->control))
+        journal_set_running(journal, job->path, job, line_of_image);
+}
+
+/* A QcProgressFunc. */
+static bool go_on(void *data, unsigned percent)
+{
+    Job *job = data;
+    const Command *command = job->commands->pdata[job->next];
+
+    if (job->percent != (int)percent) {
+        g_autofree char *when = time_stamp(), *text = command_to_text(command);
+        g_autofree char *line = g_strdup_printf("%s %u%% %s", when, percent, command->text);
+        g_autofree char *of_image = g_strdup_printf("%s %u%% %s", when, percent, text);
+
+        job->percent = (int)percent;
+        show_running(job, line, of_image);
+    }
+    return !g_atomic_int_get(&job->cancelled);
+}
+
 /* In the line of the image. */
 static void run_command(gpointer data)
 {
     Job *job = data;
+    Progress progress = {go_on, job};
     g_autoptr(GError) error = NULL;
     g_autofree char *note = NULL;
-    int r = perform(job->control->fs, job->path, job->creds, job->commands->pdata[job->next], &note,
-                    &error);
+    int r = g_atomic_int_get(&job->cancelled) ? -EINTR : 0;
 
-    end_command(job, r, error ? error->message : note);
+    job->percent = -1;
+    if (r == 0)
+        r = perform(job->control->fs, job->path, job->creds, job->commands->pdata[job->next],
+                    &progress, &note, &error);
+    show_running(job, NULL, NULL);
+    end_command(job, r,
+                error         ? error->message
+                : r == -EINTR ? "cancelled by a signal before it began"
+                              : note);
 }
 
 /* Start the next command, or end the job. */
@@ -171,6 +217,15 @@ static void job_next(Job *job)
 
 /* ---- write and read ---------------------------------------------------------------------- */
 
+/* The writer got a signal. Nothing else is done here: a lock of libfuse is held. */
+static void on_signal(fuse_req_t req, void *data)
+{
+    Job *job = data;
+
+    if (signals_ask_to_stop(fuse_req_ctx(req)->pid))
+        g_atomic_int_set(&job->cancelled, 1);
+}
+
 void control_write(Control *control, fuse_req_t req, const char *bytes, size_t len, Creds *creds)
 {
     Job *job = g_new0(Job, 1);
@@ -190,6 +245,7 @@ void control_write(Control *control, fuse_req_t req, const char *bytes, size_t l
     control->origin = UINT64_MAX;
     g_mutex_unlock(&control->lock);
 
+    fuse_req_interrupt_func(req, on_signal, job);
     job_next(job);
 }
 

@@ -5,6 +5,8 @@
  */
 #include "journal.h"
 
+#include <string.h>
+
 typedef struct Page {
     char *image;
     GQueue lines; /* of char * */
@@ -15,7 +17,21 @@ struct Journal {
     GMutex lock;
     GHashTable *pages; /* image (the page's) -> Page, owned; protected by lock */
     GQueue order;      /* of Page, least recently used at the head; lock */
+    GQueue running;    /* of Running, in the order in which they began; lock */
 };
+
+/* A command that runs. */
+typedef struct Running {
+    const void *whose;
+    char *image, *line;
+} Running;
+
+static void running_free(Running *running)
+{
+    g_free(running->image);
+    g_free(running->line);
+    g_free(running);
+}
 
 static void page_free(Page *page)
 {
@@ -39,6 +55,7 @@ void journal_free(Journal *journal)
     if (!journal)
         return;
     g_hash_table_unref(journal->pages);
+    g_queue_clear_full(&journal->running, (GDestroyNotify)running_free);
     g_mutex_clear(&journal->lock);
     g_free(journal);
 }
@@ -75,6 +92,43 @@ void journal_add(Journal *journal, const char *image, const char *line)
     }
 }
 
+/* The link of a command's line in running; NULL when there is none. Lock held. */
+static GList *running_find(Journal *journal, const char *image, const void *whose)
+{
+    for (GList *link = journal->running.head; link; link = link->next) {
+        const Running *running = link->data;
+
+        if (running->whose == whose && strcmp(running->image, image) == 0)
+            return link;
+    }
+    return NULL;
+}
+
+void journal_set_running(Journal *journal, const char *image, const void *whose, const char *line)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&journal->lock);
+    GList *link = running_find(journal, image, whose);
+
+    if (!line) {
+        if (link) {
+            running_free(link->data);
+            g_queue_delete_link(&journal->running, link);
+        }
+        return;
+    }
+    if (!link) {
+        Running *running = g_new0(Running, 1);
+
+        running->whose = whose;
+        running->image = g_strdup(image);
+        g_queue_push_tail(&journal->running, running);
+        link = journal->running.tail;
+    }
+    Running *running = link->data;
+    g_free(running->line);
+    running->line = g_strndup(line, JOURNAL_BYTES);
+}
+
 char *journal_text(Journal *journal, const char *image)
 {
     GString *text = g_string_new(NULL);
@@ -83,5 +137,11 @@ char *journal_text(Journal *journal, const char *image)
 
     for (GList *line = page ? page->lines.head : NULL; line; line = line->next)
         g_string_append_printf(text, "%s\n", (char *)line->data);
+    for (GList *link = journal->running.head; link; link = link->next) {
+        const Running *running = link->data;
+
+        if (strcmp(running->image, image) == 0)
+            g_string_append_printf(text, "%s\n", running->line);
+    }
     return g_string_free(text, FALSE);
 }

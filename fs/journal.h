@@ -16,7 +16,15 @@ void journal_free(Journal *journal); /* accepts NULL */
 /* Add a line (without newline) to the results of a control file; "" is the store's own. */
 void journal_add(Journal *journal, const char *image, const char *line);
 
-/* All results of a control file, oldest first, each with its newline (g_free). */
+/*
+ * What is to be read of a command that still runs, behind the results: at most a line for each
+ * whose, an address that tells commands apart. NULL: it has ended.
+ */
+void journal_set_running(Journal *journal, const char *image, const void *whose, const char *line);
+
+/*
+ * All results of a control file, oldest first, and what runs, each with its newline (g_free).
+ */
 char *journal_text(Journal *journal, const char *image);
 
 #endif

@@ -237,7 +237,7 @@ static int act(Fs *fs, QcImage *image, const QcFileStat *file, const Command *co
 
 /* From open to act, on a file that is claimed. */
 static int perform_on(Fs *fs, const char *path, const QcFileStat *stat, const Command *command,
-                      bool *ret_unknown, char **ret_note, GError **error)
+                      const Progress *progress, bool *ret_unknown, char **ret_note, GError **error)
 {
     g_autoptr(QcFile) file = NULL;
     g_autoptr(QcCache) cache = qc_cache_new(PERFORM_CACHE_BYTES);
@@ -250,14 +250,20 @@ static int perform_on(Fs *fs, const char *path, const QcFileStat *stat, const Co
     r = command_error(qc_image_open(file, path, QC_FORMAT_QCOW2, cache, &image, error));
     if (r == 0 && qc_image_unsupported(image))
         r = fail(error, -EOPNOTSUPP, "%s: %s", path, qc_image_unsupported(image));
-    if (r == 0)
+    if (r == 0) {
+        qc_image_set_progress(image, progress->func, progress->data);
         r = act(fs, image, stat, command, ret_unknown, ret_note, error);
+    }
+    if (r == -ECANCELED) {
+        g_clear_error(error);
+        r = fail(error, -EINTR, "cancelled by a signal; nothing was changed");
+    }
     qc_lock_release(file);
     return r;
 }
 
-int perform(Fs *fs, const char *path, const Creds *creds, const Command *command, char **ret_note,
-            GError **error)
+int perform(Fs *fs, const char *path, const Creds *creds, const Command *command,
+            const Progress *progress, char **ret_note, GError **error)
 {
     g_auto(StoreItem) item = {0};
     bool unknown = false;
@@ -272,7 +278,7 @@ int perform(Fs *fs, const char *path, const Creds *creds, const Command *command
         return fail(error, -EIO,
                     "an earlier command failed so late that nobody knows what is on disk; run "
                     "qemu-img check, then mount again");
-    r = perform_on(fs, path, &item.stat, command, &unknown, ret_note, error);
+    r = perform_on(fs, path, &item.stat, command, progress, &unknown, ret_note, error);
     images_drop(fs->images, path);
     claims_end(fs->claims, &item.stat, unknown);
     return r;

@@ -5,12 +5,18 @@
 #include "command.h"
 #include "fs.h"
 
+/* As QcProgressFunc: told how far the command is, answers whether to go on. */
+typedef struct Progress {
+    QcProgressFunc func;
+    void *data;
+} Progress;
+
 /*
  * Run the command on the image at this path for this caller. Blocks until it is durable, or
- * has failed and changed nothing. ret_note: what a command that succeeded has to say, or NULL
- * (g_free). Not from two threads for one path.
+ * has failed and changed nothing; -EINTR: it was stopped. ret_note: what a command that succeeded
+ * has to say, or NULL (g_free). Not from two threads for one path.
  */
-int perform(Fs *fs, const char *path, const Creds *creds, const Command *command, char **ret_note,
-            GError **error);
+int perform(Fs *fs, const char *path, const Creds *creds, const Command *command,
+            const Progress *progress, char **ret_note, GError **error);
 
 #endif

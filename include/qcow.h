@@ -344,6 +344,15 @@ int qc_chain_snapshot_view(QcChain *chain, unsigned snapshot, QcView **ret);
  * §"Snapshots", "Refcounts"; the order of writes is in docs/DURABILITY.md.
  */
 
+/*
+ * Who wants to know how far a command is: percent, an estimate that does not fall. Called by the
+ * command's thread many thousand times a second, until the change is about to be made. False:
+ * stop; the command ends with -ECANCELED and has changed nothing.
+ */
+typedef bool (*QcProgressFunc)(void *data, unsigned percent);
+/* For the command that is run next on this image. func NULL: nobody. data is borrowed. */
+void qc_image_set_progress(QcImage *image, QcProgressFunc func, void *data);
+
 /* Take a snapshot of the active disk. now_ns: its date, nanoseconds since the epoch.
  * -EEXIST: a snapshot has that name. -EINVAL: empty. -ENAMETOOLONG. */
 int qc_snapshot_take(QcImage *image, const char *name, int64_t now_ns, bool *ret_unknown,

@@ -15,6 +15,7 @@ enum {
 
 typedef struct Batch {
     QcFile *file;
+    QcMeter *meter;
     uint64_t cluster_size, file_size;
     uint64_t next_data; /* no data lies between the last question and here */
     uint8_t *buf;
@@ -52,6 +53,12 @@ static bool in_hole(Batch *b, uint64_t offset)
     return b->next_data >= offset + b->cluster_size;
 }
 
+static int hand_out(Batch *b, const QcBatchItem *item, uint8_t *cluster)
+{
+    int err = b->func(b->data, item, cluster);
+    return err ? err : qc_meter_step(b->meter);
+}
+
 /* Read items that follow each other without a gap, and hand them out. */
 static int read_run(Batch *b, const QcBatchItem *items, size_t n)
 {
@@ -60,7 +67,7 @@ static int read_run(Batch *b, const QcBatchItem *items, size_t n)
     if (err < 0)
         return err == -ENODATA ? -EUCLEAN : err;
     for (size_t i = 0; i < n && !err; i++)
-        err = b->func(b->data, &items[i], b->buf + i * b->cluster_size);
+        err = hand_out(b, &items[i], b->buf + i * b->cluster_size);
     return err;
 }
 
@@ -71,7 +78,7 @@ static int read_all(Batch *b, const QcBatchItem *items, size_t n)
     for (size_t i = 0, run; i < n && !err; i += run) {
         run = 1;
         if (in_hole(b, items[i].offset)) {
-            err = b->func(b->data, &items[i], NULL);
+            err = hand_out(b, &items[i], NULL);
             continue;
         }
         while (run < most && i + run < n &&
@@ -82,15 +89,16 @@ static int read_all(Batch *b, const QcBatchItem *items, size_t n)
     return err;
 }
 
-int qc_batch_read(QcFile *file, uint64_t cluster_size, QcBatchItem *items, size_t n,
-                  QcBatchFunc func, void *data)
+int qc_batch_read(QcImage *image, QcBatchItem *items, size_t n, QcBatchFunc func, void *data)
 {
     QcFileStat st;
-    int err = file->ops->stat(file, &st);
+    uint64_t cluster_size = qc_cluster_size(&image->header.layout);
+    int err = image->file->ops->stat(image->file, &st);
     if (err < 0 || n == 0)
         return err;
     qsort(items, n, sizeof(*items), by_offset);
-    Batch b = {.file = file,
+    Batch b = {.file = image->file,
+               .meter = &image->meter,
                .cluster_size = cluster_size,
                .file_size = st.size,
                .func = func,

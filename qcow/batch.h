@@ -4,7 +4,7 @@
 #ifndef QCOW_BATCH_H
 #define QCOW_BATCH_H
 
-#include "qcow.h"
+#include "image.h"
 
 /* A cluster to read, and what the caller knows it by. */
 typedef struct QcBatchItem {
@@ -20,10 +20,10 @@ typedef struct QcBatchItem {
 typedef int (*QcBatchFunc)(void *data, const QcBatchItem *item, uint8_t *cluster);
 
 /*
- * Read the n clusters of items, which are sorted on the way. -EUCLEAN when two have the same
- * offset or one does not lie inside the file; -EIO, -ENOMEM.
+ * Read the n clusters of items from the image's file; they are sorted on the way. Each is a step
+ * of the image's meter. -EUCLEAN when two have the same offset or one does not lie inside the file;
+ * -EIO, -ENOMEM, -ECANCELED.
  */
-int qc_batch_read(QcFile *file, uint64_t cluster_size, QcBatchItem *items, size_t n,
-                  QcBatchFunc func, void *data);
+int qc_batch_read(QcImage *image, QcBatchItem *items, size_t n, QcBatchFunc func, void *data);
 
 #endif

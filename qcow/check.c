@@ -30,6 +30,7 @@ int qc_image_check(QcImage *image, QcCheck *ret, GError **error)
         return qc_fail(error, -EOPNOTSUPP, "raw images have nothing to check");
     if (image->info.has_data_file)
         return qc_fail(error, -EOPNOTSUPP, "%s", qc_image_unsupported(image));
+    image->meter.passes = 2; /* counting, and the flags */
     int err = load_stored(image, &findings, &stored);
     if (!err)
         err = qc_count_references(image, stored, &findings, &counted);

@@ -222,8 +222,8 @@ static int count_l2_tables(Count *c)
     }
     if (err < 0)
         return err;
-    return qc_batch_read(c->image->file, qc_cluster_size(c->layout), c->tables, n, count_entries,
-                         c);
+    qc_meter_expect(&c->image->meter, n);
+    return qc_batch_read(c->image, c->tables, n, count_entries, c);
 }
 
 static int count_trees(Count *c)

@@ -6,6 +6,7 @@
 
 #include "cache.h"
 #include "header.h"
+#include "meter.h"
 
 /* Where a bitmap's table lies. */
 typedef struct QcBitmapTable {
@@ -14,8 +15,8 @@ typedef struct QcBitmapTable {
 } QcBitmapTable;
 
 /*
- * Immutable once qc_image_open() returns, apart from spent. For a raw image everything from
- * sector0 on is zero.
+ * Immutable once qc_image_open() returns, apart from spent and meter. For a raw image everything
+ * from sector0 on is zero.
  */
 struct QcImage {
     gatomicrefcount refs;
@@ -33,7 +34,8 @@ struct QcImage {
     uint64_t *snapshot_at;        /* file offset of each snapshot's table entry */
     uint64_t snapshots_end;       /* file offset where the table ends */
     QcBitmapTable *bitmap_tables; /* of each of the info's bitmaps */
-    bool spent; /* a command has been tried with it; only the writer's thread looks */
+    bool spent;    /* a command has been tried with it; only the writer's thread looks */
+    QcMeter meter; /* of that command; the same */
 };
 
 /* The bytes of the header that say where tables are: they change when views change. */

@@ -169,7 +169,7 @@ static int load_blocks(QcRefs *r)
     for (uint64_t i = 0; i < r->n_blocks; i++)
         if (r->blocks[i].offset)
             items[n++] = (QcBatchItem){.offset = r->blocks[i].offset, .tag = (uint32_t)i};
-    return qc_batch_read(r->image->file, qc_cluster_size(r->layout), items, n, load_block, r);
+    return qc_batch_read(r->image, items, n, load_block, r);
 }
 
 /* A block whose own count is 0 could be given out and written over. */

@@ -55,7 +55,7 @@ int qc_tree_walk(QcImage *image, const uint64_t *l1, uint32_t n, QcTreeFunc func
         if (offset)
             items[used++] = (QcBatchItem){.offset = offset, .tag = i};
     }
-    return qc_batch_read(image->file, qc_cluster_size(l), items, used, walk_table, &walk);
+    return qc_batch_read(image, items, used, walk_table, &walk);
 }
 
 typedef struct Account {

@@ -118,6 +118,7 @@ static int begin(QcImage *image, bool repair, QcTxn **ret, GError **error)
         return err;
     image->spent = true;
 
+    image->meter.passes = 3; /* counting, accounting for the change, and the flags */
     QcRefs *refs = NULL;
     bool recount = repair || image->info.dirty;
     err = recount ? renew_refs(image, &refs, error) : load_refs(image, &refs, error);
@@ -326,6 +327,8 @@ int qc_txn_commit(QcTxn *txn, bool *ret_unknown, GError **error)
 {
     bool unknown = false;
     int err = write_refs_and_sync(txn);
+    if (!err)
+        err = qc_meter_ask(&txn->image->meter); /* from here on it is too late */
     if (err < 0)
         return qc_txn_fail(err, error);
     err = switch_header(txn, &unknown, error);

@@ -1,0 +1,34 @@
+/* meter.c - see meter.h. */
+#include "meter.h"
+#include "image.h"
+#include <errno.h>
+
+enum {
+    ALMOST = 99, /* percent; the rest is for the syncs */
+};
+
+void qc_image_set_progress(QcImage *image, QcProgressFunc func, void *data)
+{
+    image->meter.func = func;
+    image->meter.data = data;
+}
+
+void qc_meter_expect(QcMeter *meter, uint64_t tables)
+{
+    meter->total = tables * meter->passes;
+}
+
+int qc_meter_ask(const QcMeter *meter)
+{
+    if (!meter->func)
+        return 0;
+    uint64_t percent = meter->total ? meter->done * 100 / meter->total : 0;
+    return meter->func(meter->data, (unsigned)MIN(percent, ALMOST)) ? 0 : -ECANCELED;
+}
+
+int qc_meter_step(QcMeter *meter)
+{
+    if (meter->total > 0)
+        meter->done++;
+    return qc_meter_ask(meter);
+}

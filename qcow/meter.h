@@ -1,0 +1,29 @@
+/*
+ * meter.h - how far a command is, and whether it is still wanted.
+ *
+ * What takes time are the L2 tables: a command looks at each of them once to count references,
+ * and then at those of the disks it changes. So a table is the unit, and how many looks there
+ * will be is estimated once, when the tables are known. A command's own thread uses it.
+ */
+#ifndef QCOW_METER_H
+#define QCOW_METER_H
+
+#include "qcow.h"
+
+typedef struct QcMeter {
+    QcProgressFunc func; /* NULL: nobody wants to know */
+    void *data;
+    unsigned passes; /* over all tables, to be expected at most */
+    uint64_t done, total;
+} QcMeter;
+
+/* There are so many tables. */
+void qc_meter_expect(QcMeter *meter, uint64_t tables);
+
+/* Tell how far we are. -ECANCELED when the command is to stop. */
+int qc_meter_ask(const QcMeter *meter);
+
+/* One table is done. The same result. */
+int qc_meter_step(QcMeter *meter);
+
+#endif

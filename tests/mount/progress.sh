@@ -1,0 +1,89 @@
+# A long command shows how far it is, and a signal to its writer stops it. The daemon is made
+# slow by a tracer, so that there is something to see.
+. "${SRCDIR:?run by ctest}/tests/functions.sh"
+requires qemu-img qemu-io strace python3
+requires_fuse
+requires_root # fusermount3 does not mount for who is traced
+
+NOW='[0-9]{4}-[0-9-]{5}T[0-9:]{8}Z'
+
+# Small clusters, and every table of them by itself: many reads.
+qemu-img create -q -f qcow2 -o cluster_size=512 image.qcow2 8M
+qemu-io -c 'write -q -P 5 0 8M' image.qcow2
+mkdir store mnt
+cp image.qcow2 store/slow.qcow2
+cp image.qcow2 store/other.qcow2
+
+ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" strace -f --seccomp-bpf -o /dev/null -e trace=pread64 \
+    -e inject=pread64:delay_enter=10000 "$SNAPTREE" -f "$TMP/store" "$TMP/mnt" 2>/dev/null &
+PIDS+=($!)
+wait_for mountpoint -q mnt
+
+# Start a command in the background; it is running when this returns. $WRITER is who waits for it.
+start() { # CONTROL LINE
+    env --default-signal=INT,TERM sh -c 'echo "$2" >"$1"' sh "$1" "$2" 2>writer.log &
+    WRITER=$!
+    PIDS+=("$WRITER")
+    wait_for grep -qE "^$NOW [0-9]+% $2\$" "$1"
+}
+
+percent() { # CONTROL
+    sed -nE "s/^$NOW ([0-9]+)% .*/\1/p" "$1"
+}
+
+shows_how_far_it_is() {
+    start mnt/slow.qcow2/control "take slow"
+    local first second
+    first=$(percent mnt/slow.qcow2/control)
+    assert_eq "$(grep -c % mnt/other.qcow2/control)" 0 "commands that run on another image"
+    wait_for bash -c "p=\$(sed -nE 's/^$NOW ([0-9]+)% .*/\1/p' mnt/slow.qcow2/control); [ \"\${p:-100}\" -gt ${first:-0} ]"
+    second=$(percent mnt/slow.qcow2/control)
+    [ -z "$second" ] || [ "$second" -le 99 ] || fail "$second percent"
+    wait "$WRITER" || fail "the command failed: $(tail -n1 mnt/slow.qcow2/control)"
+    assert_match "$(tail -n1 mnt/slow.qcow2/control)" "^$NOW ok take slow$"
+}
+
+# Nothing has changed, and the next command works.
+assert_stopped() { # CONTROL LINE
+    local status=0 before=$3
+    wait "$WRITER" || status=$?
+    [ "$status" != 0 ] || fail "the writer of '$2' does not know that it was stopped"
+    wait_for grep -qE "^$NOW EINTR $2: cancelled" "$1"
+    assert_eq "$(sha256sum <store/other.qcow2)" "$before" "the image after '$2' was stopped"
+}
+
+stops_on_a_signal() {
+    local before signal
+    before=$(sha256sum <store/other.qcow2)
+    for signal in INT TERM KILL; do
+        start mnt/other.qcow2/control "take $signal"
+        kill -"$signal" "$WRITER"
+        assert_stopped mnt/other.qcow2/control "take $signal" "$before"
+    done
+    start mnt/control "take other.qcow2 by-store"
+    assert_match "$(tail -n1 mnt/other.qcow2/control)" "^$NOW [0-9]+% take by-store$"
+    kill "$WRITER"
+    assert_stopped mnt/control "take other.qcow2 by-store" "$before"
+    check_clean store/other.qcow2
+}
+
+# A signal that a program handles and goes on after is no reason to stop.
+goes_on_after_other_signals() {
+    python3 - mnt/other.qcow2/control <<'END'
+import os, signal, sys
+seen = []
+signal.signal(signal.SIGALRM, lambda *_: seen.append(1))
+signal.setitimer(signal.ITIMER_REAL, 0.2, 0.2)
+fd = os.open(sys.argv[1], os.O_WRONLY)
+assert os.write(fd, b"take undisturbed\n") == 17
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert seen, "no signal came"
+END
+    [ -e mnt/other.qcow2/snapshots/undisturbed ] || fail "no snapshot"
+}
+
+shows_how_far_it_is
+stops_on_a_signal
+goes_on_after_other_signals
+check_clean store/slow.qcow2 store/other.qcow2
+unmount_store "$TMP/mnt"
