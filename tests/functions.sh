@@ -187,12 +187,13 @@ unmount_store() {
     [ -z "$pid" ] || wait_for is_gone "$pid"
 }
 
-# The daemon of a mount: the process that has the mount point as its last argument, and is not the
-# child of such a one.
+# The daemon of a mount: the process that has the mount point as its last argument, is not the child
+# of such a one, and was started by this test: others have a "mnt" too.
 daemon_of() {
     local pid
     for pid in $(pgrep -x snaptree); do
         if [ "$(tr '\0' '\n' <"/proc/$pid/cmdline" | tail -1)" = "$1" ] &&
+            tr '\0' '\n' <"/proc/$pid/environ" | grep -qxF "TMP=$TMP" &&
             [ "$(ps -o comm= -p "$(ps -o ppid= -p "$pid")")" != snaptree ]; then
             echo "$pid"
             return
