@@ -29,7 +29,9 @@ struct Node {
     uint64_t n_lookups; /* by the kernel; Nodes.lock */
     unsigned refs;      /* Nodes.lock */
     NodeKind kind;
-    Pages *pages; /* NULL until opened; Nodes.lock */
+    Pages *pages;       /* NULL until opened; Nodes.lock */
+    unsigned opens;     /* Nodes.lock */
+    uint64_t open_size; /* of the last of them; Nodes.lock */
     char name[];
 };
 
@@ -220,6 +222,31 @@ bool node_is_of_store(const Node *node)
     while (!is_store_path(node))
         node = node->parent;
     return node->parent == NULL;
+}
+
+/* ---- open disks -------------------------------------------------------------------------- */
+
+void node_open(Nodes *nodes, Node *node, uint64_t size)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
+
+    node->opens++;
+    node->open_size = size;
+}
+
+void node_close(Nodes *nodes, Node *node)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
+
+    node->opens--;
+}
+
+bool node_is_open(Nodes *nodes, const Node *node, uint64_t *ret_size)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
+
+    *ret_size = node->open_size;
+    return node->opens > 0;
 }
 
 /* ---- pages ------------------------------------------------------------------------------- */

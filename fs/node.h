@@ -50,6 +50,14 @@ char *node_path(const Node *node);
 /* The node is the store's own control file, or the store itself. */
 bool node_is_of_store(const Node *node);
 
+/* ---- open disks -------------------------------------------------------------------------- */
+
+/* The node is open as a disk of that size, once more; node_close() has to follow. */
+void node_open(Nodes *nodes, Node *node, uint64_t size);
+void node_close(Nodes *nodes, Node *node);
+/* Whether it is open, and the size it had when it was opened last. */
+bool node_is_open(Nodes *nodes, const Node *node, uint64_t *ret_size);
+
 /* ---- the kernel's page cache ------------------------------------------------------------ */
 
 typedef enum NodePages {

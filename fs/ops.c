@@ -115,29 +115,33 @@ static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
     fuse_reply_none(req);
 }
 
-/* The attributes as of now; of an open file that lost its name, as far as they are known. */
-static int attr_now(Fs *fs, fuse_ino_t ino, const struct fuse_file_info *fi, struct stat *attr)
+/*
+ * The attributes as of now; of an open disk that has lost its name, as far as they are known. (For
+ * fstat(2) the kernel does not say through which open file it asks.)
+ */
+static int attr_now(Fs *fs, fuse_ino_t ino, struct stat *attr)
 {
     Node *node = nodes_get(fs->nodes, ino);
     int r = node ? tree_attr(fs, node, attr) : -ESTALE;
+    uint64_t size;
 
-    node_unref(fs->nodes, node);
-    attr->st_ino = ino;
-    if (r == -ENOENT && fi && handle_of(fi) && handle_of(fi)->reader) {
+    if (r == -ENOENT && node_is_open(fs->nodes, node, &size)) {
         memset(attr, 0, sizeof(*attr));
-        attr->st_ino = ino;
         attr->st_mode = S_IFREG | 0400;
-        attr->st_size = (off_t)reader_size(handle_of(fi)->reader);
+        attr->st_size = (off_t)size;
         r = 0;
     }
+    node_unref(fs->nodes, node);
+    attr->st_ino = ino;
     return r;
 }
 
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     struct stat attr = {0};
-    int r = attr_now(fs_of(req), ino, fi, &attr);
+    int r = attr_now(fs_of(req), ino, &attr);
 
+    (void)fi;
     if (r < 0)
         reply_status(req, r);
     else
@@ -155,13 +159,14 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *set, int to_
     bool is_control = node && node_kind(node) == NODE_CONTROL;
 
     (void)set;
+    (void)fi;
     node_unref(fs->nodes, node);
     if ((to_set & refused) || !(to_set & FUSE_SET_ATTR_SIZE)) {
         reply_status(req, -EPERM);
         return;
     }
 
-    int r = is_control ? attr_now(fs, ino, fi, &attr) : -EROFS;
+    int r = is_control ? attr_now(fs, ino, &attr) : -EROFS;
     if (r < 0)
         reply_status(req, r);
     else

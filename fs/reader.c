@@ -35,7 +35,8 @@ typedef struct Claim {
 
 struct Reader {
     Fs *fs;
-    Node *node; /* a reference */
+    Node *node;  /* a reference */
+    bool opened; /* as the node knows it */
     bool live;
     QcFile *file;        /* live: the top file, with our lock; the same after a reload */
     QcFileStat stat;     /* live: which file it is */
@@ -284,6 +285,8 @@ static int set_up(Reader *reader, const Creds *creds)
 
         reader->pages = node_pages_open(reader->fs->nodes, reader->node, identity);
     }
+    node_open(reader->fs->nodes, reader->node, qc_view_size(reader->view));
+    reader->opened = true;
     return 0;
 }
 
@@ -310,6 +313,8 @@ void reader_free(Reader *reader)
 {
     if (!reader)
         return;
+    if (reader->opened)
+        node_close(reader->fs->nodes, reader->node);
     if (reader->pages != NODE_PAGES_DIRECT)
         node_pages_close(reader->fs->nodes, reader->node);
     for (guint i = 0; i < reader->claims->len; i++) {
@@ -340,13 +345,6 @@ static QcView *current_view(Reader *reader)
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&reader->lock);
 
     return qc_view_ref(reader->view);
-}
-
-uint64_t reader_size(Reader *reader)
-{
-    g_autoptr(QcView) view = current_view(reader);
-
-    return qc_view_size(view);
 }
 
 /* Replace a view that is of the past, unless somebody else just did. */

@@ -18,9 +18,6 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Reader, reader_free)
 /* How the kernel is to treat its pages of the file. */
 NodePages reader_pages(const Reader *reader);
 
-/* Virtual size as of now. */
-uint64_t reader_size(Reader *reader);
-
 /*
  * Read up to len bytes; less only at the end, or, without the page cache, before a place
  * that cannot be read.

@@ -120,3 +120,19 @@ Test(node, pages_are_kept_only_for_the_same_bytes)
     node_pages_close(nodes, node);
     node_unref(nodes, node);
 }
+
+Test(node, an_open_disk_is_known_until_the_last_close)
+{
+    Node *node = nodes_get(nodes, look(NODE_ROOT, "disk", NODE_DISK));
+    uint64_t size;
+
+    cr_expect_not(node_is_open(nodes, node, &size));
+    node_open(nodes, node, 1000);
+    node_open(nodes, node, 2000);
+    node_close(nodes, node);
+    cr_expect(node_is_open(nodes, node, &size));
+    cr_expect_eq(size, 2000);
+    node_close(nodes, node);
+    cr_expect_not(node_is_open(nodes, node, &size));
+    node_unref(nodes, node);
+}

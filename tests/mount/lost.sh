@@ -1,0 +1,162 @@
+# The store is full, is renamed, is removed, or its file system goes away: no crash, no hang, the
+# images stay what they were, and the tree can be unmounted.
+. "${SRCDIR:?run by ctest}/tests/functions.sh"
+requires qemu-img qemu-io mke2fs strace
+requires_root
+requires_fuse
+
+new_image() { # PATH
+    qemu-img create -q -f qcow2 -o cluster_size=4K "$1" 4M
+    scribble "$1" lost 0 3000000
+    qemu-img snapshot -c a "$1"
+    scribble "$1" more 1000000 1000000
+}
+
+# A file system of its own for the store, of 16 MiB.
+make_disk() { # TYPE
+    mkdir -p disk
+    truncate -s 16M disk.img
+    if [ "$1" = tmpfs ]; then
+        mount -t tmpfs -o size=16M tmpfs disk
+    else
+        mke2fs -q -F -t "$1" -m 0 disk.img
+        mount -o loop disk.img disk
+    fi
+    mkdir disk/store
+    new_image disk/store/web.qcow2
+    qemu-img convert -O raw disk/store/web.qcow2 disk.raw
+    qemu-img convert -O raw -l a disk/store/web.qcow2 a.raw
+}
+
+# All that is left of the room but so many KiB, in blocks of 4 KiB.
+fill_up() { # KIB
+    rm -f disk/filler
+    dd if=/dev/zero of=disk/filler bs=4K status=none 2>/dev/null || true
+    sync disk/filler
+    truncate -s -"$1"K disk/filler
+}
+
+assert_readable() { # WHEN
+    cmp mnt/web.qcow2/disk disk.raw || fail "the disk $1"
+    cmp mnt/web.qcow2/snapshots/a a.raw || fail "the snapshot $1"
+    ls -lR mnt >/dev/null || fail "ls $1"
+}
+
+# With less room than a command needs, however much that is, nothing changes; with enough, it works.
+full() { # TYPE
+    local room size refused=0
+    make_disk "$1"
+    mount_store "$TMP/disk/store" "$TMP/mnt"
+    size=$(stat -c %s disk/store/web.qcow2)
+    sha256sum <disk/store/web.qcow2 >before
+    for room in 0 4 8 16 32 64; do
+        fill_up $room
+        if control mnt/web.qcow2/control "take b" && [ "$STATUS" = 0 ]; then
+            control_ok mnt/web.qcow2/control "delete b"
+            break
+        fi
+        refused=$((refused + 1))
+        assert_match "$OUTPUT" "$(message_of ENOSPC)" "take with $room KiB on $1"
+        assert_match "$(tail -n1 mnt/web.qcow2/control)" "Z ENOSPC take b: " "result line"
+        assert_eq "$(stat -c %s disk/store/web.qcow2)" "$size" "size of the image after ENOSPC"
+        assert_same <(sha256sum <disk/store/web.qcow2) before "the image after ENOSPC"
+        check_clean disk/store/web.qcow2
+        assert_readable "on a full $1"
+    done
+    [ $refused -gt 1 ] || fail "$1 was never full"
+    rm disk/filler
+    control_ok mnt/web.qcow2/control "take b" "revert a" "delete b"
+    check_clean disk/store/web.qcow2
+    cmp mnt/web.qcow2/disk a.raw || fail "the disk once there is room"
+    unmount_store "$TMP/mnt"
+    umount disk
+}
+
+# A store that is renamed is the same directory.
+renamed() {
+    mkdir store
+    new_image store/web.qcow2
+    qemu-img convert -O raw store/web.qcow2 disk.raw
+    mount_store "$TMP/store" "$TMP/mnt"
+    mv store elsewhere
+    assert_readable "of a store that was renamed"
+    control_ok mnt/web.qcow2/control "take b" "delete b"
+    check_clean elsewhere/web.qcow2
+    mkdir store # another one by that name is none of ours
+    new_image store/other.qcow2
+    assert_eq "$(ls mnt)" "$(printf '%s\n' control web.qcow2)" "names after a rename"
+    unmount_store "$TMP/mnt"
+    rm -r store
+    mv elsewhere store
+}
+
+# What is open stays readable, everything else is gone; unmounting works.
+removed() {
+    mount_store "$TMP/store" "$TMP/mnt"
+    DAEMON=$(daemon_of "$TMP/mnt")
+    exec 3<mnt/web.qcow2/snapshots/a 4<>mnt/web.qcow2/control
+    head -c 4096 <&3 >/dev/null
+    rm -rf store
+    assert_gone
+    cmp - <(tail -c +4097 a.raw) <&3 || fail "a snapshot that was open when the store was removed"
+    assert_fails bash -c "echo 'take late' >&4"
+    assert_match "$OUTPUT" "$(message_of ENOENT)" "a command on what was removed"
+    exec 3<&- 4<&-
+    assert_alive_and_unmount
+}
+
+assert_gone() {
+    assert_eq "$(timeout 20 ls -A mnt 2>/dev/null | grep -v '^control$')" "" "names in a store that is gone"
+    assert_fails timeout 20 cat mnt/web.qcow2/disk
+    assert_match "$OUTPUT" "$(message_of ENOENT)" "a disk in a store that is gone"
+    assert_fails timeout 20 bash -c "echo 'take web.qcow2 c' >mnt/control"
+    assert_match "$OUTPUT" "$(message_of ENOENT)" "a command in a store that is gone"
+    timeout 20 find mnt >/dev/null 2>&1 || [ $? != 124 ] || fail "find hangs"
+    timeout 20 df mnt >/dev/null 2>&1 || [ $? != 124 ] || fail "df hangs"
+}
+
+assert_alive_and_unmount() {
+    kill -0 "$DAEMON" || fail "the daemon is dead"
+    unmount_store "$TMP/mnt"
+}
+
+# Its file system unmounted beneath it, lazily: it lives on for who has it open, as we do.
+unmounted() {
+    make_disk ext4
+    mount_store "$TMP/disk/store" "$TMP/mnt"
+    DAEMON=$(daemon_of "$TMP/mnt")
+    umount -l disk
+    assert_readable "of a store whose file system was unmounted lazily"
+    control_ok mnt/web.qcow2/control "take b" "delete b"
+    assert_alive_and_unmount
+    wait_for sh -c '! losetup -j disk.img | grep -q .' # let go of
+    mount -o loop disk.img disk
+    check_clean disk/store/web.qcow2
+    umount disk
+}
+
+# A disk beneath it that gives nothing but errors.
+disk_dies() {
+    mkdir store
+    new_image store/web.qcow2
+    sha256sum <store/web.qcow2 >before
+    ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" strace -f -o /dev/null -P "$TMP/store/web.qcow2" -e trace=pread64 \
+        -e inject=pread64:error=EIO "$SNAPTREE" -f "$TMP/store" "$TMP/mnt" 2>/dev/null &
+    PIDS+=($!)
+    wait_for mountpoint -q mnt
+    DAEMON=$(daemon_of "$TMP/mnt")
+    assert_fails timeout 20 cat mnt/web.qcow2/disk
+    assert_match "$(cat mnt/web.qcow2/error)" "$(message_of EIO)" "error of an image on a dead disk"
+    control_fails EIO mnt/web.qcow2/control "take c"
+    ls -l mnt >/dev/null || fail "ls on a dead disk"
+    timeout 20 ls -lR mnt >/dev/null 2>&1 || [ $? != 124 ] || fail "ls -R hangs"
+    assert_alive_and_unmount
+    assert_same <(sha256sum <store/web.qcow2) before "the image"
+}
+
+full ext4
+full tmpfs
+renamed
+removed
+unmounted
+disk_dies
