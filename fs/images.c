@@ -34,6 +34,7 @@ struct Image {
     QcImage *qc;
     QcChain *chain;
     char *error;
+    int shortage; /* 0, or what was short when it was opened: then nothing else is true */
     bool settled; /* stat will tell whether it is current */
     gint64 used;  /* monotonic time of the last look-up, microseconds; Images.lock */
 
@@ -74,12 +75,14 @@ static void open_metadata(Image *image, QcGate *gate, QcCache *cache)
     int r = qc_image_open(image->file, image->path, image->format, cache, &image->qc, &error);
 
     if (r < 0) {
+        image->shortage = qc_is_shortage(r) ? r : 0;
         set_error(image, error ? error->message : g_strerror(-r));
         return;
     }
     r = qc_chain_open(gate, image->qc, cache, &image->chain);
     if (r < 0) {
         g_clear_pointer(&image->qc, qc_image_unref);
+        image->shortage = r;
         set_error(image, g_strerror(-r));
         return;
     }
@@ -455,10 +458,10 @@ int images_get(Images *images, const char *path, unsigned layers, Image **ret)
         return r;
     if (item.kind != STORE_IMAGE)
         return -ENOENT;
-    *ret = image_new(images, path, &item);
-    if ((*ret)->settled)
+    r = images_open(images, path, &item, ret);
+    if (r == 0 && (*ret)->settled)
         images_keep(images, *ret);
-    return 0;
+    return r;
 }
 
 bool images_stat(Images *images, const char *path, QcFileStat *ret)
@@ -471,12 +474,17 @@ bool images_stat(Images *images, const char *path, QcFileStat *ret)
     return true;
 }
 
-Image *images_open(Images *images, const char *path, const StoreItem *item)
+int images_open(Images *images, const char *path, const StoreItem *item, Image **ret)
 {
-    return image_new(images, path, item);
+    g_autoptr(Image) image = image_new(images, path, item);
+
+    if (image->shortage)
+        return image->shortage;
+    *ret = g_steal_pointer(&image);
+    return 0;
 }
 
-Image *images_reopen(Images *images, const Image *image)
+int images_reopen(Images *images, const Image *image, Image **ret)
 {
     StoreItem item = {
         .kind = STORE_IMAGE,
@@ -491,7 +499,7 @@ Image *images_reopen(Images *images, const Image *image)
     for (unsigned i = 1; i < image_n_layers(image); i++)
         qc_file_settle(qc_image_file(qc_chain_image(image->chain, i)));
     image->file->ops->stat(image->file, &item.stat);
-    return image_new(images, image->path, &item);
+    return images_open(images, image->path, &item, ret);
 }
 
 void images_drop(Images *images, const char *path)

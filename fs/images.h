@@ -55,7 +55,8 @@ void images_free(Images *images); /* accepts NULL */
 
 /*
  * The image at a path with its first layers (at least 1) as they are now; those below may be
- * as they were, so ask for as many as the answer rests on. -ENOENT, or as store_look.
+ * as they were, so ask for as many as the answer rests on. -ENOENT; a shortage (qc_is_shortage); or
+ * as store_look.
  */
 int images_get(Images *images, const char *path, unsigned layers, Image **ret);
 
@@ -65,11 +66,11 @@ int images_get(Images *images, const char *path, unsigned layers, Image **ret);
  */
 bool images_stat(Images *images, const char *path, QcFileStat *ret);
 
-/* Open an image on the file of this item, not shared with others. */
-Image *images_open(Images *images, const char *path, const StoreItem *item);
+/* Open an image on the file of this item, not shared with others. Fails only for a shortage. */
+int images_open(Images *images, const char *path, const StoreItem *item, Image **ret);
 
 /* The same file again, in the state that it has now; waits until that can be told apart. */
-Image *images_reopen(Images *images, const Image *image);
+int images_reopen(Images *images, const Image *image, Image **ret);
 
 /* Forget the image at a path: a command changed it. */
 void images_drop(Images *images, const char *path);

@@ -130,8 +130,7 @@ static int open_live(Fs *fs, const char *path, Image **ret)
     if (fs_has_foreign_writer(fs, item.file, &item.stat))
         return -EBUSY;
     qc_file_settle(item.file);
-    *ret = images_open(fs->images, path, &item);
-    return 0;
+    return images_open(fs->images, path, &item, ret);
 }
 
 /* With backing=any, a layer may lie where we do not know the directories above. */
@@ -357,9 +356,11 @@ static int reload(Reader *reader, const QcView *stale)
         return 0;
 
     /* Only reload() replaces reader->image, so it can be used without the lock here. */
-    g_autoptr(Image) image = images_reopen(reader->fs->images, reader->image);
+    g_autoptr(Image) image = NULL;
     g_autoptr(QcView) view = NULL;
-    int r = has_same_files(reader->image, image) ? find_view(reader, image, &view) : -EIO;
+    int r = images_reopen(reader->fs->images, reader->image, &image);
+    if (r == 0)
+        r = has_same_files(reader->image, image) ? find_view(reader, image, &view) : -EIO;
     if (r < 0)
         return r;
 

@@ -71,6 +71,8 @@ static int open_candidate(QcGate *gate, const char *path, StoreItem *item)
         r = qc_probe(item->file, base_name(path), &item->format, &item->format_name);
     if (r == 0)
         return item->format == QC_FORMAT_NONE ? -ENOENT : 0;
+    if (qc_is_shortage(r))
+        return r;
     /* -EOPNOTSUPP: a link to a directory, a FIFO or the like. */
     if (r == -EOPNOTSUPP || !sounds_like_image(path))
         return -ENOENT;
@@ -88,7 +90,7 @@ int store_look(QcGate *gate, const char *path, StoreItem *ret)
     int r = stat_beneath(gate, path, &item.stat);
 
     if (r < 0)
-        return r == -ENAMETOOLONG || r == -EACCES ? r : -ENOENT;
+        return r == -ENAMETOOLONG || r == -EACCES || qc_is_shortage(r) ? r : -ENOENT;
     if (S_ISDIR(item.stat.mode))
         item.kind = STORE_DIR;
     else if (S_ISREG(item.stat.mode) || S_ISLNK(item.stat.mode) || S_ISBLK(item.stat.mode))

@@ -331,7 +331,10 @@ static int list_store(Fs *fs, const Node *node, const char *path, GArray *entrie
 
         if (!*path && strcmp(names->pdata[i], "control") == 0)
             continue;
-        if (store_look(fs->gate, child, &item) == 0)
+        r = store_look(fs->gate, child, &item);
+        if (qc_is_shortage(r))
+            return r;
+        if (r == 0)
             add(entries, node, names->pdata[i], item.kind == STORE_DIR ? NODE_DIR : NODE_IMAGE);
     }
     return 0;

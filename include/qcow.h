@@ -27,6 +27,9 @@ G_BEGIN_DECLS
 #define QC_ERROR (qc_error_quark())
 GQuark qc_error_quark(void);
 
+/* Whether an error says nothing of a file, but that memory or descriptors are short now. */
+bool qc_is_shortage(int err);
+
 /* Limits. Those of the format are its own; the others keep hostile images cheap. */
 #define QC_MAX_LAYERS        512u                /* backing chain, the image itself included */
 #define QC_MAX_SNAPSHOTS     65536u              /* per image */
@@ -299,8 +302,8 @@ typedef struct QcChain QcChain;
 
 /*
  * Open the backing files beneath top, bounded by QC_MAX_LAYERS, loops refused. Fails only
- * for lack of memory: a layer that cannot be had ends the chain, qc_chain_error() says why,
- * and in all views the places that would come from it read as -EIO. gate NULL: no backing
+ * for a shortage (see qc_is_shortage): a layer that cannot be had ends the chain, qc_chain_error()
+ * says why, and in all views the places that would come from it read as -EIO. gate NULL: no backing
  * file is opened.
  */
 int qc_chain_open(QcGate *gate, QcImage *top, QcCache *cache, QcChain **ret);

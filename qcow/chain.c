@@ -161,6 +161,10 @@ int qc_chain_open(QcGate *gate, QcImage *top, QcCache *cache, QcChain **ret)
     do
         more = add_layer(chain, gate, cache, &error);
     while (more == 1);
+    if (qc_is_shortage(more)) {
+        qc_chain_unref(chain);
+        return more;
+    }
     if (more < 0) {
         chain->error = g_strdup(error->message);
         chain->bottom = qc_view_new_broken(UINT64_MAX, more);

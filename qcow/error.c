@@ -16,3 +16,8 @@ int qc_fail(GError **error, int err, const char *format, ...)
     }
     return err;
 }
+
+bool qc_is_shortage(int err)
+{
+    return err == -ENOMEM || err == -EMFILE || err == -ENFILE;
+}

@@ -1,0 +1,88 @@
+# Far more images than files may be open, more open files than there is room for, and less memory
+# than is asked for: some requests fail with the errno that says so, all others go on.
+IN_MEMORY=1
+. "${SRCDIR:?run by ctest}/tests/functions.sh"
+requires qemu-img qemu-io python3 prlimit
+requires_fuse
+
+COUNT=5000
+FILES=256
+
+make_store() {
+    mkdir store one
+    qemu-img create -q -f qcow2 -o cluster_size=512 one/image.qcow2 64K
+    scribble one/image.qcow2 limits 0 65536
+    qemu-img snapshot -c s one/image.qcow2
+    qemu-img convert -O raw one/image.qcow2 image.raw
+    python3 -c 'import shutil, sys
+for i in range(int(sys.argv[1])):
+    shutil.copyfile("one/image.qcow2", "store/%d.qcow2" % i)' $COUNT
+}
+
+# Everything is seen by ls, and a part of everything read, one file after the other.
+one_after_the_other() {
+    ls -lR mnt >ls.out || fail "ls -lR"
+    assert_eq "$(grep -c ' disk$' ls.out)" $COUNT "disks in ls -lR"
+    assert_eq "$(grep -c ' s$' ls.out)" $COUNT "snapshots in ls -lR"
+    python3 - $COUNT <<'END' || fail "reading one after the other"
+import sys
+want = open("image.raw", "rb").read()
+for i in range(0, int(sys.argv[1]), 5):
+    for part in ("disk", "snapshots/s") if i % 10 == 0 else ("disk",):
+        got = open("mnt/%d.qcow2/%s" % (i, part), "rb").read()
+        assert got == want, (i, part)
+END
+}
+
+# Many at once: those beyond the limit get EMFILE, and nobody else suffers.
+many_at_once() {
+    python3 - $COUNT $FILES <<'END' || fail "many at once"
+import errno, os, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+want = open("image.raw", "rb").read()
+opened, refused = [], 0
+for i in range(600):
+    try:
+        opened.append(os.open("mnt/%d.qcow2/disk" % i, os.O_RDONLY))
+    except OSError as error:
+        assert error.errno == errno.EMFILE, error
+        refused += 1
+limit = int(sys.argv[2])
+assert limit // 2 < len(opened) < limit and refused > 300, (len(opened), refused)
+# All that are open can be read, and what has no need of a descriptor goes on.
+for fd in opened:
+    assert os.pread(fd, 65536, 0) == want
+os.statvfs("mnt")
+# A listing looks at the images, for which there are no descriptors: it fails, or is complete.
+try:
+    assert len(os.listdir("mnt")) == int(sys.argv[1]) + 1
+except OSError as error:
+    assert error.errno == errno.EMFILE, error
+# Some that are closed make room for another.
+for _ in range(3):
+    os.close(opened.pop())
+fd = os.open("mnt/4000.qcow2/disk", os.O_RDONLY)
+assert os.pread(fd, 65536, 0) == want
+os.close(fd)
+print("%d open at once, %d refused" % (len(opened), refused))
+END
+    # All closed: everything as before.
+    assert_eq "$(find mnt -maxdepth 1 -name "*.qcow2" | wc -l)" $COUNT "images after all is closed"
+    cmp mnt/4999.qcow2/disk image.raw || fail "a disk after all is closed"
+    control_ok mnt/4999.qcow2/control "take t" "delete t"
+    check_clean store/4999.qcow2
+}
+
+make_store
+mkdir mnt
+(
+    ulimit -n $FILES
+    mount_store "$TMP/store" "$TMP/mnt"
+)
+ls mnt/0.qcow2 >/dev/null
+WORKER=$(worker_of "$(daemon_of "$TMP/mnt")")
+assert_eq "$(awk '/^Max open files/ { print $5 }' "/proc/$WORKER/limits")" $FILES "files that the daemon may open"
+one_after_the_other
+many_at_once
+kill -0 "$WORKER" || fail "the daemon is dead"
+unmount_store "$TMP/mnt"
