@@ -1,26 +1,33 @@
-"""kill.py QCTOOL [quick|full]: kill a command at every system call, and judge what is left.
+"""kill.py SNAPTREE [quick|full]: kill a command at every system call, and judge what is left.
 
-The program runs under strace, which kills it at its Nth call that has to do with files; N
-counts up until the command gets through. Each state that is left must be clean for
-qemu-img check, and its disks exactly those of before or of after; and after QEMU has
-overwritten the whole active disk, every snapshot must still read the same. The same is
-done to qemu-img snapshot, for comparison; what becomes of that is only printed.
+The program runs under strace, which kills it at its Nth call that has to do with files; N counts
+up until the command gets through. Each state that is left must be clean for qemu-img check, and
+its disks exactly those of before or of after; and after QEMU has overwritten the whole active
+disk, every snapshot must still read the same. The same is done with the daemon in the place of
+qctool: then a new one must mount the store, and the next command work.
+
+"full" takes more kinds of images, and does it all again with an I/O error in the place of the
+kill: then a command that reports success must have succeeded. There the same is done to qemu-img
+snapshot, for comparison; what becomes of that is only printed. (strace counts the calls of each
+thread, and qemu-img has several, so not quite all of its calls are met.)
 """
-import hashlib, os, re, shutil, subprocess, sys
+import concurrent.futures
+import os
+import shutil
+import subprocess
+import sys
 
-QCTOOL = sys.argv[1]
-FULL = len(sys.argv) > 2 and sys.argv[2] == "full"
-CALLS = "pread64,pwrite64,pwritev,fdatasync,fsync,ftruncate,fallocate,fcntl,lseek,close,openat2"
-SIZE = 4 << 20
+from images import QCTOOL, TMP, Failure, dump, run, tool
 
-# name, options of qemu-img create
-KINDS = [
-    ("v3", "compat=1.1"),
-    ("v2-4k", "compat=0.10,cluster_size=4096"),
-    ("extl2-lazy", "extended_l2=on,lazy_refcounts=on"),
-    ("v3-512-8bit", "cluster_size=512,refcount_bits=8"),
-]
-# Three snapshots exist: old, middle (of a smaller disk, where the version can), new.
+SNAPTREE = sys.argv[1]
+FULL = "full" in sys.argv
+KILL_AT = "pread64,pwrite64,pwritev,fdatasync,fsync,ftruncate,fallocate,fcntl,lseek,close,openat2"
+FAIL_AT = "pread64,preadv,pwrite64,pwritev,fdatasync,fsync,ftruncate,fallocate"
+# What the daemon does to the disk; its other threads do nothing of this.
+DAEMON_AT = "pwrite64,pwritev,fdatasync,fsync,ftruncate,fallocate"
+K = 1024
+
+# Three snapshots exist: old, middle (of a larger disk, where the version can), new.
 COMMANDS = [
     (["take", "fresh"], ["-c", "fresh"]),
     (["revert", "old"], ["-a", "old"]),
@@ -32,108 +39,262 @@ COMMANDS = [
 ]
 
 
-def run(*argv, ok=True):
-    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    if ok and done.returncode != 0:
-        sys.exit(f"{argv}: {done.stdout.decode(errors='replace')}")
-    return done
+class Kind:
+    """A kind of image, in a directory of its own."""
+
+    def __init__(self, name, options, unit=64 * K, narrow=False, backing=False, vm_state=False):
+        self.name, self.options, self.unit = name, options, unit
+        self.narrow, self.backing, self.vm_state = narrow, backing, vm_state
+        self.dir = os.path.join(TMP, name)
+        self.before, self.after, self.image = [os.path.join(self.dir, name) for name in
+                                               ("before", "after", "image")]
+
+    def write(self, *commands):
+        argv = [arg for command in commands for arg in ("-c", "write -q " + command)]
+        run("qemu-io", "-f", "qcow2", *argv, self.before)
+
+    def extent(self, first, count):
+        return "%d %d" % (first * self.unit, count * self.unit)
+
+    def snapshot(self, name):
+        run("qemu-img", "snapshot", "-c", name, self.before)
+
+    def save_vm(self, name):
+        """A snapshot with the memory of a VM."""
+        run("qemu-system-x86_64", "-S", "-display", "none", "-nodefaults", "-machine",
+            "pc,accel=tcg", "-m", "16", "-monitor", "stdio", "-drive",
+            "file=%s,format=qcow2,if=virtio" % self.before, stdin=b"savevm %s\nquit\n" % name)
+
+    def make(self):
+        os.mkdir(self.dir)
+        backing = []
+        if self.backing:
+            base = os.path.join(self.dir, "base")
+            run("qemu-img", "create", "-q", "-f", "qcow2", base, str(40 * self.unit))
+            run("qemu-io", "-f", "qcow2", "-c", "write -q -P 77 0 %d" % (40 * self.unit), base)
+            backing = ["-b", "base", "-F", "qcow2"]
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-o", self.options, *backing, self.before,
+            str(32 * self.unit))
+        if self.narrow:
+            return self.fill_narrow()
+        self.write("-P 1 " + self.extent(0, 8), "-P 2 %d %d" % (24 * self.unit, 300 * K))
+        self.snapshot("old")
+        self.write("-P 3 " + self.extent(4, 8), "-c -P 4 " + self.extent(16, self.whole()))
+        if "compat=0.10" not in self.options:
+            run("qemu-img", "resize", "-q", self.before, str(36 * self.unit))
+        if self.vm_state:
+            self.save_vm(b"middle")
+        else:
+            self.snapshot("middle")
+        self.write("-P 5 " + self.extent(2, 4), "-c -P 8 " + self.extent(20, self.whole()))
+        self.snapshot("new")
+        self.write("-P 6 %d %d" % (100 * K, 200 * K), "-z -u " + self.extent(24, 1))
+        return None
+
+    def whole(self):
+        """Units in a cluster, to compress."""
+        return max(1, 2048 * K // self.unit) if "cluster_size=2M" in self.options else 1
+
+    def fill_narrow(self):
+        """Few may share a cluster: all is written anew for each snapshot."""
+        for i, name in enumerate(("old", "middle", "new")):
+            self.write("-P %d " % (i + 1) + self.extent(0, 8))
+            self.snapshot(name)
+        self.write("-P 9 " + self.extent(0, 8))
 
 
-def io(image, *commands):
-    argv = ["qemu-io", "-f", "qcow2"]
-    for command in commands:
-        argv += ["-c", command]
-    run(*argv, image)
+KINDS = [
+    Kind("v3", "compat=1.1"),
+    Kind("v2-4k", "compat=0.10,cluster_size=4096"),
+]
+MORE_KINDS = [
+    Kind("extl2-lazy", "extended_l2=on,lazy_refcounts=on"),
+    Kind("512-r8", "cluster_size=512,refcount_bits=8"),
+    Kind("2m", "cluster_size=2M", unit=512 * K),
+    Kind("r2", "refcount_bits=2,cluster_size=4096", narrow=True),
+    Kind("r64-zstd", "refcount_bits=64,compression_type=zstd,cluster_size=16K"),
+    Kind("backing", "cluster_size=32K", backing=True),
+    Kind("vmstate", "compat=1.1", vm_state=True),
+]
 
 
-def make(image, options):
-    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", options, image, str(SIZE))
-    io(image, "write -q -P 1 0 1M", "write -q -P 2 3M 300K")
-    run("qemu-img", "snapshot", "-c", "old", image)
-    io(image, "write -q -P 3 512K 1M", "write -q -c -P 4 2M 64K")
-    if "compat=0.10" not in options:
-        run("qemu-img", "resize", "-q", image, str(SIZE + (1 << 20)))
-    run("qemu-img", "snapshot", "-c", "middle", image)
-    io(image, "write -q -P 5 256K 512K")
-    run("qemu-img", "snapshot", "-c", "new", image)
-    io(image, "write -q -P 6 100K 200K", "discard -q 3M 64K")
+# ---- judging ----
+
+def views(image):
+    """The disk, and what each snapshot holds, whatever ids they have."""
+    data, at, found = dump(image), 0, {}
+    while at < len(data):
+        line_end = data.index(b"\n", at)
+        _, size, name = data[at:line_end].decode().split(" ", 2)
+        at = line_end + 1 + int(size)
+        found[name] = hash(data[line_end + 1:at])
+    return found
 
 
-def digest(image, snapshot=None):
-    argv = [QCTOOL, "cat", image] + ([f"snapshot={snapshot}"] if snapshot else [])
-    return hashlib.sha256(run(*argv).stdout).hexdigest()
-
-
-def snapshots(image):
-    listed = run(QCTOOL, "list", image).stdout.decode().splitlines()
-    return [line.split(None, 2)[2] for line in listed]
-
-
-def state(image):
-    return (digest(image), {name: digest(image, name) for name in snapshots(image)})
-
-
-def size_of(image):
-    out = run("qemu-img", "info", "--output=json", image).stdout.decode()
-    return int(re.search(r'"virtual-size": (\d+)', out).group(1))
-
-
-def judge(image, before, after):
+def judge(image, before, after, success):
     """What is wrong with the state, or None."""
-    check = run("qemu-img", "check", "-q", image, ok=False)
-    if check.returncode != 0:
-        return "check: " + {2: "corrupt", 3: "leaks"}.get(check.returncode, "cannot check")
-    now = state(image)
+    status = run("qemu-img", "check", "-q", image, ok=False).returncode
+    if status != 0:
+        return "check: " + {2: "corrupt", 3: "leaks"}.get(status, "cannot check")
+    try:
+        now = views(image)
+    except Failure:
+        return "cannot be read"
     if now not in (before, after):
         return "neither before nor after"
-    io(image, f"write -q -P 99 0 {size_of(image)}")
-    if {name: digest(image, name) for name in snapshots(image)} != now[1]:
-        return "a guest's writes changed a snapshot"
-    return None
+    if success and now != after:
+        return "said to be done, and is not"
+    size = int(run("qemu-img", "info", "--output=json", image).stdout.split(
+        b'"virtual-size": ')[1].split(b",")[0])
+    run("qemu-io", "-f", "qcow2", "-c", "write -q -P 99 0 %d" % size, image)
+    now.pop("")
+    later = views(image)
+    later.pop("")
+    return None if later == now else "a guest's writes changed a snapshot"
 
 
-def experiment(name, before_file, after_file, argv, image):
-    """Kill argv everywhere. Returns (states, list of findings)."""
-    before, after = state(before_file), state(after_file)
-    states, findings, n = 0, [], 0
+def injected(kind, calls, what, n, argv):
+    """Run argv with something injected at its Nth call; its status, None when it had no Nth."""
+    trace = os.path.join(kind.dir, "trace")
+    done = run("strace", "-f", "-qq", "-o", trace, "-P", kind.image, "-e", "trace=" + calls, "-e",
+               "inject=%s:%s:when=%d" % (calls, what, n), *argv, ok=None)
+    with open(trace, errors="replace") as file:
+        met = done.returncode != 0 or "INJECTED" in file.read()
+    return done.returncode if met else None
+
+
+def experiment(kind, calls, what, argv):
+    """Inject everywhere. Returns (states, list of findings)."""
+    before, after = views(kind.before), views(kind.after)
+    states, findings = 0, []
     while True:
-        n += 1
-        shutil.copyfile(before_file, image)
-        done = run("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={CALLS}", "-e",
-                   f"inject={CALLS}:signal=SIGKILL:when={n}", *argv, ok=False)
-        if done.returncode == 0:
+        shutil.copyfile(kind.before, kind.image)
+        status = injected(kind, calls, what, states + 1, argv)
+        if status is None:
             return states, findings
         states += 1
-        wrong = judge(image, before, after)
+        wrong = judge(kind.image, before, after, status == 0)
         if wrong:
-            findings.append(f"{name} killed at call {n}: {wrong}")
+            findings.append("%s: %s, %s at call %d: %s"
+                            % (kind.name, " ".join(argv[1:]), what, states, wrong))
+
+
+# ---- the daemon ----
+
+def mounted(kind, prefix=()):
+    """A daemon that serves the directory of the kind, when the mount is there."""
+    mount = os.path.join(kind.dir, "mnt")
+    store = os.path.join(kind.dir, "store")
+    for path in (mount, store):
+        os.makedirs(path, exist_ok=True)
+    process = subprocess.Popen([*prefix, SNAPTREE, "-f", store, mount], stderr=subprocess.DEVNULL)
+    while not os.path.ismount(mount):
+        if process.poll() is not None:
+            raise Failure("the daemon does not start")
+    return process, mount
+
+
+def unmount(process, mount):
+    """Whatever is left of a mount; the process may be dead."""
+    run("umount", "-l", mount, ok=False)
+    process.wait()
+
+
+def say(mount, words):
+    """A command through the control file; whether it went well."""
+    return subprocess.run(["bash", "-c", "echo %s >%s/image/control" % (words, mount)],
+                          capture_output=True).returncode == 0
+
+
+def kill_daemon(kind, words):
+    """The daemon killed everywhere in a command; the states, or what is wrong."""
+    before, after = views(kind.before), views(kind.after)
+    image = os.path.join(kind.dir, "store", "image")
+    for n in range(1, 1000):
+        os.makedirs(os.path.dirname(image), exist_ok=True)
+        shutil.copyfile(kind.before, image)
+        strace = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + DAEMON_AT, "-e",
+                  "inject=%s:signal=SIGKILL:when=%d" % (DAEMON_AT, n)]
+        process, mount = mounted(kind, strace)
+        done = say(mount, words)
+        unmount(process, mount)
+        if done:
+            return n - 1
+        copy = os.path.join(kind.dir, "judged")
+        shutil.copyfile(image, copy)
+        wrong = judge(copy, before, after, False)
+        if wrong:
+            raise Failure("%s: %s, daemon killed at call %d: %s" % (kind.name, words, n, wrong))
+        process, mount = mounted(kind)
+        if not say(mount, "take next"):
+            raise Failure("%s: %s, daemon killed at call %d: the next does not work"
+                          % (kind.name, words, n))
+        unmount(process, mount)
+        run("qemu-img", "check", image)
+    raise Failure("it is never done")
+
+
+# ---- all of it ----
+
+class Tally:
+    """Figures of one kind of image."""
+
+    def __init__(self):
+        self.ours = {"signal=SIGKILL": 0, "error=EIO": 0}
+        self.theirs = {"signal=SIGKILL": 0, "error=EIO": 0}
+        self.damaged = {"signal=SIGKILL": 0, "error=EIO": 0}
+        self.daemon = 0
+
+
+def try_command(kind, tally, command, qemu):
+    verb, *names = command
+    shutil.copyfile(kind.before, kind.after)
+    tool(verb, kind.after, *names)
+    ways = [(KILL_AT, "signal=SIGKILL")] + ([(FAIL_AT, "error=EIO")] if FULL else [])
+    for calls, what in ways:
+        states, findings = experiment(kind, calls, what, [QCTOOL, verb, kind.image, *names])
+        if findings:
+            raise Failure("\n".join(findings))
+        if states < 8:
+            raise Failure("%s %s: only %d calls" % (kind.name, command, states))
+        tally.ours[what] += states
+        if FULL and qemu:
+            states, findings = experiment(kind, calls, what,
+                                          ["qemu-img", "snapshot", *qemu, kind.image])
+            tally.theirs[what] += states
+            tally.damaged[what] += len(findings)
+    if FULL or verb in ("take", "revert") and names != ["middle"] and kind is KINDS[0]:
+        tally.daemon += kill_daemon(kind, " ".join(command))
+
+
+def try_kind(kind):
+    tally = Tally()
+    kind.make()
+    for command, qemu in COMMANDS:
+        try_command(kind, tally, command, qemu)
+    if FULL:
+        print("%s: killed %d, %d of %d damaged; errors %d, %d of %d damaged" % (
+            kind.name, tally.ours["signal=SIGKILL"], tally.damaged["signal=SIGKILL"],
+            tally.theirs["signal=SIGKILL"], tally.ours["error=EIO"], tally.damaged["error=EIO"],
+            tally.theirs["error=EIO"]), flush=True)
+    return tally
 
 
 def main():
-    ours, theirs, peer = 0, 0, []
-    for kind, options in KINDS if FULL else KINDS[:2]:
-        make("before", options)
-        for command, qemu in COMMANDS:
-            image = "image"
-            verb, *names = command
-            shutil.copyfile("before", "after")
-            run(QCTOOL, verb, "after", *names)
-            states, findings = experiment(f"{kind} {command}", "before", "after",
-                                          [QCTOOL, verb, image, *names], image)
-            if findings:
-                sys.exit("\n".join(findings))
-            if states < 10:
-                sys.exit(f"{kind} {command}: killed only {states} times")
-            ours += states
-            if FULL and qemu:
-                states, findings = experiment(f"{kind} qemu-img {qemu}", "before", "after",
-                                              ["qemu-img", "snapshot", *qemu, image], image)
-                theirs += states
-                peer += findings
-        os.unlink("before")
-    print(f"snaptree: killed at {ours} system calls, {ours} states clean, before or after")
-    if FULL:
-        print(f"qemu-img: killed at {theirs} system calls, {len(peer)} states damaged")
+    try:
+        with concurrent.futures.ThreadPoolExecutor(max_workers=2) as pool:
+            tallies = list(pool.map(try_kind, KINDS + (MORE_KINDS if FULL else [])))
+    except Failure as failure:
+        sys.exit("FAIL %s" % failure)
+    for what, text in (("signal=SIGKILL", "killed at"), ("error=EIO", "EIO at")):
+        ours, theirs, damaged = [sum(getattr(tally, name)[what] for tally in tallies)
+                                 for name in ("ours", "theirs", "damaged")]
+        if ours:
+            print("snaptree: %s %d system calls, all states clean, before or after" % (text, ours))
+        if theirs:
+            print("qemu-img: %s %d system calls, %d states damaged" % (text, theirs, damaged))
+    print("daemon: killed at %d system calls, all states clean, before or after"
+          % sum(tally.daemon for tally in tallies))
 
 
 main()
