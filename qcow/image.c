@@ -67,14 +67,14 @@ static int read_header(QcFile *file, uint64_t file_size, uint8_t **ret_buf, QcHe
     return 0;
 }
 
-static const char *keep_string(QcImage *image, const void *bytes, size_t len)
+/* A string that lies in the header's cluster; at 0: none. */
+static int keep_string_at(QcImage *image, const uint8_t *buf, uint64_t at, uint32_t len,
+                          const char **ret)
 {
-    return g_string_chunk_insert_len(image->strings, bytes, (gssize)len);
-}
-
-static const char *string_at(QcImage *image, const uint8_t *buf, uint64_t at, uint32_t len)
-{
-    return at ? keep_string(image, buf + at, len) : NULL;
+    if (at == 0)
+        return 0;
+    *ret = qc_strings_keep(&image->strings, buf + at, len);
+    return *ret ? 0 : -ENOMEM;
 }
 
 /* Why guest data is out of reach, or NULL. */
@@ -89,7 +89,7 @@ static const char *unsupported_feature(const QcInfo *info)
     return NULL;
 }
 
-static void fill_info(QcImage *image, const uint8_t *buf)
+static int fill_info(QcImage *image, const uint8_t *buf)
 {
     const QcHeader *h = &image->header;
     QcInfo *info = &image->info;
@@ -107,11 +107,14 @@ static void fill_info(QcImage *image, const uint8_t *buf)
     info->luks_length = h->luks_length;
     info->has_data_file = h->incompatible & QC_INCOMPAT_DATA_FILE;
     info->data_file_raw = h->autoclear & QC_AUTOCLEAR_RAW;
-    info->data_file = string_at(image, buf, h->data_file_at, h->data_file_len);
-    if (h->backing_size > 0)
-        info->backing_file = string_at(image, buf, h->backing_offset, h->backing_size);
-    info->backing_format = string_at(image, buf, h->backing_format_at, h->backing_format_len);
     memcpy(image->sector0, buf, (size_t)MIN(QC_SECTOR, image->info.stat.size));
+    int err = keep_string_at(image, buf, h->data_file_at, h->data_file_len, &info->data_file);
+    if (!err && h->backing_size > 0)
+        err = keep_string_at(image, buf, h->backing_offset, h->backing_size, &info->backing_file);
+    if (!err)
+        err = keep_string_at(image, buf, h->backing_format_at, h->backing_format_len,
+                             &info->backing_format);
+    return err;
 }
 
 /* An L1 table that the file does not hold would read as an empty disk: refuse. */
@@ -152,8 +155,10 @@ static int read_snapshots(QcImage *image, GError **error)
         err = qc_snap_reader_next(&reader, &list[i], &id_len, &raw, &size);
         if (err)
             break;
-        list[i].id = keep_string(image, list[i].id, id_len);
-        list[i].name = keep_string(image, list[i].name, list[i].name_len);
+        list[i].id = qc_strings_keep(&image->strings, list[i].id, id_len);
+        list[i].name = qc_strings_keep(&image->strings, list[i].name, list[i].name_len);
+        if (!list[i].id || !list[i].name)
+            err = -ENOMEM;
     }
     image->snapshots_end = reader.at;
     qc_snap_reader_clear(&reader);
@@ -178,9 +183,12 @@ static int read_bitmap(QcImage *image, uint64_t at, uint64_t room, uint64_t *ret
     err = qc_file_read(image->file, name, name_len, at + before_name);
     if (err < 0)
         return err;
+    const char *kept = qc_strings_keep(&image->strings, name, name_len);
+    if (!kept)
+        return -ENOMEM;
     unsigned i = image->info.n_bitmaps++;
     ((QcBitmap *)image->info.bitmaps)[i] = (QcBitmap){
-        .name = keep_string(image, name, name_len),
+        .name = kept,
         .granularity = UINT64_C(1) << d.granularity_bits,
         .in_use = be32_get(d.flags) & QC_BITMAP_IN_USE,
         .is_auto = be32_get(d.flags) & QC_BITMAP_AUTO,
@@ -254,7 +262,7 @@ static void drop_metadata(QcImage *image)
     g_clear_pointer((QcBitmap **)&image->info.bitmaps, g_free);
     g_clear_pointer(&image->snapshot_at, g_free);
     g_clear_pointer(&image->bitmap_tables, g_free);
-    g_string_chunk_clear(image->strings);
+    qc_strings_clear(&image->strings);
     QcFileStat st = image->info.stat;
     image->info = (QcInfo){.format = QC_FORMAT_QCOW2, .stat = st};
     memset(&image->header, 0, sizeof(image->header));
@@ -276,7 +284,9 @@ static int read_metadata(QcImage *image, GError **error)
     int err = read_header(image->file, image->info.stat.size, &buf, &image->header, error);
     if (err < 0)
         return err;
-    fill_info(image, buf);
+    err = fill_info(image, buf);
+    if (err < 0)
+        return qc_fail(error, err, "no memory for the header");
     err = check_against_file(image, error);
     if (!err)
         err = read_snapshots(image, error);
@@ -325,13 +335,14 @@ int qc_image_open(QcFile *file, const char *path, QcFormat format, QcCache *cach
     if (err < 0)
         return qc_fail(error, err, "%s: %s", path, g_strerror(-err));
 
-    g_autoptr(QcImage) image = g_new0(QcImage, 1);
+    g_autoptr(QcImage) image = g_try_new0(QcImage, 1);
+    if (!image)
+        return qc_fail(error, -ENOMEM, "%s: no memory", path);
     g_atomic_ref_count_init(&image->refs);
     image->file = qc_file_ref(file);
     image->path = g_strdup(path);
     image->cache = qc_cache_ref(cache);
     image->owner = qc_cache_new_owner(cache);
-    image->strings = g_string_chunk_new(256);
     image->cacheable = (st.mode & S_IFMT) != S_IFBLK;
     image->settled = is_settled(&st);
     image->info =
@@ -358,7 +369,6 @@ void qc_image_unref(QcImage *image)
     if (!image || !g_atomic_ref_count_dec(&image->refs))
         return;
     drop_metadata(image);
-    g_string_chunk_free(image->strings);
     qc_file_unref(image->file);
     qc_cache_unref(image->cache);
     g_free(image->path);

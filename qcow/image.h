@@ -7,6 +7,7 @@
 #include "cache.h"
 #include "header.h"
 #include "meter.h"
+#include "strings.h"
 
 /* Where a bitmap's table lies. */
 typedef struct QcBitmapTable {
@@ -27,7 +28,7 @@ struct QcImage {
     bool cacheable; /* false on block devices: nothing tells when they change */
     bool settled;   /* stat was old enough when taken that it tells of later writes */
     QcInfo info;
-    GStringChunk *strings; /* backs the strings of info */
+    QcStrings strings; /* those of info */
 
     uint8_t sector0[QC_SECTOR]; /* the file's first sector as read */
     QcHeader header;

@@ -196,7 +196,9 @@ static void set_limits(QcRefs *r)
 
 static QcRefs *refs_new(QcImage *image)
 {
-    QcRefs *r = g_new0(QcRefs, 1);
+    QcRefs *r = g_try_new0(QcRefs, 1);
+    if (!r)
+        return NULL;
     r->image = image;
     r->layout = &image->header.layout;
     r->order = r->layout->refcount_order;
@@ -209,7 +211,7 @@ static QcRefs *refs_new(QcImage *image)
 int qc_refs_load(QcImage *image, QcRefs **ret, GError **error)
 {
     g_autoptr(QcRefs) r = refs_new(image);
-    int err = load_table(r, false);
+    int err = !r ? -ENOMEM : load_table(r, false);
     if (!err)
         err = load_blocks(r);
     if (!err && !blocks_are_used(r))
@@ -232,6 +234,8 @@ int qc_refs_load(QcImage *image, QcRefs **ret, GError **error)
 int qc_refs_new(QcImage *image, const QcRefs *stored, QcRefs **ret)
 {
     g_autoptr(QcRefs) r = refs_new(image);
+    if (!r)
+        return -ENOMEM;
     r->stored = stored;
     r->memory_left = stored ? UINT64_MAX : COUNT_MEMORY + image->info.stat.allocated;
     int err = load_table(r, true);

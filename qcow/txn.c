@@ -119,14 +119,16 @@ static int begin(QcImage *image, bool repair, QcTxn **ret, GError **error)
     image->spent = true;
 
     image->meter.passes = 3; /* counting, accounting for the change, and the flags */
-    QcRefs *refs = NULL;
+    g_autoptr(QcRefs) refs = NULL;
     bool recount = repair || image->info.dirty;
     err = recount ? renew_refs(image, &refs, error) : load_refs(image, &refs, error);
     if (err < 0)
         return err;
-    QcTxn *txn = g_new0(QcTxn, 1);
+    QcTxn *txn = g_try_new0(QcTxn, 1);
+    if (!txn)
+        return qc_txn_fail(-ENOMEM, error);
     txn->image = qc_image_ref(image);
-    txn->refs = refs;
+    txn->refs = g_steal_pointer(&refs);
     txn->recounted = recount;
     txn->next = image->header;
     if (recount)

@@ -9,6 +9,7 @@ typedef struct Faults {
     Command command;
     int error;
     bool from_then_on;
+    const FaultSource *source; /* NULL: the file */
     MemFile *before;
     Outcome outcomes[2]; /* before and after */
     FaultCounts *counts;
@@ -21,7 +22,7 @@ static int which(const Faults *f, MemFile *file)
     int found = -1;
     for (int i = 1; i >= 0; i--)
         if (outcome_same(&now, &f->outcomes[i]) &&
-            memcmp(now.sector, f->outcomes[i].sector, QC_SECTOR) == 0)
+            memcmp(now.sector, f->outcomes[i].sector, OUTCOME_SECTOR) == 0)
             found = i;
     outcome_clear(&now);
     return found;
@@ -66,18 +67,33 @@ static const char *judge_next(const Faults *f, MemFile *file)
     return wrong;
 }
 
+/* Run the command while call n fails; how many calls there were. */
+static int64_t run_with_fault(const Faults *f, MemFile *file, int64_t n, int *ret_err,
+                              bool *ret_unknown)
+{
+    int64_t calls;
+    mem_file_record(file);
+    if (f->source) {
+        f->source->begin(n, f->from_then_on);
+        *ret_err = script_run(file, &f->command, ret_unknown);
+        return f->source->end();
+    }
+    file->fail_at = n;
+    file->fail_error = f->error;
+    file->fail_on = f->from_then_on;
+    *ret_err = script_run(file, &f->command, ret_unknown);
+    calls = file->calls;
+    file->fail_at = -1;
+    return calls;
+}
+
 /* Call n fails. False when there is no call n. */
 static bool try_call(Faults *f, int64_t n, char **ret_finding)
 {
     MemFile *file = mem_file_copy(f->before);
     bool unknown;
-    mem_file_record(file);
-    file->fail_at = n;
-    file->fail_error = f->error;
-    file->fail_on = f->from_then_on;
-    int err = script_run(file, &f->command, &unknown);
-    bool reached = file->calls > n;
-    file->fail_at = -1;
+    int err;
+    bool reached = run_with_fault(f, file, n, &err, &unknown) > n;
     const char *wrong = judge_result(f, file, err, unknown);
     if (!wrong)
         wrong = judge_next(f, file);
@@ -94,19 +110,14 @@ static bool try_call(Faults *f, int64_t n, char **ret_finding)
     return reached;
 }
 
-char *faults_try(const Sample *s, QcGate *gate, unsigned command, int error, bool from_then_on,
-                 FaultCounts *counts)
+static char *try_all(Faults f, QcGate *gate)
 {
-    Faults f = {.sample = s,
-                .command = sample_command(s, command),
-                .error = error,
-                .from_then_on = from_then_on,
-                .before = sample_make(s, gate),
-                .counts = counts};
     char *finding = NULL;
+    f.before = sample_make(f.sample, gate);
     MemFile *after = mem_file_copy(f.before);
     bool unknown;
-    if (sample_expected(s, &f.command) == 0 && script_run(after, &f.command, &unknown) == 0) {
+    if (sample_expected(f.sample, &f.command) == 0 &&
+        script_run(after, &f.command, &unknown) == 0) {
         f.outcomes[0] = outcome_of_file(f.before);
         f.outcomes[1] = outcome_of_file(after);
         for (int64_t n = 0; !finding && try_call(&f, n, &finding); n++)
@@ -117,4 +128,27 @@ char *faults_try(const Sample *s, QcGate *gate, unsigned command, int error, boo
     qc_file_unref(mem_file(after));
     qc_file_unref(mem_file(f.before));
     return finding;
+}
+
+char *faults_try(const Sample *s, QcGate *gate, unsigned command, int error, bool from_then_on,
+                 FaultCounts *counts)
+{
+    return try_all((Faults){.sample = s,
+                            .command = sample_command(s, command),
+                            .error = error,
+                            .from_then_on = from_then_on,
+                            .counts = counts},
+                   gate);
+}
+
+char *faults_try_source(const Sample *s, QcGate *gate, unsigned command, const FaultSource *source,
+                        bool from_then_on, FaultCounts *counts)
+{
+    return try_all((Faults){.sample = s,
+                            .command = sample_command(s, command),
+                            .error = source->error,
+                            .from_then_on = from_then_on,
+                            .source = source,
+                            .counts = counts},
+                   gate);
 }

@@ -17,4 +17,16 @@ typedef struct FaultCounts {
 char *faults_try(const Sample *sample, QcGate *gate, unsigned command, int error, bool from_then_on,
                  FaultCounts *counts);
 
+/*
+ * The same for something else that can fail: begin(n) makes the n-th of it fail (all later ones
+ * too when from_then_on), end() makes it work again and returns how many there were.
+ */
+typedef struct FaultSource {
+    int error; /* what a command returns then */
+    void (*begin)(int64_t n, bool from_then_on);
+    int64_t (*end)(void);
+} FaultSource;
+char *faults_try_source(const Sample *sample, QcGate *gate, unsigned command,
+                        const FaultSource *source, bool from_then_on, FaultCounts *counts);
+
 #endif

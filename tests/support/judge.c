@@ -411,10 +411,10 @@ char *judge_digest(MemFile *file)
     g_autoptr(QcChain) chain = NULL;
     g_autoptr(GString) out = g_string_new(NULL);
     g_autofree uint8_t *buf = g_malloc(READ_BYTES);
-    if (qc_image_open(mem_file(file), "mem", QC_FORMAT_QCOW2, cache, &image, NULL) < 0)
+    if (qc_image_open(mem_file(file), "mem", QC_FORMAT_QCOW2, cache, &image, NULL) < 0 ||
+        qc_chain_open(file->gate, image, cache, &chain) < 0)
         return NULL;
     const QcInfo *info = qc_image_info(image);
-    qc_chain_open(file->gate, image, cache, &chain);
     bool ok = digest_view(qc_chain_view(chain, 0), "disk", buf, out);
     for (unsigned i = 0; i < info->n_snapshots && ok; i++) {
         if (i > 0 && same_tree(&info->snapshots[i - 1], &info->snapshots[i]))

@@ -7,7 +7,7 @@ Outcome outcome_of_file(MemFile *file)
 {
     Outcome o = {.verdict = judge_check(file), .digest = judge_digest(file)};
     o.leaky = o.verdict && judge_leaks(file) > 0;
-    memcpy(o.sector, file->data->data, QC_SECTOR);
+    memcpy(o.sector, file->data->data, OUTCOME_SECTOR);
     return o;
 }
 

@@ -5,11 +5,14 @@
 #ifndef TESTS_OUTCOME_H
 #define TESTS_OUTCOME_H
 
-#include "format.h"
 #include "memfile.h"
 
+enum {
+    OUTCOME_SECTOR = 512,
+};
+
 typedef struct Outcome {
-    uint8_t sector[QC_SECTOR];
+    uint8_t sector[OUTCOME_SECTOR];
     char *verdict, *digest; /* of judge.h */
     bool leaky;             /* the verdict is of leaks, at least among others */
 } Outcome;

@@ -39,16 +39,18 @@ static int run_write(QcImage *image, QcGate *gate, QcCache *cache, const Command
     g_autofree uint8_t *bytes = g_malloc(c->len);
     for (uint64_t i = 0; i < c->len; i++)
         bytes[i] = (uint8_t)(c->seed + i / 512);
-    qc_chain_open(gate, image, cache, &chain);
+    int err = qc_chain_open(gate, image, cache, &chain);
+    if (err < 0)
+        return err;
     return qc_image_write(image, chain, bytes, c->len, c->offset, ret_unknown, NULL);
 }
 
-int script_run(MemFile *file, const Command *c, bool *ret_unknown)
+int script_run_on(QcFile *file, QcGate *gate, const Command *c, bool *ret_unknown)
 {
     g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
     g_autoptr(QcImage) image = NULL;
     *ret_unknown = false;
-    int err = qc_image_open(mem_file(file), "mem", QC_FORMAT_QCOW2, cache, &image, NULL);
+    int err = qc_image_open(file, "mem", QC_FORMAT_QCOW2, cache, &image, NULL);
     if (err < 0)
         return err;
     switch (c->kind) {
@@ -64,6 +66,11 @@ int script_run(MemFile *file, const Command *c, bool *ret_unknown)
         return qc_image_repair(image, ret_unknown, NULL);
     case COMMAND_WRITE:
     default:
-        return run_write(image, file->gate, cache, c, ret_unknown);
+        return run_write(image, gate, cache, c, ret_unknown);
     }
+}
+
+int script_run(MemFile *file, const Command *c, bool *ret_unknown)
+{
+    return script_run_on(mem_file(file), file->gate, c, ret_unknown);
 }

@@ -42,5 +42,7 @@ uint64_t script_size(const MemFile *file);
 
 /* Open the image anew and run one command on it. The command's result. */
 int script_run(MemFile *file, const Command *command, bool *ret_unknown);
+/* The same for any file. gate: for its backing file, or NULL. */
+int script_run_on(QcFile *file, QcGate *gate, const Command *command, bool *ret_unknown);
 
 #endif

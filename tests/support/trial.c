@@ -34,7 +34,7 @@ static const Outcome *find_outcome(const Expectation *e, const Outcome *state)
     const Outcome *alike = NULL;
     for (unsigned i = 0; i < e->n; i++) {
         const Outcome *o = &e->outcomes[i];
-        if (memcmp(state->sector, o->sector, QC_SECTOR) != 0)
+        if (memcmp(state->sector, o->sector, OUTCOME_SECTOR) != 0)
             continue;
         if (outcome_same(o, state))
             return o;

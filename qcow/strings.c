@@ -1,0 +1,49 @@
+/* strings.c - see strings.h. The block that is being filled is the first. */
+#include "strings.h"
+#include <string.h>
+
+enum {
+    BLOCK_BYTES = 4096 - 64, /* with what the allocator adds, a page */
+};
+
+struct QcStringBlock {
+    QcStringBlock *next;
+    size_t used, size;
+    char bytes[];
+};
+
+static QcStringBlock *add_block(QcStrings *strings, size_t need)
+{
+    size_t size = MAX(need, BLOCK_BYTES);
+    QcStringBlock *block = g_try_malloc(sizeof(*block) + size);
+    if (!block)
+        return NULL;
+    block->next = strings->blocks;
+    block->used = 0;
+    block->size = size;
+    strings->blocks = block;
+    return block;
+}
+
+const char *qc_strings_keep(QcStrings *strings, const void *bytes, size_t len)
+{
+    QcStringBlock *block = strings->blocks;
+    if (!block || block->size - block->used <= len)
+        block = add_block(strings, len + 1);
+    if (!block)
+        return NULL;
+    char *at = block->bytes + block->used;
+    memcpy(at, bytes, len);
+    at[len] = '\0';
+    block->used += len + 1;
+    return at;
+}
+
+void qc_strings_clear(QcStrings *strings)
+{
+    while (strings->blocks) {
+        QcStringBlock *block = strings->blocks;
+        strings->blocks = block->next;
+        g_free(block);
+    }
+}
