@@ -203,6 +203,7 @@ static QcRefs *refs_new(QcImage *image)
     r->layout = &image->header.layout;
     r->order = r->layout->refcount_order;
     r->block_bits = r->layout->cluster_bits + 3 - r->order;
+    r->next_free = 1; /* the first is the header's, whatever its count says */
     r->first_dirty = r->last_dirty = NO_BLOCK;
     set_limits(r);
     return r;

@@ -49,7 +49,7 @@ static MemFile *make_file(const QcDiskHeader *d, const FuzzBytes *in)
     if (in->left)
         memcpy(bytes + cluster, in->at, in->left);
     MemFile *file = mem_file_new(bytes, cluster + in->left);
-    file->max_size = 64 << 20;
+    file->max_size = 32 << 20;
     return file;
 }
 
