@@ -172,5 +172,6 @@ int daemon_run(const Options *options)
     if (!mountpoint)
         return EXIT_FAILURE;
     tune_open_files();
+    tune_memory();
     return mount_and_serve(gate, options, mountpoint);
 }

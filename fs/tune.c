@@ -1,6 +1,7 @@
 #include "tune.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -17,6 +18,18 @@ void tune_open_files(void)
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);
     }
+}
+
+/*
+ * Left to itself, the C library raises these limits when it sees large blocks come and go, as
+ * tables of large images do, and then keeps up to 64 MiB for each thread.
+ */
+void tune_memory(void)
+{
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
+    mallopt(M_TRIM_THRESHOLD, 1 << 20);
+#endif
 }
 
 /* The mountpoint as mountinfo writes it: spaces and the like in octal. */

@@ -7,6 +7,9 @@
 /* As many open files as we may have: chains are long. */
 void tune_open_files(void);
 
+/* What was freed goes back to the system, however large and in whichever thread. */
+void tune_memory(void);
+
 /*
  * The device number of what is mounted last at a mountpoint, without asking the file system
  * itself, which may be ours; 0 when not found.
