@@ -6,7 +6,8 @@ Prints NAME EXPECTATION for each:
     any       error, or a disk that reads or gives EIO
     harmless  it reads as all others do
 
-No command may make anything worse in any of them.
+No command may make anything worse in any of them. FACTS, at the end, says which kinds of hostile
+images are known to exist in the wild, and which images here stand for each.
 """
 
 import os
@@ -60,6 +61,12 @@ def put(path, offset, data):
 
 
 SOUND = None
+MADE = set()
+
+
+def made(name, expectation):
+    MADE.add(name.removesuffix(".qcow2"))
+    print(name, expectation)
 
 
 def spoiled(name, expectation, *patches):
@@ -68,7 +75,7 @@ def spoiled(name, expectation, *patches):
     shutil.copyfile(SOUND, path)
     for offset, data in patches:
         put(path, offset, data)
-    print(name + ".qcow2", expectation)
+    made(name + ".qcow2", expectation)
     return path
 
 
@@ -159,14 +166,14 @@ def mappings():
     spoiled("l2-is-l1", "any", (l1, u64(copied | l1)))
     spoiled("l2-in-header", "any", (l1, u64(copied | 0)))
     big = image("big.qcow2", "1G")  # two L1 entries
-    print("big.qcow2 harmless")
+    made("big.qcow2", "harmless")
     path = os.path.join(STORE, "l2-shared.qcow2")
     shutil.copyfile(big, path)
     put(path, get64(path, 40) + 8, u64(get64(path, get64(path, 40))))
-    print("l2-shared.qcow2 any")
+    made("l2-shared.qcow2", "any")
     path = image("extl2-both.qcow2", options=("-o", "extended_l2=on"))
     put(path, tables(path)[1] + 8, u64((1 << 64) - 1))
-    print("extl2-both.qcow2 eio:0:65536")
+    made("extl2-both.qcow2", "eio:0:65536")
 
 
 # ---- snapshots ----
@@ -224,7 +231,7 @@ def backing(name, target, file_format="raw", expectation="error"):
     path = image(name + ".qcow2", fill=False)
     set_backing = os.path.join(os.environ["SRCDIR"], "tests/interop/set_backing.py")
     run(sys.executable, set_backing, path, target, file_format)
-    print(name + ".qcow2", expectation)
+    made(name + ".qcow2", expectation)
 
 
 def data_file(name, target):
@@ -232,7 +239,7 @@ def data_file(name, target):
     path = image(name + ".qcow2", fill=False)
     put(path, 72, u64(4))
     put(path, 112, u32(0x44415441) + u32(len(target)) + target + bytes(-len(target) % 8 + 8))
-    print(name + ".qcow2 error")
+    made(name + ".qcow2", "error")
 
 
 def named_files():
@@ -263,14 +270,138 @@ def bomb():
     run("qemu-io", "-c", "write -q -c -P 1 0 2M", "bomb.qcow2")
     l2 = get64(path, get64(path, 40)) & (1 << 56) - 512
     put(path, l2, u64(get64(path, l2)) * 32768)
-    print("bomb.qcow2 any")
+    made("bomb.qcow2", "any")
+
+
+# ---- images that claim more than their file holds ----
+
+def bare(name, size, l1_at, l1_size, length, cluster_bits=16):
+    """A version 3 image by hand: header, refcount table and block; the L1 table is the caller's."""
+    path = os.path.join(STORE, name + ".qcow2")
+    cluster = 1 << cluster_bits
+    head = (b"QFI\xfb" + u32(3) + u64(0) + u32(0) + u32(cluster_bits) + u64(size) + u32(0) + u32(l1_size)
+            + u64(l1_at) + u64(cluster) + u32(1) + u32(0) + u64(0) + u64(0) * 3 + u32(4) + u32(112) + bytes(8))
+    with open(path, "wb") as file:
+        file.write(head)
+        file.truncate(length)
+    put(path, cluster, u64(2 * cluster))
+    # Nothing is free: what the first block covers of the file, and that is never all of it.
+    put(path, 2 * cluster, u16(1) * min(cluster // 2, length // cluster))
+    made(name + ".qcow2", "any")
+    return path
+
+
+def many_l1_entries(name, entries, length):
+    """As many L1 entries as the format has; each stands for 512 MiB."""
+    path = bare(name, 4 * M << 29, 4 * M, 4 * M, length)
+    put(path, 4 * M, entries)
+    return path
+
+
+def costs():
+    from array import array
+    many_l1_entries("l1-32m-in-a-hole", b"", 64 * M)
+    many_l1_entries("l1-32m-one-l2", u64(64 * M) * (4 * M), 65 * M)
+    tables = array("Q", range(64 * M, 64 * M + (4 * M << 16), 1 << 16))
+    tables.byteswap()
+    many_l1_entries("l1-32m-l2-in-holes", tables.tobytes(), 64 * M + (4 * M << 16))
+    path = many_l1_entries("l1-32m-zeros-and-holes", u64(64 * M) * (4 * M), 65 * M)
+    put(path, 64 * M, (u64(1) + u64(0)) * 4096)
+    path = many_l1_entries("l1-32m-one-cluster", u64(64 * M) * (4 * M), 129 * M)
+    put(path, 64 * M, u64(128 * M) * 8192)
+    path = bare("references-far-apart", 1 << 30, 3 * CLUSTER, 2, 4001 << 31)
+    put(path, 3 * CLUSTER, u64(4 * CLUSTER))
+    put(path, 4 * CLUSTER, b"".join(u64(i << 31) for i in range(1, 4001)))
+    bitmaps("bitmaps-share-a-table", 0, 128 * M)
+    bitmaps("bitmaps-in-holes", 32 * M, 64 * M + (65535 << 25))
+    extra = u64(0) + u64(4 * M)
+    table = b"".join(entry(64 * M + i * 32 * M, 4 * M, b"%d" % i, b"hole-%d" % i, extra=extra) for i in range(1000))
+    with_table("snapshots-l1-in-holes", "any", table, 1000, size=64 * M + 1000 * 32 * M)
+
+
+def bitmaps(name, step, length):
+    """As many bitmaps as the format has, each with a table of 32 MiB, step apart."""
+    path = bare(name, M, 3 * CLUSTER, 1, length)
+    put(path, 88, u64(1))
+    put(path, 112, u32(0x23852875) + u32(24) + u32(65535) + u32(0) + u64(65535 * 32) + u64(M))
+    put(path, M, b"".join(u64(64 * M + i * step) + u32(4 * M) + u32(0) + b"\1\x10" + u16(8) + u32(0)
+                          + b"%08d" % i for i in range(65535)))
+
+
+# ---- what stands for what ----
+
+FACTS = {
+    "a backing file by an absolute path of the host": "backing-00 backing-03 backing-04 backing-23",
+    "a backing file by a path that leads up and out": "backing-01",
+    "a backing file that is a link out of the store": "backing-02",
+    "a backing file in JSON": "backing-05 backing-06",
+    "a backing file that is a directory as a disk (fat:)": "backing-07 backing-08",
+    "a backing file on the network": "backing-09 backing-10 backing-11 backing-12 backing-13",
+    "a backing file that is a device": "backing-14 backing-15 backing-16 backing-25",
+    "a backing file that is a FIFO": "backing-17",
+    "a backing file in /proc": "backing-20 backing-21",
+    "a backing file that is the image itself": "backing-27 backing-itself",
+    "backing files in a loop": "loop-a loop-b",
+    "an external data file of the host": "data-file-0 data-file-1 data-file-3",
+    "an external data file that is a FIFO, or JSON": "data-file-2 data-file-4",
+    "a VMDK extent of the host": "extent.vmdk",
+    "a raw disk into which its guest wrote a header": "guest-header",
+    "2^63 virtual bytes": "size-2-63 size-max size-2-62",
+    "L1 tables of 32 MiB": "l1-32m-in-a-hole l1-32m-one-l2 l1-32m-l2-in-holes l1-32m-zeros-and-holes "
+                           "l1-32m-one-cluster l1-size-33m l1-size-max",
+    "65,536 snapshots": "snapshots-65536 snapshots-too-many snapshots-max",
+    "2,000 snapshots that share one L1 table of 32 MiB": "snapshots-share-l1",
+    "a refcount table of 8 MiB that points at one block": "reftable-8m-one-block reftable-huge",
+    "tables past the end of the file": "l1-past-end reftable-past-end refblock-past-end l2-past-end "
+                                       "snapshots-past-end snapshot-l1-past-end data-past-end compressed-past-end",
+    "an extension that is 0xffffffff long": "extension-length extension-past-cluster",
+    "compressed bombs": "bomb compressed-garbage compressed-of-text",
+    "cluster_bits 0, 8, 63": "cluster-bits-0 cluster-bits-8 cluster-bits-22 cluster-bits-63",
+    "refcount_order 7 and 63": "refcount-order-7 refcount-order-63",
+    "unaligned offsets": "l1-unaligned reftable-unaligned refblock-unaligned l2-unaligned data-unaligned "
+                         "snapshots-unaligned snapshot-l1-unaligned",
+    "offset + length overflows": "l1-overflow backing-name-overflow",
+    "a refcount block inside another table": "refblock-in-l1 refblock-in-header l2-is-l1 l2-in-header",
+    "an L2 table that two L1 entries share": "l2-shared",
+    "data over the header or over tables": "data-at-0 data-over-l1 data-over-l2 data-over-refcounts "
+                                           "data-over-snapshots",
+    "refcounts at their maximum": "refcount-max",
+    "refcounts of 0 of what is in use": "refcount-0-in-use refcount-0-of-data",
+    "bitmaps whose tables overlap": "bitmaps-share-a-table bitmaps-in-holes",
+    "tables in holes, and references that would need a refcount block each":
+        "snapshots-l1-in-holes references-far-apart",
+}
+
+
+def check_facts():
+    for fact, names in FACTS.items():
+        missing = set(names.split()) - MADE
+        if missing:
+            sys.exit("%s: there is no %s" % (fact, ", ".join(sorted(missing))))
+
+
+def foreign():
+    """A VMDK descriptor, and an overlay that does not state the format of a raw disk."""
+    with open(os.path.join(STORE, "extent.vmdk"), "w") as file:
+        file.write('# Disk DescriptorFile\nversion=1\ncreateType="monolithicFlat"\n'
+                   'RW 2048 FLAT "%s" 0\nRW 2048 FLAT "/etc/passwd" 0\n' % OUTSIDE)
+    made("extent.vmdk", "error")
+    shutil.copyfile(os.path.join(STORE, "backing-03.qcow2"), os.path.join(STORE, "guest.raw"))
+    print("guest.raw error")  # what says that it is qcow2 is shown as that
+    path = image("guest-header.qcow2", fill=False)
+    put(path, 8, u64(1024) + u32(9))
+    put(path, 1024, b"guest.raw")
+    made("guest-header.qcow2", "error")
 
 
 SOUND = image("good.qcow2")
-print("good.qcow2 harmless")
+made("good.qcow2", "harmless")
 headers()
 refcounts()
 mappings()
 snapshots()
 named_files()
 bomb()
+foreign()
+costs()
+check_facts()
