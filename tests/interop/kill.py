@@ -218,6 +218,8 @@ def kill_daemon(kind, words):
     for n in range(1, 1000):
         os.makedirs(os.path.dirname(image), exist_ok=True)
         shutil.copyfile(kind.before, image)
+        if kind.backing:
+            shutil.copyfile(os.path.join(kind.dir, "base"), os.path.join(kind.dir, "store", "base"))
         strace = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + DAEMON_AT, "-e",
                   "inject=%s:signal=SIGKILL:when=%d" % (DAEMON_AT, n)]
         process, mount = mounted(kind, strace)
@@ -278,10 +280,11 @@ def try_kind(kind):
     for command, qemu in COMMANDS:
         try_command(kind, tally, command, qemu)
     if FULL:
-        print("%s: killed %d, %d of %d damaged; errors %d, %d of %d damaged" % (
-            kind.name, tally.ours["signal=SIGKILL"], tally.damaged["signal=SIGKILL"],
-            tally.theirs["signal=SIGKILL"], tally.ours["error=EIO"], tally.damaged["error=EIO"],
-            tally.theirs["error=EIO"]), flush=True)
+        kill, fail = "signal=SIGKILL", "error=EIO"
+        print("%s: killed %d, the daemon %d, qemu-img %d: %d damaged; errors %d, qemu-img %d: "
+              "%d damaged" % (kind.name, tally.ours[kill], tally.daemon, tally.theirs[kill],
+                              tally.damaged[kill], tally.ours[fail], tally.theirs[fail],
+                              tally.damaged[fail]), flush=True)
     return tally
 
 
