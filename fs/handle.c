@@ -15,7 +15,7 @@ static int open_text(Fs *fs, const char *path, NodeKind kind, Handle *handle)
         return r;
     if (kind == NODE_INFO) {
         handle->text = info_text(fs, image);
-        return 0;
+        return handle->text ? 0 : -ENOMEM;
     }
     if (!image_error(image))
         return -ENOENT;

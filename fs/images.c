@@ -228,7 +228,8 @@ const Names *image_names(Image *image)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&image->lock);
 
-    if (!image->names)
+    if (!image->names &&
+        (!image->qc || qc_room_for_snapshots(qc_image_info(image->qc), NAMES_BYTES)))
         make_names(image);
     return image->names;
 }

@@ -28,7 +28,7 @@ int image_readable(const Image *image);
 
 unsigned image_n_snapshots(const Image *image);
 const QcSnapshot *image_snapshot(const Image *image, unsigned index);
-const Names *image_names(Image *image); /* of the snapshots; borrowed */
+const Names *image_names(Image *image); /* NULL: no memory */ /* of the snapshots; borrowed */
 unsigned image_n_layers(const Image *image);
 char *image_layer_name(const Image *image, unsigned layer); /* "1-base.qcow2" (g_free) */
 bool image_find_layer(const Image *image, const char *name, unsigned *ret);

@@ -11,6 +11,7 @@
 
 enum {
     NS_PER_SECOND = 1000000000,
+    SNAPSHOT_BYTES = 6144, /* what a snapshot takes while the text is made, besides its name */
 };
 
 /* ---- what QEMU says ---------------------------------------------------------------------- */
@@ -239,6 +240,10 @@ GBytes *info_text(Fs *fs, Image *image)
 
     if (text)
         return text;
+    if (image_qc(image) &&
+        (!qc_room_for_snapshots(qc_image_info(image_qc(image)), SNAPSHOT_BYTES) ||
+         !image_names(image)))
+        return NULL;
 
     Json json = {.text = g_string_new(NULL)};
     json_begin_object(&json, NULL);

@@ -4,7 +4,8 @@
 
 #include "fs.h"
 
-/* What `qemu-img info --output=json` says about the image, and a "snaptree" object. */
+/* What `qemu-img info --output=json` says about the image, and a "snaptree" object; NULL: no
+ * memory. */
 GBytes *info_text(Fs *fs, Image *image);
 
 #endif

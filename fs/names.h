@@ -12,7 +12,8 @@
 #include <glib.h>
 #include <stdbool.h>
 
-#define NAMES_MAX 255u /* bytes of a name in a directory */
+#define NAMES_MAX   255u /* bytes of a name in a directory */
+#define NAMES_BYTES 512  /* memory that names_new() takes for each name, besides the name */
 
 /* A name as the image has it. */
 typedef struct RawName {

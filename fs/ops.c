@@ -48,8 +48,8 @@ static Creds *creds_of(fuse_req_t req)
     if (ctx->uid != 0)
         n = fuse_req_getgroups(req, 0, NULL);
     if (n > 0 && n <= MAX_GROUPS) {
-        groups = g_new0(gid_t, n);
-        n = MIN(fuse_req_getgroups(req, n, groups), n);
+        groups = g_try_new0(gid_t, n);
+        n = groups ? MIN(fuse_req_getgroups(req, n, groups), n) : 0;
     }
     return creds_new(ctx->uid, ctx->gid, groups, groups && n > 0 ? (unsigned)n : 0);
 }
@@ -366,12 +366,16 @@ static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
                        struct fuse_file_info *fi)
 {
     const GArray *entries = handle_of(fi)->entries;
-    g_autofree char *buffer = g_malloc(size);
+    g_autofree char *buffer = g_try_malloc(size);
     size_t used = 0;
     struct stat attr = {0};
     const char *name;
 
     (void)ino;
+    if (!buffer) {
+        reply_status(req, -ENOMEM);
+        return;
+    }
     for (uint64_t place = (uint64_t)off; entry_at(entries, place, &name, &attr); place++) {
         size_t need =
             fuse_add_direntry(req, buffer + used, size - used, name, &attr, (off_t)(place + 1));

@@ -117,6 +117,9 @@ static int open_for_writing(Fs *fs, const char *path, const QcFileStat *expected
 static int resolve(QcImage *image, const char *arg, unsigned *ret, GError **error)
 {
     const QcInfo *info = qc_image_info(image);
+
+    if (!qc_room_for_snapshots(info, NAMES_BYTES))
+        return fail(error, -ENOMEM, "no memory for the names of %u snapshots", info->n_snapshots);
     g_autofree RawName *raw = g_new0(RawName, info->n_snapshots);
 
     for (unsigned i = 0; i < info->n_snapshots; i++)

@@ -93,7 +93,8 @@ static int choose(Reader *reader, Image *image, const Node *node)
         reader->layer = (int)index;
         return 0;
     }
-    int r = names_find(image_names(image), node_name(node), &index);
+    const Names *names = image_names(image);
+    int r = names ? names_find(names, node_name(node), &index) : -ENOMEM;
     if (r < 0)
         return r;
     reader->layer = -1;

@@ -1,7 +1,9 @@
 /*
  * A line is the tasks of one key that have not run to their end, the running one at the head.
  * A line is in the thread pool exactly once as long as it has tasks: a worker runs its head
- * and puts the line back behind the others, so one busy image does not starve the rest.
+ * and puts the line back behind the others, so one busy image does not starve the rest. The
+ * workers are there from the start: one that could not be started later would be a command that
+ * is never run.
  */
 #include "serial.h"
 
@@ -58,7 +60,7 @@ Serial *serial_new(unsigned threads)
     g_mutex_init(&serial->lock);
     g_cond_init(&serial->idle);
     serial->lines = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)line_free);
-    serial->pool = g_thread_pool_new(work, serial, (gint)threads, FALSE, NULL);
+    serial->pool = g_thread_pool_new(work, serial, (gint)threads, TRUE, NULL);
     return serial;
 }
 

@@ -8,6 +8,7 @@
 
 enum {
     BLOCK_SIZE = 128 * 1024, /* what programs are told to read at a time */
+    ENTRY_BYTES = 400,       /* what an entry of a listing takes, with the longest name */
 };
 
 /* ---- attributes -------------------------------------------------------------------------- */
@@ -84,8 +85,9 @@ static void set_view(struct stat *attr, const QcFileStat *file, uint64_t size)
 
 static int snapshot_attr(Image *image, const char *name, struct stat *attr)
 {
+    const Names *names = image_names(image);
     unsigned index;
-    int r = names_find(image_names(image), name, &index);
+    int r = names ? names_find(names, name, &index) : -ENOMEM;
 
     if (r < 0)
         return r;
@@ -128,6 +130,8 @@ static int info_attr(Fs *fs, Image *image, struct stat *attr)
 {
     g_autoptr(GBytes) text = info_text(fs, image);
 
+    if (!text)
+        return -ENOMEM;
     set_text(attr, image_stat(image), g_bytes_get_size(text));
     return 0;
 }
@@ -350,12 +354,15 @@ static void list_image(const Node *node, const Image *image, GArray *entries)
     }
 }
 
-static void list_snapshots(const Node *node, Image *image, GArray *entries)
+static int list_snapshots(const Node *node, Image *image, GArray *entries)
 {
     const Names *names = image_names(image);
 
+    if (!names || !qc_room_for((uint64_t)names_count(names) * ENTRY_BYTES))
+        return -ENOMEM;
     for (unsigned i = 0; i < names_count(names); i++)
         add(entries, node, names_shown(names, i), NODE_SNAPSHOT);
+    return 0;
 }
 
 static void list_layers(const Node *node, const Image *image, GArray *entries)
@@ -378,10 +385,10 @@ static int list_in_image(Fs *fs, const Node *node, const char *path, GArray *ent
     if (node_kind(node) == NODE_IMAGE)
         list_image(node, image, entries);
     else if (node_kind(node) == NODE_SNAPSHOTS)
-        list_snapshots(node, image, entries);
+        r = list_snapshots(node, image, entries);
     else
         list_layers(node, image, entries);
-    return 0;
+    return r;
 }
 
 int tree_list(Fs *fs, const Node *node, GArray **ret)

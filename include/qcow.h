@@ -297,6 +297,14 @@ int64_t qc_view_seek(QcView *view, uint64_t offset, bool hole);
  */
 int qc_view_check(QcView *view);
 
+/*
+ * Whether so much memory can be had now, to be asked before many small allocations that cannot
+ * fail; and whether, for a list of all snapshots that takes so many bytes for each, and a few
+ * copies of its name.
+ */
+bool qc_room_for(uint64_t bytes);
+bool qc_room_for_snapshots(const QcInfo *info, size_t each);
+
 /* An image and its backing layers, opened. Immutable, thread-safe, reference-counted. */
 typedef struct QcChain QcChain;
 

@@ -17,6 +17,8 @@ enum {
     FIRST_READ = 4096,             /* holds the header of nearly every image */
     MTIME_GRAIN_NS = 20 * 1000000, /* no Linux file system's clock ticks slower than 10 ms */
     MAX_SETTLE_US = 21 * 1000,
+    STRINGS_STEP =
+        1 << 20, /* of a snapshot table, for whose names memory is looked for at a time */
 };
 
 /* ---- reading the header ----------------------------------------------------------------- */
@@ -148,11 +150,16 @@ static int read_snapshots(QcImage *image, GError **error)
         return qc_fail(error, -ENOMEM, "no memory for %u snapshots", h->n_snapshots);
 
     int err = 0;
+    uint64_t looked = 0;
     for (uint32_t i = 0; i < h->n_snapshots && !err; i++) {
         size_t id_len, size;
         const uint8_t *raw;
         image->snapshot_at[i] = reader.at;
         err = qc_snap_reader_next(&reader, &list[i], &id_len, &raw, &size);
+        if (!err && reader.consumed >= looked) {
+            err = qc_room_for(2 * STRINGS_STEP) ? 0 : -ENOMEM;
+            looked = reader.consumed + STRINGS_STEP;
+        }
         if (err)
             break;
         list[i].id = qc_strings_keep(&image->strings, list[i].id, id_len);

@@ -73,8 +73,69 @@ END
     check_clean store/4999.qcow2
 }
 
+# An image with many snapshots: names that say nothing, all of the same disk. (Its refcounts are
+# wrong, which nobody asks here.) And one whose tables are large.
+make_large_images() {
+    mkdir large
+    cp one/image.qcow2 large/small.qcow2
+    qemu-img create -q -f qcow2 -o cluster_size=64K large/crowd.qcow2 64K
+    python3 - large/crowd.qcow2 <<'END'
+import struct, sys
+f = open(sys.argv[1], "r+b")
+header = f.read(104)
+l1 = struct.unpack(">Q", header[40:48])[0]
+at = f.seek((f.seek(0, 2) + 65535) & -65536)
+for i in range(40000):
+    name, id = b"a name that takes some room, number %d" % i, b"%d" % (i + 1)
+    entry = struct.pack(">QIHHIIQII", l1, 1, len(id), len(name), 1600000000 + i, 0, 0, 0, 16)
+    entry += struct.pack(">QQ", 0, 65536) + id + name
+    f.write(entry + bytes(-len(entry) % 8))
+f.seek(60)
+f.write(struct.pack(">IQ", 40000, at))
+END
+    qemu-img create -q -f qcow2 -o cluster_size=64K large/wide.qcow2 512T
+}
+
+# What needs more memory than there is fails with ENOMEM; the daemon and everybody else go on.
+short_of_memory() {
+    local vm i
+    # One heap: of others the address space is reserved, so that the limit is none for them.
+    MALLOC_ARENA_MAX=1 mount_store "$TMP/large" "$TMP/mnt" -o cache=1
+    WORKER=$(worker_of "$(daemon_of "$TMP/mnt")")
+    for i in $(seq 20); do # its threads are there, and have what they need
+        cat mnt/small.qcow2/disk >/dev/null &
+    done
+    wait
+    control_ok mnt/small.qcow2/control "take t" "delete t"
+    vm=$(awk '/^VmSize/ { print $2 }' "/proc/$WORKER/status")
+    prlimit --pid "$WORKER" --as=$(((vm + 4096) * 1024)):
+    for i in 1 2 3; do
+        assert_fails ls mnt/crowd.qcow2/snapshots
+        assert_match "$OUTPUT" "$(message_of ENOMEM)" "a listing that there is no memory for"
+        assert_fails cat mnt/crowd.qcow2/info.json
+        assert_match "$OUTPUT" "$(message_of ENOMEM)" "a text that there is no memory for"
+        control_fails ENOMEM mnt/crowd.qcow2/control "rename x y"
+        control_fails ENOMEM mnt/wide.qcow2/control "take s"
+        cmp mnt/small.qcow2/disk image.raw || fail "the others, when memory is short"
+        ls -l mnt mnt/small.qcow2/snapshots >/dev/null || fail "listing the others"
+        control_ok mnt/small.qcow2/control "take t" "delete t"
+    done
+    kill -0 "$WORKER" || fail "the daemon is dead"
+    check_clean large/small.qcow2 large/wide.qcow2
+    prlimit --pid "$WORKER" --as=unlimited:
+    assert_eq "$(find mnt/crowd.qcow2/snapshots -type f | wc -l)" 40000 "snapshots once there is memory"
+    grep -c '"vm-clock-nsec"' mnt/crowd.qcow2/info.json | grep -qx 40000 || fail "info.json once there is memory"
+    control_ok mnt/wide.qcow2/control "take s" "delete s"
+    check_clean large/wide.qcow2
+    unmount_store "$TMP/mnt"
+}
+
 make_store
 mkdir mnt
+if [ -z "${SANITIZED:-}" ]; then # whose programs take all the memory there is
+    make_large_images
+    short_of_memory
+fi
 (
     ulimit -n $FILES
     mount_store "$TMP/store" "$TMP/mnt"

@@ -1,0 +1,29 @@
+/*
+ * room.c - whether there is memory for many small things.
+ *
+ * GLib ends the process when a small allocation fails. So before many of them are made, of a
+ * number that an image chooses, one of their size together is tried and given back. Another
+ * thread may take the memory in between; but what is asked for here is more than is needed.
+ */
+#include "qcow.h"
+
+enum {
+    SMALL = 256 << 10, /* what is always there, or all is lost anyway */
+};
+
+bool qc_room_for(uint64_t bytes)
+{
+    if (bytes <= SMALL)
+        return true;
+    void *tried = bytes <= SIZE_MAX ? g_try_malloc((size_t)bytes) : NULL;
+    g_free(tried);
+    return tried != NULL;
+}
+
+bool qc_room_for_snapshots(const QcInfo *info, size_t each)
+{
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < info->n_snapshots; i++)
+        bytes += each + (uint64_t)info->snapshots[i].name_len * 16;
+    return qc_room_for(bytes);
+}
