@@ -135,7 +135,7 @@ Test(crash, the_switch_is_one_write_of_the_first_sector_between_two_syncs)
             in_place += ops[k].kind != MEM_WRITE || ops[k].offset < 512;
         cr_expect_eq(in_place, 1, "only the sync before the switch");
         /* What was read is made durable first ... */
-        cr_expect(ops[0].kind == MEM_WRITE && ops[0].offset == 0 && ops[0].size == 512);
+        cr_assert(ops[0].kind == MEM_WRITE && ops[0].offset == 0 && ops[0].size == 512);
         cr_expect_eq(0, memcmp(ops[0].bytes, before->data->data, 512));
         cr_expect_eq(ops[1].kind, MEM_SYNC);
         /* ... and what is new, then referred to. */
