@@ -19,6 +19,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define LOOK_INTERVAL (100 * G_TIME_SPAN_MILLISECOND)
+
 struct Control {
     Fs *fs;
     char *image;
@@ -40,7 +42,8 @@ typedef struct Job {
     GString *results;
     int error;
     int percent;    /* shown last; -1: nothing yet */
-    gint cancelled; /* atomic: set by whoever hears of a signal to the writer */
+    gint signalled; /* atomic: the writer got a signal; which one is looked up */
+    gint64 looked;  /* monotonic time of the last look, microseconds */
 } Job;
 
 static void job_next(Job *job);
@@ -103,8 +106,8 @@ static void note_result(Job *job, const Command *command, int error, const char 
 
     g_string_append_printf(job->results, "%s\n", line);
     journal_add(control->fs->journal, control->image, line);
-    /* No memory for images that somebody made up. */
-    if (is_of_store(control) && job->path && error != -ENOENT) {
+    /* Neither for images that somebody made up, nor over the results of those who may. */
+    if (is_of_store(control) && job->path && error != -ENOENT && error != -EACCES) {
         g_autofree char *text = command_to_text(command);
         g_autofree char *for_image = result_line(text, error, reason);
 
@@ -153,6 +156,23 @@ static void show_running(Job *job, const char *line, const char *line_of_image)
         journal_set_running(journal, job->path, job, line_of_image);
 }
 
+/*
+ * Whether the writer is to stop. The kernel tells of its first signal only, which may be a
+ * harmless one; so from then on we look ourselves, now and then.
+ */
+static bool is_stopped(Job *job)
+{
+    gint64 now;
+
+    if (!g_atomic_int_get(&job->signalled))
+        return false;
+    now = g_get_monotonic_time();
+    if (job->looked && now - job->looked < LOOK_INTERVAL)
+        return false;
+    job->looked = now;
+    return signals_ask_to_stop(fuse_req_ctx(job->req)->pid);
+}
+
 /* A QcProgressFunc. */
 static bool go_on(void *data, unsigned percent)
 {
@@ -167,7 +187,7 @@ static bool go_on(void *data, unsigned percent)
         job->percent = (int)percent;
         show_running(job, line, of_image);
     }
-    return !g_atomic_int_get(&job->cancelled);
+    return !is_stopped(job);
 }
 
 /* In the line of the image. */
@@ -177,7 +197,7 @@ static void run_command(gpointer data)
     Progress progress = {go_on, job};
     g_autoptr(GError) error = NULL;
     g_autofree char *note = NULL;
-    int r = g_atomic_int_get(&job->cancelled) ? -EINTR : 0;
+    int r = is_stopped(job) ? -ECANCELED : 0;
 
     job->percent = -1;
     if (r == 0)
@@ -185,9 +205,9 @@ static void run_command(gpointer data)
                     &progress, &note, &error);
     show_running(job, NULL, NULL);
     end_command(job, r,
-                error         ? error->message
-                : r == -EINTR ? "cancelled by a signal before it began"
-                              : note);
+                error             ? error->message
+                : r == -ECANCELED ? "cancelled by a signal before it began"
+                                  : note);
 }
 
 /* Start the next command, or end the job. */
@@ -222,8 +242,8 @@ static void on_signal(fuse_req_t req, void *data)
 {
     Job *job = data;
 
-    if (signals_ask_to_stop(fuse_req_ctx(req)->pid))
-        g_atomic_int_set(&job->cancelled, 1);
+    (void)req;
+    g_atomic_int_set(&job->signalled, 1);
 }
 
 void control_write(Control *control, fuse_req_t req, const char *bytes, size_t len, Creds *creds)

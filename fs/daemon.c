@@ -11,6 +11,7 @@
 #include "mountpoint.h"
 #include "ops.h"
 #include "sandbox.h"
+#include "signals.h"
 #include "tune.h"
 
 #include <errno.h>
@@ -77,7 +78,9 @@ static int serve(struct fuse_session *session, Fs **fs, QcGate *gate, Keeper *ke
 
     *fs = fs_new(gate, keeper, read_ahead, options);
     if (fuse_set_signal_handlers(session) == 0) {
+        signals_hold(false);
         status = loop(session, options);
+        signals_hold(true); /* a second one has nothing to add */
         serial_drain((*fs)->serial);
         fuse_remove_signal_handlers(session);
     }
@@ -149,6 +152,7 @@ static int mount_and_serve(QcGate *gate, const Options *options, const char *mou
     fuse_opt_free_args(&args);
     if (!session)
         return status;
+    signals_hold(true); /* from here on somebody has to unmount */
     if (fuse_session_mount(session, mountpoint) == 0) {
         status = serve_as_daemon(session, &fs, gate, options, mountpoint);
         fuse_session_unmount(session);
@@ -163,6 +167,7 @@ int daemon_run(const Options *options)
     g_autoptr(QcGate) gate = NULL;
 
     log_catch_fuse();
+    signal(SIGPIPE, SIG_IGN); /* of a standard error that nobody reads */
     if (qc_gate_new(options->store, options->backing, &gate, &error) < 0) {
         log_error("%s", error->message);
         return EXIT_FAILURE;

@@ -11,6 +11,8 @@
 
 #include "holder.h"
 #include "log.h"
+#include "signals.h"
+#include "text.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -79,7 +81,10 @@ static int send_message(int fd, const void *data, size_t len, int passed, int fl
     return n < 0 ? -errno : 0;
 }
 
-/* A whole message of exactly len bytes; anything else is -EPIPE. ret_passed: -1 for none. */
+/*
+ * A whole message of exactly len bytes; anything else is -EPIPE. ret_passed: -1 for none; NULL:
+ * descriptors are not taken, the kernel drops them.
+ */
 static int receive_message(int fd, void *data, size_t len, int *ret_passed)
 {
     struct iovec part = {data, len};
@@ -87,18 +92,21 @@ static int receive_message(int fd, void *data, size_t len, int *ret_passed)
         struct cmsghdr align;
         char bytes[CMSG_SPACE(sizeof(int))];
     } control = {0};
-    struct msghdr message = {.msg_iov = &part,
-                             .msg_iovlen = 1,
-                             .msg_control = control.bytes,
-                             .msg_controllen = sizeof(control.bytes)};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
     ssize_t n;
+
+    if (ret_passed) { /* room for one descriptor, not for the padding behind it */
+        message.msg_control = control.bytes;
+        message.msg_controllen = CMSG_LEN(sizeof(int));
+    }
 
     do
         n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
     while (n < 0 && errno == EINTR);
 
-    struct cmsghdr *header = n < 0 ? NULL : CMSG_FIRSTHDR(&message);
-    *ret_passed = -1;
+    struct cmsghdr *header = n < 0 || !ret_passed ? NULL : CMSG_FIRSTHDR(&message);
+    if (ret_passed)
+        *ret_passed = -1;
     if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)
         memcpy(ret_passed, CMSG_DATA(header), sizeof(int));
     return n == (ssize_t)len ? 0 : -EPIPE;
@@ -202,17 +210,31 @@ static int open_device(const Watch *watch, const Request *request, QcFile **ret)
     return 0;
 }
 
-static void answer(const Watch *watch, Request *request)
+/* The worker waits for it; where the descriptor does not go through, the reason does. */
+static int send_reply(const Watch *watch, Reply *reply, QcFile *device)
+{
+    int r = send_message(watch->socket, reply, sizeof(*reply), device ? qc_file_fd(device) : -1, 0);
+
+    if (r < 0 && device) {
+        reply->err = r;
+        r = send_message(watch->socket, reply, sizeof(*reply), -1, 0);
+    }
+    return r;
+}
+
+/* -errno: the worker cannot be answered. */
+static int answer(const Watch *watch, Request *request)
 {
     g_autoptr(QcFile) device = NULL;
-    g_autofree char *holder = NULL;
+    g_autofree char *holder = NULL, *line = NULL;
     Reply reply = {0};
 
     request->text[sizeof(request->text) - 1] = '\0';
     switch (request->kind) {
     case REQUEST_LOG:
-        log_line(request->priority & LOG_PRIMASK, request->text);
-        return;
+        line = text_one_line(request->text);
+        log_line(CLAMP(request->priority, LOG_ERR, LOG_DEBUG), line);
+        return 0;
     case REQUEST_HOLDER:
         holder =
             holder_find(&(QcFileStat){.dev = request->dev, .ino = request->ino}, watch->worker);
@@ -224,8 +246,7 @@ static void answer(const Watch *watch, Request *request)
     default:
         reply.err = -EINVAL;
     }
-    send_message(watch->socket, &reply, sizeof(reply), device ? qc_file_fd(device) : -1,
-                 MSG_DONTWAIT);
+    return send_reply(watch, &reply, device);
 }
 
 static void pass_signal_on(const Watch *watch)
@@ -242,7 +263,7 @@ static int watch_over(const Watch *watch)
     struct pollfd polled[] = {{watch->signals, POLLIN, 0}, {watch->socket, POLLIN, 0}};
     Request request;
     bool alive = true;
-    int passed, status;
+    int status;
 
     while (alive) {
         if (poll(polled, G_N_ELEMENTS(polled), -1) < 0)
@@ -250,13 +271,11 @@ static int watch_over(const Watch *watch)
         if (polled[0].revents)
             pass_signal_on(watch);
         if (polled[1].revents) {
-            alive = receive_message(watch->socket, &request, sizeof(request), &passed) == 0;
-            if (alive)
-                answer(watch, &request);
-            if (passed >= 0)
-                close(passed);
+            alive = receive_message(watch->socket, &request, sizeof(request), NULL) == 0 &&
+                    answer(watch, &request) == 0;
         }
     }
+    kill(watch->worker, SIGKILL); /* it ends already, or does not keep to the protocol */
     while (waitpid(watch->worker, &status, 0) < 0 && errno == EINTR)
         ;
     if (WIFEXITED(status))
@@ -268,32 +287,27 @@ static int watch_over(const Watch *watch)
 
 /* ---- the split --------------------------------------------------------------------------- */
 
-static void become_worker(pid_t keeper, const sigset_t *unblocked)
+static void become_worker(pid_t keeper)
 {
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (getppid() != keeper) /* it died before we asked */
         raise(SIGTERM);
-    sigprocmask(SIG_SETMASK, unblocked, NULL);
 }
 
 int keeper_split(QcGate *gate, bool may_write, Keeper **ret_keeper, int *ret_status)
 {
-    sigset_t handed_on, before;
+    sigset_t handed_on;
     int ends[2];
     pid_t keeper = getpid();
 
-    sigemptyset(&handed_on);
-    sigaddset(&handed_on, SIGTERM);
-    sigaddset(&handed_on, SIGINT);
-    sigaddset(&handed_on, SIGHUP);
+    signals_that_end(&handed_on);
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
         return -errno;
-    sigprocmask(SIG_BLOCK, &handed_on, &before);
 
     pid_t worker = fork();
     if (worker == 0) {
         close(ends[0]);
-        become_worker(keeper, &before);
+        become_worker(keeper);
         *ret_keeper = keeper_new(ends[1]);
         return 0;
     }
@@ -307,6 +321,5 @@ int keeper_split(QcGate *gate, bool may_write, Keeper **ret_keeper, int *ret_sta
         close(watch.signals);
     }
     close(ends[0]);
-    sigprocmask(SIG_SETMASK, &before, NULL);
     return r;
 }

@@ -16,8 +16,10 @@ typedef struct Keeper Keeper;
 
 /*
  * Fork. Returns twice: in the worker, which has its *ret_keeper, and in the keeper, with NULL
- * there, when the worker has ended with *ret_status. Not with threads running. -errno: could not
- * fork; there is only the caller.
+ * there, when the worker has ended with *ret_status. Not with threads running, and with the
+ * signals that end a daemon held (signals.h), so that none is lost: the keeper reads them and
+ * hands them on, the worker lets them come once it is ready. -errno: could not fork; there is
+ * only the caller.
  *
  * gate: which devices the worker may have; for writing too, when may_write.
  */

@@ -79,7 +79,9 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
  */
 static bool is_from_ourselves(fuse_req_t req)
 {
-    return tgkill(getpid(), fuse_req_ctx(req)->pid, 0) == 0;
+    pid_t pid = fuse_req_ctx(req)->pid;
+
+    return tgkill(getpid(), pid, 0) == 0 || (fs_of(req)->keeper && pid == getppid());
 }
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)

@@ -66,11 +66,11 @@ static int check_item(const char *path, const StoreItem *item, GError **error)
 
 static int look(Fs *fs, const char *path, const Creds *creds, StoreItem *item, GError **error)
 {
-    int r = store_look(fs->gate, path, item);
+    int r = store_may_reach(fs->gate, creds, path) ? store_look(fs->gate, path, item) : -EACCES;
 
     if (r < 0)
         return fail(error, r, r == -ENOENT ? "no such image: %s" : "cannot reach %s", path);
-    if (!store_may_reach(fs->gate, creds, path) || !creds_may(creds, &item->stat, CREDS_WRITE))
+    if (!creds_may(creds, &item->stat, CREDS_WRITE))
         return fail(error, -EACCES, "you may not write %s", path);
     return check_item(path, item, error);
 }
@@ -259,7 +259,7 @@ static int perform_on(Fs *fs, const char *path, const QcFileStat *stat, const Co
     }
     if (r == -ECANCELED) {
         g_clear_error(error);
-        r = fail(error, -EINTR, "cancelled by a signal; nothing was changed");
+        r = fail(error, -ECANCELED, "cancelled by a signal; nothing was changed");
     }
     qc_lock_release(file);
     return r;

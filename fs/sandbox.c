@@ -6,6 +6,10 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
+enum {
+    LANDLOCK_TRUNCATES = 3, /* the first version that knows truncating */
+};
+
 /*
  * Threads are cancelled when the session ends, and then libc loads libgcc, which it could no
  * longer open. Asking for a backtrace loads it now.
@@ -70,7 +74,9 @@ char *sandbox_enter(const SandboxPolicy *policy)
 
     int r = sandbox_landlock(policy, &abi);
     g_autofree char *landlock =
-        abi > 0 ? g_strdup_printf("Landlock (version %d)", abi) : g_strdup("Landlock");
+        abi > 0 ? g_strdup_printf("Landlock (version %d%s)", abi,
+                                  abi < LANDLOCK_TRUNCATES ? ": files can be truncated" : "")
+                : g_strdup("Landlock");
     say(text, landlock, r);
     say(text, "seccomp", sandbox_seccomp()); /* last: it forbids what the others need */
     return g_string_free(text, FALSE);

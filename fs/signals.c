@@ -1,8 +1,23 @@
 #include "signals.h"
 
 #include <glib.h>
-#include <signal.h>
 #include <string.h>
+
+void signals_that_end(sigset_t *ret)
+{
+    sigemptyset(ret);
+    sigaddset(ret, SIGTERM);
+    sigaddset(ret, SIGINT);
+    sigaddset(ret, SIGHUP);
+}
+
+void signals_hold(bool hold)
+{
+    sigset_t set;
+
+    signals_that_end(&set);
+    pthread_sigmask(hold ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
+}
 
 static guint64 bit_of(int number)
 {
@@ -26,5 +41,8 @@ bool signals_ask_to_stop(pid_t thread)
 
     if (!g_file_get_contents(path, &status, NULL, NULL))
         return true;
-    return ((set_of(status, "\nSigPnd:") | set_of(status, "\nShdPnd:")) & stop) != 0;
+
+    guint64 blocked = set_of(status, "\nSigBlk:") & ~bit_of(SIGKILL);
+    guint64 pending = set_of(status, "\nSigPnd:") | set_of(status, "\nShdPnd:");
+    return (pending & ~blocked & stop) != 0;
 }

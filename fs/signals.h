@@ -1,13 +1,20 @@
-/* signals.h - what a process is being told while it waits for us. */
+/* signals.h - those that end the daemon, and those that its callers get. */
 #ifndef SNAPTREE_SIGNALS_H
 #define SNAPTREE_SIGNALS_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
+/* TERM, INT and HUP: the daemon finishes what it does, unmounts, and ends. */
+void signals_that_end(sigset_t *ret);
+/* Make them wait (block them), or let them come. Of the calling thread. */
+void signals_hold(bool hold);
+
 /*
- * Whether one of the signals that a thread has pending asks it to stop: INT, TERM, HUP, QUIT, KILL,
- * PIPE. Others, as when a window changes its size, do not. True when that cannot be told.
+ * Whether one of the signals that a thread has pending, and does not block, asks it to stop: INT,
+ * TERM, HUP, QUIT, KILL, PIPE. Others, as when a window changes its size, do not. True when that
+ * cannot be told.
  */
 bool signals_ask_to_stop(pid_t thread);
 

@@ -32,8 +32,10 @@ static int open_beneath(QcGate *gate, const char *path, int flags)
 static int stat_beneath(QcGate *gate, const char *path, QcFileStat *ret)
 {
     int fd = open_beneath(gate, path, O_PATH);
-    int r = fd < 0 ? fd : qc_file_stat_at(fd, "", AT_EMPTY_PATH, ret);
+    int r = fd < 0 ? fd : qc_gate_is_own(gate, fd) ? -ENOENT : 0;
 
+    if (r == 0)
+        r = qc_file_stat_at(fd, "", AT_EMPTY_PATH, ret);
     if (fd >= 0)
         close(fd);
     return r;

@@ -102,6 +102,8 @@ int qc_gate_open_backing(QcGate *gate, const char *overlay, const char *name, ch
  * leads into it is refused with -EDEADLK. To be set before the gate is shared.
  */
 void qc_gate_set_own_device(QcGate *gate, uint64_t device);
+/* Whether a descriptor (O_PATH) is of that file system. Asks no file system. */
+bool qc_gate_is_own(const QcGate *gate, int fd);
 
 /*
  * How block devices are opened where this process may not do so itself: given the path that was

@@ -94,6 +94,12 @@ void qc_gate_set_own_device(QcGate *gate, uint64_t device)
     gate->own_device = device;
 }
 
+bool qc_gate_is_own(const QcGate *gate, int fd)
+{
+    uint64_t device;
+    return gate->own_device && qc_walk_device(fd, &device) == 0 && device == gate->own_device;
+}
+
 void qc_gate_set_device_opener(QcGate *gate, QcDeviceOpener opener, void *data)
 {
     gate->open_device = opener;
@@ -246,6 +252,10 @@ static int open_resolved(const QcGate *gate, int path_fd, const char *path, bool
                          QcFile **ret, GError **error)
 {
     struct stat st;
+    if (qc_gate_is_own(gate, path_fd)) {
+        close(path_fd);
+        return qc_fail(error, -EDEADLK, "%s lies in this very tree", path);
+    }
     if (fstat(path_fd, &st) < 0) {
         int err = -errno;
         close(path_fd);

@@ -76,15 +76,30 @@ static int enter(Walk *walk, const char *name)
     return 0;
 }
 
+/* What and where a descriptor is, as far as the kernel knows without asking. */
+static int look(int fd, struct statx *ret, uint64_t *ret_device)
+{
+    if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, ret) < 0)
+        return -errno;
+    *ret_device = makedev(ret->stx_dev_major, ret->stx_dev_minor);
+    return 0;
+}
+
+int qc_walk_device(int fd, uint64_t *ret)
+{
+    struct statx st;
+    return look(fd, &st, ret);
+}
+
 static int step(Walk *walk, const char *name)
 {
     struct statx st;
+    uint64_t device = 0;
     int fd = openat(walk->at, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return -errno;
-    int flags = AT_EMPTY_PATH | AT_STATX_DONT_SYNC;
-    int err = statx(fd, "", flags, STATX_TYPE, &st) < 0 ? -errno : 0;
-    if (!err && makedev(st.stx_dev_major, st.stx_dev_minor) == walk->forbidden)
+    int err = look(fd, &st, &device);
+    if (!err && device == walk->forbidden)
         err = -EDEADLK;
     if (!err && !S_ISLNK(st.stx_mode) && !S_ISDIR(st.stx_mode)) {
         move_to(walk, fd);

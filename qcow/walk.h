@@ -10,4 +10,7 @@
  */
 int qc_walk(int dirfd, const char *path, uint64_t forbidden);
 
+/* The device number of what a descriptor stands for, without asking its file system. */
+int qc_walk_device(int fd, uint64_t *ret);
+
 #endif

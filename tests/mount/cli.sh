@@ -79,6 +79,32 @@ in_the_foreground() {
     done
 }
 
+# Nobody reads its standard error: no reason to end, or to leave a dead mount.
+unread() {
+    ("$SNAPTREE" -f "$TMP/store" "$TMP/mnt" 2>&1; echo $? >status) | true &
+    wait_for mountpoint -q mnt
+    ls mnt/web.qcow2 >/dev/null || fail "a dead mount"
+    unmount_store "$TMP/mnt"
+    wait
+    assert_eq "$(cat status)" 0 "status of a daemon that nobody listened to"
+}
+
+# Signals in a row, to both of its processes: the mount is taken back all the same.
+shot_at() {
+    local i pid
+    for i in 1 2 3 4 5 6 7 8; do
+        mount_store "$TMP/store" "$TMP/mnt"
+        pid=$(daemon_of "$TMP/mnt") || fail "no daemon"
+        kill -TERM "$(worker_of "$pid")"
+        sleep 0.00$i
+        kill -TERM "$pid" 2>/dev/null || true
+        kill -INT "$pid" 2>/dev/null || true
+        wait_for is_gone "$pid"
+        ! mountpoint -q mnt || fail "mounted after signals"
+        ls mnt >/dev/null || fail "a dead mount after signals"
+    done
+}
+
 options_work() {
     mount_store "$TMP/store" "$TMP/mnt" -o ro,fsname=my-images
     assert_match "$(grep " $TMP/mnt " /proc/self/mountinfo)" " ro,.* fuse\.snaptree my-images ro" "mount options"
@@ -126,5 +152,7 @@ wrong_options
 wrong_places
 daemon_comes_and_goes
 in_the_foreground
+unread
+shot_at
 options_work
 by_mount

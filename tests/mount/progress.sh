@@ -48,7 +48,7 @@ assert_stopped() { # CONTROL LINE
     local status=0 before=$3
     wait "$WRITER" || status=$?
     [ "$status" != 0 ] || fail "the writer of '$2' does not know that it was stopped"
-    wait_for grep -qE "^$NOW EINTR $2: cancelled" "$1"
+    wait_for grep -qE "^$NOW ECANCELED $2: cancelled" "$1"
     assert_eq "$(sha256sum <store/other.qcow2)" "$before" "the image after '$2' was stopped"
 }
 
@@ -65,6 +65,21 @@ stops_on_a_signal() {
     kill "$WRITER"
     assert_stopped mnt/control "take other.qcow2 by-store" "$before"
     check_clean store/other.qcow2
+}
+
+# A first signal that means nothing does not hide the second, which does.
+stops_on_a_second_signal() {
+    local before status=0
+    before=$(sha256sum <store/other.qcow2)
+    python3 -c 'import os, signal, sys
+signal.signal(signal.SIGWINCH, lambda *_: None)
+os.write(os.open(sys.argv[1], os.O_WRONLY), b"take second")' mnt/other.qcow2/control 2>writer.log &
+    WRITER=$!
+    wait_for grep -qE "^$NOW [0-9]+% take second$" mnt/other.qcow2/control
+    kill -WINCH "$WRITER"
+    sleep 0.3
+    kill -TERM "$WRITER"
+    assert_stopped mnt/other.qcow2/control "take second" "$before"
 }
 
 # A signal that a program handles and goes on after is no reason to stop.
@@ -84,6 +99,7 @@ END
 
 shows_how_far_it_is
 stops_on_a_signal
+stops_on_a_second_signal
 goes_on_after_other_signals
 check_clean store/slow.qcow2 store/other.qcow2
 unmount_store "$TMP/mnt"

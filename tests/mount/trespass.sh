@@ -52,6 +52,16 @@ backing_file_in_the_mount() {
     unmount_store "$TMP/ringmnt"
 }
 
+# The tree turns up inside its own store: it is not shown there, and nobody waits for himself.
+tree_in_its_own_store() {
+    mkdir store/again
+    mount --bind mnt store/again
+    seq 60 | timeout -s KILL 60 xargs -P 60 -n 1 sh -c 'ls -l mnt/again >/dev/null 2>&1; ls mnt >/dev/null' || fail "ls: status $?"
+    ! ls mnt | grep -q again || fail "the tree is in itself"
+    umount store/again
+    ls -d mnt/again >/dev/null || fail "a directory is not shown"
+}
+
 # An image from the future (a clock that was wrong, cp -p, rsync -t) is an image like any other.
 from_the_future() {
     touch -d '+1 day' store/public.qcow2
@@ -70,6 +80,7 @@ chmod 600 store/secret.qcow2
 chown 65534:65534 store/mine.qcow2
 mount_store "$TMP/store" "$TMP/mnt" -o allow_other
 rename_backing_while_open
+tree_in_its_own_store
 link_into_the_mount
 from_the_future
 backing_file_in_the_mount

@@ -1,11 +1,14 @@
 /* Two processes: what the keeper does for the worker, and what it refuses. */
 #include "keeper.h"
 
+#include "signals.h"
+
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -129,14 +132,12 @@ Test(keeper, hands_signals_on, .timeout = 60)
     Keeper *keeper;
     int status = 0;
 
+    signals_hold(true);
     cr_assert_eq(keeper_split(gate, false, &keeper, &status), 0);
     if (keeper) {
-        sigset_t none, hup;
+        sigset_t none;
 
         sigemptyset(&none);
-        sigemptyset(&hup);
-        sigaddset(&hup, SIGHUP);
-        sigprocmask(SIG_BLOCK, &hup, NULL); /* it comes only while we wait */
         signal(SIGHUP, stop);
         kill(parent, SIGHUP);
         while (!stopped)
@@ -156,6 +157,36 @@ Test(keeper, outlives_a_worker_that_is_killed, .timeout = 60)
     cr_assert_eq(keeper_split(gate, false, &keeper, &status), 0);
     if (keeper)
         raise(SIGKILL);
+    remove_store();
+    cr_assert_eq(status, 128 + SIGKILL);
+}
+
+/* The worker's end of the socket: the only one that it has. */
+static int find_socket(void)
+{
+    int domain;
+    socklen_t len = sizeof(domain);
+
+    for (int fd = 3; fd < 256; fd++) {
+        if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &domain, &len) == 0 && domain == SOCK_SEQPACKET)
+            return fd;
+    }
+    return -1;
+}
+
+/* Whoever has taken the worker over may send what he likes; and is not waited for. */
+Test(keeper, ends_a_worker_that_breaks_the_protocol, .timeout = 60)
+{
+    g_autoptr(QcGate) gate = make_store(QC_BACKING_STORE);
+    Keeper *keeper;
+    int status = 0;
+
+    cr_assert_eq(keeper_split(gate, false, &keeper, &status), 0);
+    if (keeper) {
+        if (send(find_socket(), "nonsense", 8, 0) == 8)
+            pause();
+        _exit(ALL_WELL);
+    }
     remove_store();
     cr_assert_eq(status, 128 + SIGKILL);
 }

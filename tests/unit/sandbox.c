@@ -5,8 +5,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -73,6 +76,23 @@ static int try_code(void)
     return err;
 }
 
+/* The errno of something done to our parent, or to a terminal. */
+static int try_on_others(unsigned what)
+{
+    struct rlimit limit;
+    int r = 0;
+
+    if (what == 0)
+        r = tgkill(getppid(), getppid(), 0);
+    else if (what == 1)
+        r = prlimit(getppid(), RLIMIT_NOFILE, NULL, &limit);
+    else if (what == 2)
+        r = fcntl(0, F_SETOWN, getppid());
+    else
+        r = ioctl(0, TIOCSTI, "x");
+    return r < 0 ? errno : 0;
+}
+
 /* The first thing that is not as it must be, as an exit status; 0 when all is. */
 static int judge(const SandboxPolicy *policy, const char *in_force)
 {
@@ -91,6 +111,12 @@ static int judge(const SandboxPolicy *policy, const char *in_force)
         {try_socket(AF_INET), ENOSYS},
         {try_socket(AF_UNIX), ENOSYS},
         {try_fork(), ENOSYS},
+        {try_open(inside, O_RDONLY | O_TRUNC), ENOSYS},
+        {try_open(inside, O_ACCMODE), ENOSYS},
+        {try_on_others(0), ENOSYS},
+        {try_on_others(1), ENOSYS},
+        {try_on_others(2), ENOSYS},
+        {try_on_others(3), ENOSYS},
         {execl("/bin/true", "true", NULL) < 0 ? errno : 0, ENOSYS},
         {try_code(), ENOSYS},
         {prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), 1},
@@ -139,6 +165,8 @@ Test(sandbox, only_what_serving_needs, .init = make_files, .fini = remove_files,
     cr_assert_eq(try_open(outside, O_RDWR), 0);
     cr_assert_eq(try_socket(AF_UNIX), 0);
     cr_assert_eq(try_fork(), 0);
+    cr_assert_eq(try_on_others(0), 0);
+    cr_assert_eq(try_on_others(1), 0);
     cr_assert_eq(try_code(), 0);
 
     check_policy(true, false);
