@@ -13,7 +13,9 @@
 #include <sys/stat.h>
 
 enum {
-    OPEN_TRIES = 5,
+    OPEN_TRIES = 50,
+    OPEN_AT_ONCE = 5, /* of these; then there are pauses, of */
+    OPEN_PAUSE_US = 2 * 1000,
     FIRST_READ = 4096,             /* holds the header of nearly every image */
     MTIME_GRAIN_NS = 20 * 1000000, /* no Linux file system's clock ticks slower than 10 ms */
     MAX_SETTLE_US = 21 * 1000,
@@ -330,6 +332,8 @@ static int read_steady_metadata(QcImage *image, GError **error)
         }
         image->info.stat = now;
         image->settled = is_settled(&now);
+        if (i >= OPEN_AT_ONCE) /* somebody takes and deletes snapshots without a break */
+            g_usleep(OPEN_PAUSE_US);
     }
     return -EAGAIN; /* not reached */
 }

@@ -118,13 +118,6 @@ Test(keeper, outside_is_for_reading, .timeout = 60)
     cr_assert_eq(status, ALL_WELL);
 }
 
-static volatile sig_atomic_t stopped;
-
-static void stop(int number)
-{
-    stopped = number;
-}
-
 Test(keeper, hands_signals_on, .timeout = 60)
 {
     g_autoptr(QcGate) gate = make_store(QC_BACKING_STORE);
@@ -135,14 +128,12 @@ Test(keeper, hands_signals_on, .timeout = 60)
     signals_hold(true);
     cr_assert_eq(keeper_split(gate, false, &keeper, &status), 0);
     if (keeper) {
-        sigset_t none;
+        sigset_t hup;
 
-        sigemptyset(&none);
-        signal(SIGHUP, stop);
+        sigemptyset(&hup);
+        sigaddset(&hup, SIGHUP);
         kill(parent, SIGHUP);
-        while (!stopped)
-            sigsuspend(&none);
-        _exit(stopped);
+        _exit(sigwaitinfo(&hup, NULL));
     }
     remove_store();
     cr_assert_eq(status, SIGHUP);
