@@ -150,7 +150,7 @@ static int check_access(Fs *fs, const Reader *reader, const Image *image, const 
             continue;
         if (!creds_may(creds, &image_layer_info(image, i)->stat, CREDS_READ))
             return -EACCES;
-        if (!is_outside(path) && !store_may_reach(fs->gate, creds, path))
+        if (!is_outside(path) && store_reach(fs->gate, creds, path) < 0)
             return -EACCES;
     }
     return 0;

@@ -154,17 +154,19 @@ char *store_path_from_argument(const char *arg)
     return path->len ? g_string_free(g_steal_pointer(&path), FALSE) : NULL;
 }
 
-bool store_may_reach(QcGate *gate, const Creds *creds, const char *path)
+int store_reach(QcGate *gate, const Creds *creds, const char *path)
 {
     if (creds->uid == 0)
-        return true;
+        return 0;
     for (const char *slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/')) {
         g_autofree char *dir = g_strndup(path, (gsize)(slash - path));
         QcFileStat st;
+        int r = stat_beneath(gate, dir, &st);
 
-        if (stat_beneath(gate, dir, &st) < 0 || !S_ISDIR(st.mode) ||
-            !creds_may(creds, &st, CREDS_SEARCH))
-            return false;
+        if (r < 0 || !S_ISDIR(st.mode))
+            return r < 0 ? r : -ENOENT;
+        if (!creds_may(creds, &st, CREDS_SEARCH))
+            return -EACCES;
     }
-    return true;
+    return 0;
 }

@@ -44,7 +44,10 @@ char *store_join(const char *dir, const char *name);
  */
 char *store_path_from_argument(const char *arg);
 
-/* Whether the caller may search every directory above a path. */
-bool store_may_reach(QcGate *gate, const Creds *creds, const char *path);
+/*
+ * Search the directories above a path, as the caller. -EACCES: he may not; -ENOENT. For root
+ * nothing has to be looked at: 0.
+ */
+int store_reach(QcGate *gate, const Creds *creds, const char *path);
 
 #endif
