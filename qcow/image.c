@@ -32,7 +32,8 @@ static int decode_header(const uint8_t *buf, size_t len, QcHeader *ret, GError *
     return err ? err : qc_header_decode_extensions(ret, buf, len, error);
 }
 
-/* The bytes of the first cluster that matter, and the header they say. */
+/* The bytes of the first cluster that matter (also when they are wrong), and the header they say.
+ */
 static int read_header(QcFile *file, uint64_t file_size, uint8_t **ret_buf, QcHeader *ret,
                        GError **error)
 {
@@ -63,12 +64,10 @@ static int read_header(QcFile *file, uint64_t file_size, uint8_t **ret_buf, QcHe
         err = -EINVAL;
         first->code = EINVAL;
     }
-    if (err < 0) {
+    if (err < 0)
         g_propagate_error(error, g_steal_pointer(&first));
-        return err;
-    }
     *ret_buf = g_steal_pointer(&buf);
-    return 0;
+    return err;
 }
 
 /* A string that lies in the header's cluster; at 0: none. */
@@ -111,7 +110,6 @@ static int fill_info(QcImage *image, const uint8_t *buf)
     info->luks_length = h->luks_length;
     info->has_data_file = h->incompatible & QC_INCOMPAT_DATA_FILE;
     info->data_file_raw = h->autoclear & QC_AUTOCLEAR_RAW;
-    memcpy(image->sector0, buf, (size_t)MIN(QC_SECTOR, image->info.stat.size));
     int err = keep_string_at(image, buf, h->data_file_at, h->data_file_len, &info->data_file);
     if (!err && h->backing_size > 0)
         err = keep_string_at(image, buf, h->backing_offset, h->backing_size, &info->backing_file);
@@ -291,6 +289,8 @@ static int read_metadata(QcImage *image, GError **error)
     g_autofree uint8_t *buf = NULL;
     drop_metadata(image);
     int err = read_header(image->file, image->info.stat.size, &buf, &image->header, error);
+    if (buf)
+        memcpy(image->sector0, buf, (size_t)MIN(QC_SECTOR, image->info.stat.size));
     if (err < 0)
         return err;
     err = fill_info(image, buf);
