@@ -341,22 +341,24 @@ def they_hold(row, wanted):
 
 # ---- what they do ----
 
+def greets():
+    """Whether a server listens on NBD, and says what it has to. The socket is there before it listens."""
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(MOST)
+            client.connect(NBD)
+            return client.recv(8) == b"NBDMAGIC"
+    except OSError:
+        return False
+
+
 def they_serve(row):
     """For qemu-nbd, which would serve for ever: until it greets, or has ended."""
     if os.path.exists(NBD):
         os.unlink(NBD)
-    with Process(row.argv) as process, socket.socket(socket.AF_UNIX) as client:
-        wait_until(lambda: process.ended() or os.path.exists(NBD), "qemu-nbd")
-        try:
-            client.settimeout(MOST)
-            client.connect(NBD)
-            greeting = client.recv(8)
-        except OSError:
-            greeting = b""
-        if greeting == b"NBDMAGIC":
-            return None
-        wait_until(process.ended, "the end of qemu-nbd")
-        return process.output()
+    with Process(row.argv) as process:
+        wait_until(lambda: process.ended() or greets(), "qemu-nbd")
+        return process.output() if process.ended() else None
 
 
 def they_try(row):
