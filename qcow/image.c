@@ -7,6 +7,7 @@
  * time was not so young when it was taken that a second write could hide behind it.
  */
 #include "image.h"
+#include "bitmaps.h"
 #include "error.h"
 #include "snapread.h"
 #include <string.h>
@@ -129,7 +130,7 @@ static int check_against_file(const QcImage *image, GError **error)
     return 0;
 }
 
-/* ---- snapshots and bitmaps -------------------------------------------------------------- */
+/* ---- snapshots ---------------------------------------------------------------------------- */
 
 static int read_snapshots(QcImage *image, GError **error)
 {
@@ -172,73 +173,6 @@ static int read_snapshots(QcImage *image, GError **error)
     if (err < 0)
         return qc_fail(error, err, "the snapshot table cannot be read: %s", g_strerror(-err));
     image->info.n_snapshots = h->n_snapshots;
-    return 0;
-}
-
-/* The directory is read entry by entry: it may claim 64 MiB. */
-static int read_bitmap(QcImage *image, uint64_t at, uint64_t room, uint64_t *ret_size)
-{
-    QcDiskBitmapEntry d;
-    char name[QC_MAX_BITMAP_NAME];
-    int err = qc_file_read(image->file, &d, sizeof(d), at);
-    if (err < 0)
-        return err;
-    size_t name_len = be16_get(d.name_size);
-    uint64_t before_name = sizeof(d) + (uint64_t)be32_get(d.extra_data_size);
-    if (d.granularity_bits > 31 || name_len > sizeof(name) || before_name + name_len > room)
-        return -EUCLEAN;
-    err = qc_file_read(image->file, name, name_len, at + before_name);
-    if (err < 0)
-        return err;
-    const char *kept = qc_strings_keep(&image->strings, name, name_len);
-    if (!kept)
-        return -ENOMEM;
-    unsigned i = image->info.n_bitmaps++;
-    ((QcBitmap *)image->info.bitmaps)[i] = (QcBitmap){
-        .name = kept,
-        .granularity = UINT64_C(1) << d.granularity_bits,
-        .in_use = be32_get(d.flags) & QC_BITMAP_IN_USE,
-        .is_auto = be32_get(d.flags) & QC_BITMAP_AUTO,
-    };
-    image->bitmap_tables[i] = (QcBitmapTable){be64_get(d.table_offset), be32_get(d.table_size)};
-    *ret_size = (before_name + name_len + 7) & ~UINT64_C(7);
-    return 0;
-}
-
-/* What is not valid ends the list: for reading, bitmaps are only shown. */
-static int read_directory(QcImage *image)
-{
-    const QcHeader *h = &image->header;
-    uint64_t at = 0, size = 0;
-    int err = 0;
-    while (image->info.n_bitmaps < h->n_bitmaps && !err) {
-        at += size;
-        if (at > h->bitmap_directory_size ||
-            h->bitmap_directory_size - at < sizeof(QcDiskBitmapEntry))
-            break;
-        err = read_bitmap(image, h->bitmap_directory_offset + at, h->bitmap_directory_size - at,
-                          &size);
-    }
-    return err == -EUCLEAN || err == -ENODATA ? 0 : err;
-}
-
-static int read_bitmaps(QcImage *image, GError **error)
-{
-    const QcHeader *h = &image->header;
-    if (!h->has_bitmaps || !(h->autoclear & QC_AUTOCLEAR_BITMAPS))
-        return 0;
-    uint64_t size = image->info.stat.size;
-    if (h->bitmap_directory_offset > size ||
-        h->bitmap_directory_size > size - h->bitmap_directory_offset ||
-        h->n_bitmaps > h->bitmap_directory_size / sizeof(QcDiskBitmapEntry))
-        return qc_fail(error, -EUCLEAN, "the bitmap directory lies past the end of the file");
-    image->info.bitmaps = g_try_new0(QcBitmap, MAX(h->n_bitmaps, 1));
-    image->bitmap_tables = g_try_new0(QcBitmapTable, MAX(h->n_bitmaps, 1));
-    if (!image->info.bitmaps || !image->bitmap_tables)
-        return qc_fail(error, -ENOMEM, "no memory for the bitmap directory");
-    int err = read_directory(image);
-    if (err < 0)
-        return qc_fail(error, err, "the bitmap directory cannot be read: %s", g_strerror(-err));
     return 0;
 }
 
@@ -300,7 +234,7 @@ static int read_metadata(QcImage *image, GError **error)
     if (!err)
         err = read_snapshots(image, error);
     if (!err)
-        err = read_bitmaps(image, error);
+        err = qc_bitmaps_read(image, error);
     return err;
 }
 
