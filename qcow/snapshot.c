@@ -136,11 +136,13 @@ static int next_id(const QcImage *image, char *ret, size_t room, GError **error)
     return 0;
 }
 
-static int check_index(const QcImage *image, unsigned snapshot, GError **error)
+/* Begin a transaction on a snapshot that has to exist. */
+static int begin_on(QcImage *image, unsigned snapshot, QcTxn **ret, GError **error)
 {
-    if (snapshot >= image->info.n_snapshots)
-        return qc_fail(error, -ENOENT, "there is no such snapshot");
-    return 0;
+    int err = qc_txn_begin(image, ret, error);
+    if (!err && snapshot >= image->info.n_snapshots)
+        err = qc_fail(error, -ENOENT, "there is no such snapshot");
+    return err;
 }
 
 /* With 1-bit refcounts nothing can be shared. */
@@ -270,9 +272,7 @@ static bool resizes_another(const QcImage *image, unsigned snapshot)
 int qc_snapshot_revert(QcImage *image, unsigned snapshot, bool *ret_unknown, GError **error)
 {
     g_autoptr(QcTxn) txn = NULL;
-    int err = qc_txn_begin(image, &txn, error);
-    if (!err)
-        err = check_index(image, snapshot, error);
+    int err = begin_on(image, snapshot, &txn, error);
     if (err < 0)
         return err;
     if (image->header.has_bitmaps)
@@ -311,9 +311,7 @@ static int delete_tree(QcTxn *txn, const QcSnapshot *s)
 int qc_snapshot_delete(QcImage *image, unsigned snapshot, bool *ret_unknown, GError **error)
 {
     g_autoptr(QcTxn) txn = NULL;
-    int err = qc_txn_begin(image, &txn, error);
-    if (!err)
-        err = check_index(image, snapshot, error);
+    int err = begin_on(image, snapshot, &txn, error);
     if (err < 0)
         return err;
     err = delete_tree(txn, &image->info.snapshots[snapshot]);
@@ -328,9 +326,7 @@ int qc_snapshot_rename(QcImage *image, unsigned snapshot, const char *name, bool
                        GError **error)
 {
     g_autoptr(QcTxn) txn = NULL;
-    int err = qc_txn_begin(image, &txn, error);
-    if (!err)
-        err = check_index(image, snapshot, error);
+    int err = begin_on(image, snapshot, &txn, error);
     if (!err)
         err = check_name(image, name, error);
     if (err < 0)

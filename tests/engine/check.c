@@ -38,29 +38,17 @@ static int repair(MemFile *file)
     return qc_image_repair(image, NULL, NULL);
 }
 
-static uint64_t word_at(const MemFile *file, uint64_t at)
-{
-    be64 v;
-    memcpy(&v, file->data->data + at, sizeof(v));
-    return be64_get(v);
-}
-
-static void put_word(MemFile *file, uint64_t at, uint64_t x)
-{
-    be64 v = be64_make(x);
-    memcpy(file->data->data + at, &v, sizeof(v));
-}
-
 /* Where the first refcount block lies. */
 static uint64_t first_block(const MemFile *file)
 {
-    return word_at(file, word_at(file, offsetof(QcDiskHeader, refcount_table_offset)));
+    return mem_file_word(file, mem_file_word(file, offsetof(QcDiskHeader, refcount_table_offset)));
 }
 
 static void mark_dirty(MemFile *file)
 {
-    put_word(file, offsetof(QcDiskHeader, incompatible_features),
-             word_at(file, offsetof(QcDiskHeader, incompatible_features)) | QC_INCOMPAT_DIRTY);
+    mem_file_put_word(file, offsetof(QcDiskHeader, incompatible_features),
+                      mem_file_word(file, offsetof(QcDiskHeader, incompatible_features)) |
+                          QC_INCOMPAT_DIRTY);
 }
 
 static void expect_clean(MemFile *file, const char *digest)
@@ -125,7 +113,7 @@ Test(check, a_command_on_a_dirty_image_repairs_it_in_the_same_switch)
             mark_dirty(file);
             spoil_refcounts(file, 0);
             cr_expect_eq(0, script_run(file, &commands[c], &unknown));
-            cr_expect_eq(0, word_at(file, offsetof(QcDiskHeader, incompatible_features)) &
+            cr_expect_eq(0, mem_file_word(file, offsetof(QcDiskHeader, incompatible_features)) &
                                 QC_INCOMPAT_DIRTY);
             expect_clean(file, NULL);
             qc_file_unref(mem_file(file));
@@ -138,7 +126,7 @@ Test(check, an_image_marked_corrupt_is_refused_until_repaired)
     MemFile *file = prepared(&script_kinds[4]);
     Command take = {.kind = COMMAND_TAKE, .name = "two"};
     bool unknown;
-    put_word(file, offsetof(QcDiskHeader, incompatible_features), QC_INCOMPAT_CORRUPT);
+    mem_file_put_word(file, offsetof(QcDiskHeader, incompatible_features), QC_INCOMPAT_CORRUPT);
     cr_expect_eq(-EUCLEAN, script_run(file, &take, &unknown));
     cr_expect_eq(0, repair(file));
     cr_expect_eq(0, script_run(file, &take, &unknown));
@@ -149,8 +137,8 @@ Test(check, an_image_marked_corrupt_is_refused_until_repaired)
 Test(check, broken_tables_are_found_and_left_alone)
 {
     MemFile *file = prepared(&script_kinds[4]);
-    uint64_t l1 = word_at(file, offsetof(QcDiskHeader, l1_table_offset));
-    put_word(file, l1, word_at(file, l1) | 0x100); /* no cluster's offset */
+    uint64_t l1 = mem_file_word(file, offsetof(QcDiskHeader, l1_table_offset));
+    mem_file_put_word(file, l1, mem_file_word(file, l1) | 0x100); /* no cluster's offset */
     g_autoptr(GByteArray) before = g_byte_array_new();
     g_byte_array_append(before, file->data->data, file->data->len);
 
@@ -198,10 +186,11 @@ Test(check, no_command_gives_out_what_another_snapshot_uses)
     };
     MemFile *file = prepared(&script_kinds[1]); /* 64 KiB clusters, 16-bit counts */
     g_autofree char *digest = judge_digest(file);
-    uint64_t l1 = word_at(file, word_at(file, offsetof(QcDiskHeader, snapshots_offset)));
-    uint64_t l2 = word_at(file, l1) & QC_OFFSET_MASK;
+    uint64_t l1 =
+        mem_file_word(file, mem_file_word(file, offsetof(QcDiskHeader, snapshots_offset)));
+    uint64_t l2 = mem_file_word(file, l1) & QC_OFFSET_MASK;
     /* The active disk has overwritten the third cluster: the snapshot alone has the old one. */
-    uint64_t data = word_at(file, l2 + 2 * 8) & QC_OFFSET_MASK;
+    uint64_t data = mem_file_word(file, l2 + 2 * 8) & QC_OFFSET_MASK;
     memset(file->data->data + first_block(file) + (data >> 16) * 2, 0, 2);
     for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
         MemFile *copy = mem_file_copy(file);
@@ -218,18 +207,18 @@ Test(check, no_command_gives_out_what_another_snapshot_uses)
 Test(check, a_repair_drops_refcount_blocks_that_count_nothing)
 {
     MemFile *file = prepared(&script_kinds[1]);
-    uint64_t table = word_at(file, offsetof(QcDiskHeader, refcount_table_offset));
+    uint64_t table = mem_file_word(file, offsetof(QcDiskHeader, refcount_table_offset));
     uint64_t end = (file->data->len + 65535) / 65536 * 65536, size = end + 20 * 65536;
     guint old = file->data->len;
     g_byte_array_set_size(file->data, (guint)size);
     memset(file->data->data + old, 0, size - old);
     for (unsigned i = 0; i < 20; i++) /* blocks for clusters far behind the end */
-        put_word(file, table + (100 + i) * 8, end + i * 65536);
+        mem_file_put_word(file, table + (100 + i) * 8, end + i * 65536);
     g_autofree char *digest = judge_digest(file);
     cr_expect_eq(0, repair(file));
     expect_clean(file, digest);
-    table = word_at(file, offsetof(QcDiskHeader, refcount_table_offset));
+    table = mem_file_word(file, offsetof(QcDiskHeader, refcount_table_offset));
     for (unsigned i = 0; i < 20; i++)
-        cr_expect_eq(word_at(file, table + (100 + i) * 8), 0);
+        cr_expect_eq(mem_file_word(file, table + (100 + i) * 8), 0);
     qc_file_unref(mem_file(file));
 }

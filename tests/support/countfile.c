@@ -14,6 +14,8 @@ static ssize_t count_pread(QcFile *file, void *buf, size_t len, uint64_t offset)
     ssize_t n = c->inner->ops->pread(c->inner, buf, len, offset);
     c->reads++;
     c->bytes += n > 0 ? (uint64_t)n : 0;
+    if (c->on_read)
+        c->on_read(c->on_read_data, buf, n, offset);
     return n;
 }
 

@@ -32,19 +32,6 @@ static bool is_extended(const MemFile *file)
     return be32_get(h.version) > 2 && be64_get(h.incompatible_features) & QC_INCOMPAT_EXTENDED_L2;
 }
 
-static uint64_t word_at(const MemFile *file, uint64_t at)
-{
-    be64 v;
-    memcpy(&v, file->data->data + at, sizeof(v));
-    return be64_get(v);
-}
-
-static void put_word(MemFile *file, uint64_t at, uint64_t x)
-{
-    be64 v = be64_make(x);
-    memcpy(file->data->data + at, &v, sizeof(v));
-}
-
 /* Zeros behind the end, from a cluster's start on, for so many bytes. Returns where. */
 static uint64_t append(MemFile *file, uint64_t bytes)
 {
@@ -72,7 +59,7 @@ static void new_refcount_structures(MemFile *file)
     }
     uint64_t at = append(file, table * cluster), block = append(file, blocks * cluster);
     for (uint64_t i = 0; i < blocks; i++)
-        put_word(file, at + i * 8, block + i * cluster);
+        mem_file_put_word(file, at + i * 8, block + i * cluster);
     h.refcount_table_offset = be64_make(at);
     h.refcount_table_clusters = be32_make((uint32_t)table);
     put_header(file, &h);
@@ -84,7 +71,8 @@ static uint8_t *counts_of(const MemFile *file, uint64_t c, unsigned *ret_order, 
     *ret_order = be32_get(h.version) == 2 ? 4 : be32_get(h.refcount_order);
     uint64_t per_block = (UINT64_C(8) << bits_of(file)) >> *ret_order;
     *ret_index = c % per_block;
-    return file->data->data + word_at(file, be64_get(h.refcount_table_offset) + c / per_block * 8);
+    return file->data->data +
+           mem_file_word(file, be64_get(h.refcount_table_offset) + c / per_block * 8);
 }
 
 static void add_to_count(MemFile *file, uint64_t cluster, int delta)
@@ -108,10 +96,10 @@ static void set_flags(MemFile *file, const uint32_t *refs)
     uint64_t l1 = be64_get(h.l1_table_offset), cluster = UINT64_C(1) << bits_of(file);
     uint64_t step = is_extended(file) ? 16 : 8;
     for (uint64_t at = l1; at < l1 + be32_get(h.l1_size) * UINT64_C(8); at += 8) {
-        uint64_t l2 = word_at(file, at) & QC_OFFSET_MASK;
-        put_word(file, at, flagged(file, refs, word_at(file, at)));
+        uint64_t l2 = mem_file_word(file, at) & QC_OFFSET_MASK;
+        mem_file_put_word(file, at, flagged(file, refs, mem_file_word(file, at)));
         for (uint64_t e = l2; l2 && e < l2 + cluster; e += step)
-            put_word(file, e, flagged(file, refs, word_at(file, e)));
+            mem_file_put_word(file, e, flagged(file, refs, mem_file_word(file, e)));
     }
 }
 
@@ -142,7 +130,7 @@ static uint64_t entry_of(const MemFile *file, uint64_t guest)
 {
     uint64_t step = is_extended(file) ? 16 : 8, per_table = (UINT64_C(1) << bits_of(file)) / step;
     uint64_t l1 = be64_get(header_of(file).l1_table_offset) + guest / per_table * 8;
-    uint64_t l2 = word_at(file, l1) & QC_OFFSET_MASK;
+    uint64_t l2 = mem_file_word(file, l1) & QC_OFFSET_MASK;
     g_assert(l2);
     return l2 + guest % per_table * step;
 }
@@ -166,13 +154,13 @@ void craft_compress(MemFile *file, uint64_t first, unsigned n)
     unsigned x = 62 - (bits_of(file) - 8);
     for (unsigned i = 0; i < n; i++) {
         uint64_t entry = entry_of(file, first + i), host = at + len;
-        uint64_t data = word_at(file, entry) & QC_OFFSET_MASK;
+        uint64_t data = mem_file_word(file, entry) & QC_OFFSET_MASK;
         size_t size = deflate_cluster(file->data->data + data, cluster, out, 2 * cluster);
         uint64_t sectors = (host % 512 + size + 511) / 512 - 1;
         memcpy(file->data->data + host, out, size);
-        put_word(file, entry, QC_COMPRESSED | sectors << x | host);
+        mem_file_put_word(file, entry, QC_COMPRESSED | sectors << x | host);
         if (is_extended(file)) /* a compressed cluster has no subclusters */
-            put_word(file, entry + 8, 0);
+            mem_file_put_word(file, entry + 8, 0);
         len += size;
     }
     g_byte_array_set_size(file->data, (guint)((at + len + cluster - 1) / cluster * cluster));
@@ -183,7 +171,8 @@ void craft_subclusters(MemFile *file, uint64_t first, unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
         uint64_t allocated = i % 3 == 0 ? 0x0000ffff : 0xff00ff00, zero = 0x00010000 << i % 8;
-        put_word(file, entry_of(file, first + i) + 8, allocated | (zero & ~allocated) << 32);
+        mem_file_put_word(file, entry_of(file, first + i) + 8,
+                          allocated | (zero & ~allocated) << 32);
     }
     settle(file);
 }
@@ -207,7 +196,7 @@ static uint64_t longer_table(MemFile *file, uint64_t l1, uint32_t n, uint64_t en
 {
     uint64_t at = append(file, (n + UINT64_C(1)) * 8);
     memcpy(file->data->data + at, file->data->data + l1, n * 8);
-    put_word(file, at + n * 8, entry);
+    mem_file_put_word(file, at + n * 8, entry);
     return at;
 }
 
@@ -221,9 +210,9 @@ void craft_vm_state(MemFile *file, unsigned snapshot, unsigned n, bool active)
     uint64_t l2 = append(file, cluster), data = append(file, n * cluster);
     memset(file->data->data + data, 0x5a, n * cluster);
     for (unsigned i = 0; i < n; i++) {
-        put_word(file, l2 + i * (is_extended(file) ? 16u : 8u), data + i * cluster);
+        mem_file_put_word(file, l2 + i * (is_extended(file) ? 16u : 8u), data + i * cluster);
         if (is_extended(file))
-            put_word(file, l2 + i * 16 + 8, UINT32_MAX);
+            mem_file_put_word(file, l2 + i * 16 + 8, UINT32_MAX);
     }
     memcpy(&d, file->data->data + entry, sizeof(d));
     memcpy(&extra, file->data->data + entry + sizeof(d), sizeof(extra));
@@ -298,9 +287,9 @@ void craft_bitmap(MemFile *file)
     uint64_t data = append(file, cluster);
     g_assert(n > 0 && n < ENTRIES_MAX);
     memset(file->data->data + data, 0x33, (size_t)MIN(cluster, bytes));
-    put_word(file, table, data);
+    mem_file_put_word(file, table, data);
     for (uint64_t i = 1; i < n; i++)
-        put_word(file, table + i * 8, 1);
+        mem_file_put_word(file, table + i * 8, 1);
     QcDiskBitmapEntry d = {.table_offset = be64_make(table),
                            .table_size = be32_make((uint32_t)n),
                            .type = 1,
@@ -328,8 +317,9 @@ static uint64_t some_data(const MemFile *file)
     uint64_t cluster = UINT64_C(1) << bits_of(file), host = 0;
     for (uint64_t i = 0; i < (be64_get(h.size) + cluster - 1) / cluster; i++) {
         uint64_t span = cluster / (is_extended(file) ? 16 : 8);
-        uint64_t l2 = word_at(file, be64_get(h.l1_table_offset) + i / span * 8) & QC_OFFSET_MASK;
-        uint64_t entry = l2 ? word_at(file, entry_of(file, i)) : 0;
+        uint64_t l2 =
+            mem_file_word(file, be64_get(h.l1_table_offset) + i / span * 8) & QC_OFFSET_MASK;
+        uint64_t entry = l2 ? mem_file_word(file, entry_of(file, i)) : 0;
         if (entry & QC_OFFSET_MASK && !(entry & QC_COMPRESSED))
             host = (entry & QC_OFFSET_MASK) / cluster;
     }

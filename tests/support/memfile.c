@@ -1,5 +1,6 @@
 /* memfile.c - see memfile.h. */
 #include "memfile.h"
+#include "be.h"
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -225,4 +226,17 @@ void mem_file_apply(MemFile *m, const MemOp *op, uint64_t bytes)
         store(m, op->bytes, MIN(bytes, op->size), op->offset);
     else if (op->kind == MEM_TRUNCATE)
         grow(m, op->size);
+}
+
+uint64_t mem_file_word(const MemFile *file, uint64_t at)
+{
+    be64 v;
+    memcpy(&v, file->data->data + at, sizeof(v));
+    return be64_get(v);
+}
+
+void mem_file_put_word(MemFile *file, uint64_t at, uint64_t x)
+{
+    be64 v = be64_make(x);
+    memcpy(file->data->data + at, &v, sizeof(v));
 }

@@ -404,13 +404,18 @@ static int run_take(char **args, GError **error)
     return r < 0 ? r : qc_snapshot_take(s.image, args[1], g_get_real_time() * 1000, NULL, error);
 }
 
+/* The snapshot args[1] of the image args[0]. */
+static int open_snapshot(Session *s, char **args, unsigned *ret_index, GError **error)
+{
+    int r = open_to_change(s, args[0], error);
+    return r < 0 ? r : find_snapshot(s, args[1], ret_index, error);
+}
+
 static int run_revert(char **args, GError **error)
 {
     g_auto(Session) s = {0};
     unsigned index;
-    int r = open_to_change(&s, args[0], error);
-    if (r == 0)
-        r = find_snapshot(&s, args[1], &index, error);
+    int r = open_snapshot(&s, args, &index, error);
     return r < 0 ? r : qc_snapshot_revert(s.image, index, NULL, error);
 }
 
@@ -418,9 +423,7 @@ static int run_delete(char **args, GError **error)
 {
     g_auto(Session) s = {0};
     unsigned index;
-    int r = open_to_change(&s, args[0], error);
-    if (r == 0)
-        r = find_snapshot(&s, args[1], &index, error);
+    int r = open_snapshot(&s, args, &index, error);
     return r < 0 ? r : qc_snapshot_delete(s.image, index, NULL, error);
 }
 
@@ -428,9 +431,7 @@ static int run_rename(char **args, GError **error)
 {
     g_auto(Session) s = {0};
     unsigned index;
-    int r = open_to_change(&s, args[0], error);
-    if (r == 0)
-        r = find_snapshot(&s, args[1], &index, error);
+    int r = open_snapshot(&s, args, &index, error);
     return r < 0 ? r : qc_snapshot_rename(s.image, index, args[2], NULL, error);
 }
 
