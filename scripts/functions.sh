@@ -50,3 +50,9 @@ build_snaptree() {
     configure release -DSNAPTREE_TESTS=OFF
     compile release snaptree
 }
+
+# The same, and what scripts/bench compares with.
+build_bench() {
+    configure release -DSNAPTREE_TESTS=OFF -DSNAPTREE_BENCH=ON
+    compile release snaptree floor
+}

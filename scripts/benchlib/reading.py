@@ -1,0 +1,217 @@
+"""Rows 1 to 8: reading, beside those who serve the same image as a file."""
+
+from functools import partial
+import os
+
+from . import images, servers
+from .measure import Failure, dd, fio, in_turn, note, random_reads, run, seconds
+from .report import faster, limit
+from .servers import visit
+
+OURS = "snaptree"
+QSD = "qemu-storage-daemon"
+NBD = "nbdfuse and qemu-nbd"
+
+
+def qsd_name(option):
+    return "%s (%s)" % (QSD, option) if option else QSD
+
+
+def qsd_sides(image, use, files):
+    """The peer with its defaults, and with the option that brings most, if one does."""
+    figures = {}
+    for option in servers.QSD_OPTIONS:
+        try:
+            figures[option] = visit(partial(servers.qsd, image, option), use, *files)()
+        except Failure as failure:
+            note("%s does not work here: %s" % (option, failure))
+    best = max(figures, key=figures.get)
+    note("%s: %s" % (QSD, ", ".join("%s %.4g" % (key or "defaults", value)
+                                    for key, value in figures.items())))
+    options = [""] if figures[best] < 1.03 * figures[""] else ["", best]
+    return {qsd_name(option): visit(partial(servers.qsd, image, option), use, *files)
+            for option in options}
+
+
+def compare(sizes, what, image, path, use, files=(), more=None, store="store"):
+    """Ours (PATH in the mount), the peer, and MORE sides: all medians, and the peer's best."""
+    files = files or [image]
+    sides = {OURS: visit(partial(servers.snaptree_file, path, store), use, *files)}
+    sides.update(qsd_sides(image, use, files))
+    medians = in_turn({**sides, **(more or {})}, sizes.pairs, what)
+    peer = max((name for name in medians if name.startswith(QSD)), key=medians.get)
+    return medians, peer
+
+
+def others(image, use):
+    """Peers that are shown for information."""
+    return {"qcowmount": visit(partial(servers.qcowmount, image), use, image),
+            NBD: visit(partial(servers.nbdfuse, image), use, image)}
+
+
+def informative(work, unit, medians, names):
+    return [faster(work, unit, medians[OURS], name, medians[name]) for name in names]
+
+
+def big_image(sizes):
+    raw = images.random_disk("big.raw", sizes.big)
+    return raw, images.with_snapshot("store/big.qcow2", raw)
+
+
+# ---- 1 and 2: what is not compressed --------------------------------------------------------
+
+def first_read(sizes):
+    work = "sequential read, first time"
+    raw, image = big_image(sizes)
+    use = partial(dd, mib=sizes.big)
+    by_hand = QSD.replace("qemu", "read-ahead raised by hand, qemu")
+    floors = {"floor, direct": visit(partial(servers.floor, raw, "--direct"), use, raw),
+              "floor, page cache": visit(partial(servers.floor, raw), use, raw)}
+    more = {by_hand: visit(partial(servers.qsd, image, read_ahead=True), use, image),
+            **floors, **others(image, use)}
+    medians, peer = compare(sizes, work, image, "big.qcow2/disk", use, more=more)
+    floor = max(floors, key=medians.get)
+    return [faster(work, "MiB/s", medians[OURS], peer, medians[peer], 4),
+            faster(work, "MiB/s", medians[OURS], floor, medians[floor], 0.9),
+            *informative(work, "MiB/s", medians, [by_hand, "qcowmount", NBD])]
+
+
+def again(sizes):
+    raw, image = big_image(sizes)
+    images.overlay("store/top.qcow2", os.path.basename(image))
+
+    def second(path):
+        dd(path, sizes.big)
+        return dd(path, sizes.big)
+
+    lines = []
+    for what, path in [("snapshot", "big.qcow2/snapshots/monday"),
+                       ("layer", "top.qcow2/layers/1-big.qcow2")]:
+        work = "sequential read of a %s, second time" % what
+        medians = in_turn({OURS: visit(partial(servers.snaptree_file, path), second, image),
+                           "the raw file": visit(partial(servers.plain, raw), second, raw)},
+                          sizes.pairs, work)
+        lines.append(faster(work, "MiB/s", medians[OURS], "the raw file",
+                            medians["the raw file"], 0.9))
+    return lines
+
+
+# ---- 3, 4 and 6: what is compressed ---------------------------------------------------------
+
+def compressed_image(sizes, kind):
+    raw = images.files_disk("files.raw", sizes.files)
+    image = images.converted("store/%s.qcow2" % kind, raw, "-c", "-o", "compression_type=" + kind)
+    note("%s makes it %.2f:1" % (kind, os.path.getsize(raw) / os.path.getsize(image)))
+    return image
+
+
+def zlib(sizes):
+    work = "sequential read, zlib"
+    image = compressed_image(sizes, "zlib")
+    use = partial(dd, mib=sizes.files)
+    medians, peer = compare(sizes, work, image, "zlib.qcow2/disk", use, more=others(image, use))
+    return [faster(work, "MiB/s", medians[OURS], peer, medians[peer], 4),
+            *informative(work, "MiB/s", medians, ["qcowmount", NBD])]
+
+
+def zstd(sizes):
+    work = "sequential read, zstd"
+    image = compressed_image(sizes, "zstd")
+    use = partial(dd, mib=sizes.files)
+    more = {NBD: visit(partial(servers.nbdfuse, image), use, image)}
+    medians, peer = compare(sizes, work, image, "zstd.qcow2/disk", use, more=more)
+    return [faster(work, "MiB/s", medians[OURS], peer, medians[peer], 2.5),
+            *informative(work, "MiB/s", medians, [NBD])]
+
+
+def small_compressed(sizes):
+    """A fixed part, so that both sides read the same clusters."""
+    lines = []
+    part = ["--rw=read", "--offset=%dM" % (sizes.files // 4), "--size=%dM" % (sizes.files // 16)]
+    for kind in ["zlib", "zstd"]:
+        work = "sequential reads of 4 KiB, direct, " + kind
+        image = compressed_image(sizes, kind)
+        medians, peer = compare(sizes, work, image, kind + ".qcow2/disk",
+                                lambda path: fio(path, *part))
+        lines.append(faster(work, "/s", medians[OURS], peer, medians[peer], 8))
+    return lines
+
+
+# ---- 5: small random reads ------------------------------------------------------------------
+
+def random(sizes, jobs=1, target=2):
+    work = "random reads of 4 KiB, direct, %d job%s" % (jobs, "s" * (jobs > 1))
+    raw, image = big_image(sizes)
+    use = partial(random_reads, jobs=jobs, duration=sizes.duration)
+    floor = "floor, direct"
+    more = {floor: visit(partial(servers.floor, raw, "--direct"), use, raw), **others(image, use)}
+    medians, peer = compare(sizes, work, image, "big.qcow2/disk", use, more=more)
+    return [faster(work, "/s", medians[OURS], peer, medians[peer], target),
+            *informative(work, "/s", medians, [floor, "qcowmount", NBD])]
+
+
+def random8(sizes):
+    return random(sizes, 8, 3)
+
+
+# ---- 7: chains ------------------------------------------------------------------------------
+
+def chain(sizes):
+    lines = []
+    raw = images.random_disk("chain.raw", sizes.chain)
+    images.chain("store-1", 1, raw, "bottom")
+    for layers in [64, 200]:
+        for order in ["spread", "bottom"]:
+            with images.removed("store-%d-%s" % (layers, order)) as store:
+                images.chain(store, layers, raw, order)
+                lines += chain_lines(sizes, store, "%d layers, %s, " % (
+                    layers, "data in all" if order == "spread" else "data in the lowest"))
+    return lines
+
+
+def chain_lines(sizes, store, what):
+    one = "our one layer"
+    lines = []
+    files = [entry.path for entry in os.scandir(store)]
+    for work, unit, use in [
+            ("sequential", "MiB/s", partial(dd, mib=sizes.chain)),
+            ("random", "/s", partial(random_reads, jobs=1, duration=min(sizes.duration, 2)))]:
+        more = {one: visit(partial(servers.snaptree_file, "top.qcow2/disk", "store-1"), use,
+                           "store-1/top.qcow2")}
+        medians, peer = compare(sizes, what + work, store + "/top.qcow2", "top.qcow2/disk", use,
+                                files, more, store)
+        lines += [faster(what + work, unit, medians[OURS], one, medians[one], 0.9),
+                  faster(what + work, unit, medians[OURS], peer, medians[peer], 5)]
+    return lines
+
+
+# ---- 8: nearly nothing ----------------------------------------------------------------------
+
+def sparse(sizes):
+    image = images.sparse("store/sparse.qcow2", 64)
+
+    def copy(path):
+        with images.removed("copy") as out:
+            return seconds(run, "cp", "--sparse=always", path, out)
+
+    work = "cp --sparse=always of 64 GiB that hold 2 MiB"
+    times = in_turn({OURS: visit(partial(servers.snaptree_file, "sparse.qcow2/disk"), copy, image)},
+                    sizes.pairs, work)
+    use = partial(dd, mib=sizes.zeros)
+    medians, peer = compare(sizes, "dd of it", image, "sparse.qcow2/disk", use)
+    return [limit(work, "s", times[OURS], 0.1),
+            faster("dd of its first %d GiB" % (sizes.zeros // 1024), "MiB/s", medians[OURS], peer,
+                   medians[peer], 3)]
+
+
+ROWS = {
+    "first-read": first_read,
+    "again": again,
+    "zlib": zlib,
+    "zstd": zstd,
+    "random": random,
+    "random8": random8,
+    "small-compressed": small_compressed,
+    "chain": chain,
+    "sparse": sparse,
+}
