@@ -12,6 +12,7 @@
 #include "claims.h"
 
 #include <errno.h>
+#include <string.h>
 
 enum {
     MOMENT_MS = 500,
@@ -20,7 +21,7 @@ enum {
 struct Claims {
     GMutex lock;
     GCond ended;          /* a command, reader or pause; or a command has its locks */
-    GHashTable *readers;  /* "dev:ino:part" -> number of handles; protected by lock */
+    GHashTable *readers;  /* "dev:ino:part" -> GPtrArray of paths, one for each handle; lock */
     GHashTable *commands; /* "dev:ino" -> "dev:ino:part" that it changes; "": none; NULL: has
                              no locks yet; lock */
     GHashTable *paused;   /* "dev:ino" -> number of pauses; lock */
@@ -46,7 +47,8 @@ Claims *claims_new(void)
 
     g_mutex_init(&claims->lock);
     g_cond_init(&claims->ended);
-    claims->readers = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    claims->readers =
+        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)g_ptr_array_unref);
     claims->commands = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     claims->paused = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     claims->poisoned = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
@@ -87,7 +89,12 @@ static void count_down(GHashTable *table, const char *key)
         g_hash_table_remove(table, key);
 }
 
-int claims_hold(Claims *claims, const QcFileStat *file, const char *part)
+static bool is_read(const Claims *claims, const char *key)
+{
+    return g_hash_table_contains(claims->readers, key);
+}
+
+int claims_hold(Claims *claims, const QcFileStat *file, const char *part, const char *path)
 {
     g_autofree char *command = file_key(file);
     char *key = part_key(file, part);
@@ -97,17 +104,51 @@ int claims_hold(Claims *claims, const QcFileStat *file, const char *part)
         g_free(key);
         return -EBUSY;
     }
-    count_up(claims->readers, key);
+
+    GPtrArray *paths = g_hash_table_lookup(claims->readers, key);
+    if (!paths) {
+        paths = g_ptr_array_new_with_free_func(g_free);
+        g_hash_table_insert(claims->readers, key, paths);
+    } else {
+        g_free(key);
+    }
+    g_ptr_array_add(paths, g_strdup(path));
     return 0;
 }
 
-void claims_drop(Claims *claims, const QcFileStat *file, const char *part)
+void claims_drop(Claims *claims, const QcFileStat *file, const char *part, const char *path)
 {
     g_autofree char *key = part_key(file, part);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
+    GPtrArray *paths = g_hash_table_lookup(claims->readers, key);
+    guint i;
 
-    count_down(claims->readers, key);
+    if (paths && g_ptr_array_find_with_equal_func(paths, path, g_str_equal, &i))
+        g_ptr_array_remove_index_fast(paths, i);
+    if (paths && paths->len == 0)
+        g_hash_table_remove(claims->readers, key);
     g_cond_broadcast(&claims->ended);
+}
+
+static int by_text(gconstpointer a, gconstpointer b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+char **claims_readers(Claims *claims, const QcFileStat *file, const char *part)
+{
+    g_autofree char *key = part_key(file, part);
+    g_autoptr(GPtrArray) found = g_ptr_array_new();
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
+    GPtrArray *paths = g_hash_table_lookup(claims->readers, key);
+
+    for (guint i = 0; paths && i < paths->len; i++) {
+        if (!g_ptr_array_find_with_equal_func(found, paths->pdata[i], g_str_equal, NULL))
+            g_ptr_array_add(found, g_strdup(paths->pdata[i]));
+    }
+    g_ptr_array_sort(found, by_text);
+    g_ptr_array_add(found, NULL);
+    return (char **)g_ptr_array_free(g_steal_pointer(&found), FALSE);
 }
 
 void claims_pause(Claims *claims, const QcFileStat *file)
@@ -161,10 +202,9 @@ int claims_change(Claims *claims, const QcFileStat *file, const char *part)
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
 
     gint64 until = g_get_monotonic_time() + MOMENT_MS * G_TIME_SPAN_MILLISECOND;
-    while (count_of(claims->readers, changed) > 0 &&
-           g_cond_wait_until(&claims->ended, &claims->lock, until))
+    while (is_read(claims, changed) && g_cond_wait_until(&claims->ended, &claims->lock, until))
         ;
-    if (count_of(claims->readers, changed) > 0) {
+    if (is_read(claims, changed)) {
         g_free(key);
         g_free(changed);
         return -EBUSY;

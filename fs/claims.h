@@ -14,9 +14,14 @@ typedef struct Claims Claims;
 Claims *claims_new(void);
 void claims_free(Claims *claims); /* accepts NULL */
 
-/* Start reading a part of a file. -EBUSY while a command changes it. */
-int claims_hold(Claims *claims, const QcFileStat *file, const char *part);
-void claims_drop(Claims *claims, const QcFileStat *file, const char *part);
+/*
+ * Start reading a part of a file, for what somebody has open in the image at this path of the
+ * store: the file itself, or an overlay. -EBUSY while a command changes it.
+ */
+int claims_hold(Claims *claims, const QcFileStat *file, const char *part, const char *path);
+void claims_drop(Claims *claims, const QcFileStat *file, const char *part, const char *path);
+/* The paths of those that read a part, each once, in order (g_strfreev). */
+char **claims_readers(Claims *claims, const QcFileStat *file, const char *part);
 
 /* Start a command on a file, after the one before, and pauses. -EIO when the file is poisoned. */
 int claims_begin(Claims *claims, const QcFileStat *file);

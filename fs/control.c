@@ -3,7 +3,8 @@
  *
  * A write becomes a Job: its commands run one after another in the thread pool, each in the
  * line of its image (serial.h), until one fails; then the write is answered and the job is
- * over. A job belongs to one thread at a time: whoever runs its current command.
+ * over. A job belongs to one thread at a time: whoever runs its current command, or looks whether
+ * it is still to be run.
  *
  * A descriptor that has written reads the results of its last write. A read starts the text
  * wherever the file offset is then (it stands behind what was written), or at any offset
@@ -190,6 +191,12 @@ static bool go_on(void *data, unsigned percent)
     return !is_stopped(job);
 }
 
+/* It waits, or was just about to begin. */
+static void cancel_command(gpointer data)
+{
+    end_command(data, -ECANCELED, "cancelled by a signal before it began");
+}
+
 /* In the line of the image. */
 static void run_command(gpointer data)
 {
@@ -197,18 +204,24 @@ static void run_command(gpointer data)
     Progress progress = {go_on, job};
     g_autoptr(GError) error = NULL;
     g_autofree char *note = NULL;
-    int r = is_stopped(job) ? -ECANCELED : 0;
 
+    if (is_stopped(job)) {
+        cancel_command(job);
+        return;
+    }
     job->percent = -1;
-    if (r == 0)
-        r = perform(job->control->fs, job->path, job->creds, job->commands->pdata[job->next],
+    int r = perform(job->control->fs, job->path, job->creds, job->commands->pdata[job->next],
                     &progress, &note, &error);
     show_running(job, NULL, NULL);
-    end_command(job, r,
-                error             ? error->message
-                : r == -ECANCELED ? "cancelled by a signal before it began"
-                                  : note);
+    end_command(job, r, error ? error->message : note);
 }
+
+static bool is_unwanted(gpointer data)
+{
+    return is_stopped(data);
+}
+
+static const SerialKind command_kind = {run_command, is_unwanted, cancel_command};
 
 /* Start the next command, or end the job. */
 static void job_next(Job *job)
@@ -232,7 +245,7 @@ static void job_next(Job *job)
         end_command(job, -ENOENT, "no such image; its path starts at the top of this tree");
         return;
     }
-    serial_push(control->fs->serial, job->path, run_command, job);
+    serial_push(control->fs->serial, job->path, &command_kind, job);
 }
 
 /* ---- write and read ---------------------------------------------------------------------- */

@@ -16,8 +16,19 @@
 #include <errno.h>
 #include <string.h>
 
+/* A command on a file that is claimed. */
+typedef struct Work {
+    Fs *fs;
+    const char *path;
+    const Creds *creds;
+    const Command *command;
+    const QcFileStat *file;
+    bool unknown; /* nobody knows what is on disk */
+} Work;
+
 enum {
     PERFORM_CACHE_BYTES = 8 * 1024 * 1024, /* for tables, while the command runs */
+    READERS_SHOWN = 4,
 };
 
 static int fail(GError **error, int r, const char *format, ...) G_GNUC_PRINTF(3, 4);
@@ -148,18 +159,34 @@ static int new_name(const char *arg, char **ret, GError **error)
     return 0;
 }
 
-/* Claim what the command changes besides the image's metadata. */
-static int claim_part(Fs *fs, const QcFileStat *file, const Command *command,
-                      const QcSnapshot *snapshot, GError **error)
+/* Which of the images that others have open the caller may know of, in words (g_free). */
+static char *name_readers(const Work *work, const char *part)
 {
-    g_autofree char *part =
-        command->verb == COMMAND_REVERT ? g_strdup(CLAIMS_DISK) : reader_snapshot_part(snapshot);
-    int r = claims_change(fs->claims, file, part);
+    g_auto(GStrv) paths = claims_readers(work->fs->claims, work->file, part);
+    g_autoptr(GString) text = g_string_new(NULL);
+    unsigned shown = 0;
 
-    if (r < 0)
-        fail(error, r, "somebody is reading %s through this tree; close it first",
-             command->verb == COMMAND_REVERT ? "this disk" : "this snapshot");
-    return r;
+    for (char **path = paths; *path && shown < READERS_SHOWN; path++) {
+        if (store_reach(work->fs->gate, work->creds, *path) == 0)
+            g_string_append_printf(text, "%s%s", shown++ > 0 ? ", " : "", *path);
+    }
+    if (shown == 0)
+        g_string_append(text, "an image that you may not see");
+    return g_string_free(g_steal_pointer(&text), FALSE);
+}
+
+/* Claim what the command changes besides the image's metadata. */
+static int claim_part(const Work *work, const QcSnapshot *snapshot, GError **error)
+{
+    bool disk = work->command->verb == COMMAND_REVERT;
+    g_autofree char *part = disk ? g_strdup(CLAIMS_DISK) : reader_snapshot_part(snapshot);
+    int r = claims_change(work->fs->claims, work->file, part);
+
+    if (r == 0)
+        return 0;
+    g_autofree char *readers = name_readers(work, part);
+    return fail(error, r, "somebody is reading this %s through this tree, in %s; close it first",
+                disk ? "disk" : "snapshot", readers);
 }
 
 /* ---- act --------------------------------------------------------------------------------- */
@@ -208,56 +235,55 @@ static int check(QcImage *image, char **ret_note, GError **error)
 }
 
 /* The commands on one snapshot that exists. */
-static int act_on_snapshot(Fs *fs, QcImage *image, const QcFileStat *file, const Command *command,
-                           bool *ret_unknown, GError **error)
+static int act_on_snapshot(Work *work, QcImage *image, GError **error)
 {
+    const Command *command = work->command;
     unsigned index = 0;
     int r = resolve(image, command->name, &index, error);
     if (r < 0)
         return r;
     if (command->verb == COMMAND_RENAME)
-        return rename_to(image, index, command, ret_unknown, error);
-    r = claim_part(fs, file, command, &qc_image_info(image)->snapshots[index], error);
+        return rename_to(image, index, command, &work->unknown, error);
+    r = claim_part(work, &qc_image_info(image)->snapshots[index], error);
     if (r < 0)
         return r;
     if (command->verb == COMMAND_REVERT)
-        return qc_snapshot_revert(image, index, ret_unknown, error);
-    return qc_snapshot_delete(image, index, ret_unknown, error);
+        return qc_snapshot_revert(image, index, &work->unknown, error);
+    return qc_snapshot_delete(image, index, &work->unknown, error);
 }
 
-static int act(Fs *fs, QcImage *image, const QcFileStat *file, const Command *command,
-               bool *ret_unknown, char **ret_note, GError **error)
+static int act(Work *work, QcImage *image, char **ret_note, GError **error)
 {
-    switch (command->verb) {
+    switch (work->command->verb) {
     case COMMAND_TAKE:
-        return take(image, command, ret_unknown, error);
+        return take(image, work->command, &work->unknown, error);
     case COMMAND_CHECK:
         return check(image, ret_note, error);
     case COMMAND_REPAIR:
-        return qc_image_repair(image, ret_unknown, error);
+        return qc_image_repair(image, &work->unknown, error);
     default:
-        return act_on_snapshot(fs, image, file, command, ret_unknown, error);
+        return act_on_snapshot(work, image, error);
     }
 }
 
-/* From open to act, on a file that is claimed. */
-static int perform_on(Fs *fs, const char *path, const QcFileStat *stat, const Command *command,
-                      const Progress *progress, bool *ret_unknown, char **ret_note, GError **error)
+/* From open to act. */
+static int perform_on(Work *work, const Progress *progress, char **ret_note, GError **error)
 {
+    const char *path = work->path;
     g_autoptr(QcFile) file = NULL;
     g_autoptr(QcCache) cache = qc_cache_new(PERFORM_CACHE_BYTES);
     g_autoptr(QcImage) image = NULL;
-    int r = open_for_writing(fs, path, stat, &file, error);
+    int r = open_for_writing(work->fs, path, work->file, &file, error);
 
     if (r < 0)
         return r;
-    claims_locked(fs->claims, stat);
+    claims_locked(work->fs->claims, work->file);
     r = command_error(qc_image_open(file, path, QC_FORMAT_QCOW2, cache, &image, error));
     if (r == 0 && qc_image_unsupported(image))
         r = fail(error, -EOPNOTSUPP, "%s: %s", path, qc_image_unsupported(image));
     if (r == 0) {
         qc_image_set_progress(image, progress->func, progress->data);
-        r = act(fs, image, stat, command, ret_unknown, ret_note, error);
+        r = act(work, image, ret_note, error);
     }
     if (r == -ECANCELED) {
         g_clear_error(error);
@@ -271,7 +297,7 @@ int perform(Fs *fs, const char *path, const Creds *creds, const Command *command
             const Progress *progress, char **ret_note, GError **error)
 {
     g_auto(StoreItem) item = {0};
-    bool unknown = false;
+    Work work = {.fs = fs, .path = path, .creds = creds, .command = command, .file = &item.stat};
     int r;
 
     if (fs->read_only)
@@ -283,8 +309,8 @@ int perform(Fs *fs, const char *path, const Creds *creds, const Command *command
         return fail(error, -EIO,
                     "an earlier command failed so late that nobody knows what is on disk; run "
                     "qemu-img check, then mount again");
-    r = perform_on(fs, path, &item.stat, command, progress, &unknown, ret_note, error);
+    r = perform_on(&work, progress, ret_note, error);
     images_drop(fs->images, path);
-    claims_end(fs->claims, &item.stat, unknown);
+    claims_end(fs->claims, &item.stat, work.unknown);
     return r;
 }

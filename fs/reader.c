@@ -36,6 +36,7 @@ typedef struct Claim {
 struct Reader {
     Fs *fs;
     Node *node;  /* a reference */
+    char *path;  /* of its image */
     bool opened; /* as the node knows it */
     bool live;
     QcFile *file;        /* live: the top file, with our lock; the same after a reload */
@@ -164,7 +165,7 @@ static void claim_clear(gpointer claim)
 static int hold(Reader *reader, const QcFileStat *file, char *part)
 {
     Claim claim = {.file = *file, .part = part};
-    int r = claims_hold(reader->fs->claims, file, part);
+    int r = claims_hold(reader->fs->claims, file, part, reader->path);
 
     if (r == 0)
         g_array_append_val(reader->claims, claim);
@@ -296,6 +297,7 @@ int reader_open(Fs *fs, Node *node, const Creds *creds, Reader **ret)
 
     reader->fs = fs;
     reader->node = nodes_get(fs->nodes, node_ino(node));
+    reader->path = node_path(node);
     reader->live = is_live_node(node);
     reader->claims = g_array_new(FALSE, FALSE, sizeof(Claim));
     g_array_set_clear_func(reader->claims, claim_clear);
@@ -320,7 +322,7 @@ void reader_free(Reader *reader)
     for (guint i = 0; i < reader->claims->len; i++) {
         Claim *claim = &g_array_index(reader->claims, Claim, i);
 
-        claims_drop(reader->fs->claims, &claim->file, claim->part);
+        claims_drop(reader->fs->claims, &claim->file, claim->part, reader->path);
     }
     g_array_unref(reader->claims);
     qc_view_unref(reader->view);
@@ -330,6 +332,7 @@ void reader_free(Reader *reader)
     g_mutex_clear(&reader->lock);
     g_mutex_clear(&reader->reload);
     g_free(reader->snapshot_id);
+    g_free(reader->path);
     g_free(reader);
 }
 

@@ -1,27 +1,36 @@
 /*
- * A line is the tasks of one key that have not run to their end, the running one at the head.
- * A line is in the thread pool exactly once as long as it has tasks: a worker runs its head
- * and puts the line back behind the others, so one busy image does not starve the rest. The
- * workers are there from the start: one that could not be started later would be a command that
- * is never run.
+ * A line is the tasks of one key that wait. A line is in the thread pool exactly once as long as
+ * it has tasks or one of them runs: a worker runs its head and puts the line back behind the
+ * others, so one busy image does not starve the rest. The workers are there from the start: one
+ * that could not be started later would be a command that is never run.
+ *
+ * One more thread looks at those that wait, for as long as any do, and takes out of their lines
+ * those that nobody wants any more.
  */
 #include "serial.h"
 
+#define LOOK_INTERVAL (100 * G_TIME_SPAN_MILLISECOND)
+
 typedef struct Task {
-    void (*run)(gpointer data);
+    const SerialKind *kind;
     gpointer data;
 } Task;
 
 typedef struct Line {
     char *key;
-    GQueue tasks; /* of Task, owned; protected by Serial.lock */
+    GQueue tasks; /* of Task, owned: those that wait; protected by Serial.lock */
 } Line;
 
 struct Serial {
     GThreadPool *pool; /* of Line */
+    GThread *watcher;
     GMutex lock;
     GCond idle;
+    GCond more;        /* a task waits, or it is over */
     GHashTable *lines; /* key (the line's) -> Line; protected by lock */
+    unsigned waiting;  /* tasks; lock */
+    unsigned dropping; /* tasks that have left their lines; lock */
+    bool over;         /* lock */
 };
 
 static void line_free(Line *line)
@@ -30,28 +39,100 @@ static void line_free(Line *line)
     g_free(line);
 }
 
+/* Lock held. */
+static bool is_idle(const Serial *serial)
+{
+    return g_hash_table_size(serial->lines) == 0 && serial->dropping == 0;
+}
+
+/* Lock held. */
+static void tell_when_idle(Serial *serial)
+{
+    if (is_idle(serial))
+        g_cond_broadcast(&serial->idle);
+}
+
 static void work(gpointer data, gpointer user_data)
 {
     Line *line = data;
     Serial *serial = user_data;
 
     g_mutex_lock(&serial->lock);
-    Task *task = g_queue_peek_head(&line->tasks);
+    g_autofree Task *task = g_queue_pop_head(&line->tasks); /* NULL: it was dropped */
+    serial->waiting -= task ? 1 : 0;
     g_mutex_unlock(&serial->lock);
 
-    task->run(task->data);
+    if (task)
+        task->kind->run(task->data);
 
     g_mutex_lock(&serial->lock);
-    g_free(g_queue_pop_head(&line->tasks));
-    if (g_queue_is_empty(&line->tasks)) {
+    if (g_queue_is_empty(&line->tasks))
         g_hash_table_remove(serial->lines, line->key);
-        if (g_hash_table_size(serial->lines) == 0)
-            g_cond_broadcast(&serial->idle);
-    } else {
+    else
         g_thread_pool_push(serial->pool, line, NULL);
-    }
+    tell_when_idle(serial);
     g_mutex_unlock(&serial->lock);
 }
+
+/* ---- what waits and is not wanted -------------------------------------------------------- */
+
+/* Take it out of the line; lock held. */
+static void take_unwanted(Serial *serial, Line *line, GQueue *unwanted)
+{
+    for (GList *at = line->tasks.head, *next; at; at = next) {
+        Task *task = at->data;
+
+        next = at->next;
+        if (!task->kind->unwanted || !task->kind->unwanted(task->data))
+            continue;
+        g_queue_unlink(&line->tasks, at);
+        g_queue_push_tail_link(unwanted, at);
+        serial->waiting--;
+        serial->dropping++;
+    }
+}
+
+/* Lock held, but not while tasks are dropped. */
+static void drop_unwanted(Serial *serial)
+{
+    GQueue unwanted = G_QUEUE_INIT;
+    GHashTableIter iter;
+    gpointer line;
+
+    g_hash_table_iter_init(&iter, serial->lines);
+    while (g_hash_table_iter_next(&iter, NULL, &line))
+        take_unwanted(serial, line, &unwanted);
+
+    while (!g_queue_is_empty(&unwanted)) {
+        g_autofree Task *task = g_queue_pop_head(&unwanted);
+
+        g_mutex_unlock(&serial->lock);
+        task->kind->drop(task->data);
+        g_mutex_lock(&serial->lock);
+        serial->dropping--;
+    }
+    tell_when_idle(serial);
+}
+
+static gpointer watch(gpointer data)
+{
+    Serial *serial = data;
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&serial->lock);
+
+    while (!serial->over) {
+        if (serial->waiting == 0) {
+            g_cond_wait(&serial->more, &serial->lock);
+            continue;
+        }
+        gint64 until = g_get_monotonic_time() + LOOK_INTERVAL;
+        while (!serial->over && g_cond_wait_until(&serial->more, &serial->lock, until))
+            ;
+        drop_unwanted(serial);
+    }
+    return NULL;
+}
+
+/* ---- the whole --------------------------------------------------------------------------- */
 
 Serial *serial_new(unsigned threads)
 {
@@ -59,8 +140,10 @@ Serial *serial_new(unsigned threads)
 
     g_mutex_init(&serial->lock);
     g_cond_init(&serial->idle);
+    g_cond_init(&serial->more);
     serial->lines = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)line_free);
     serial->pool = g_thread_pool_new(work, serial, (gint)threads, TRUE, NULL);
+    serial->watcher = g_thread_new("watch", watch, serial);
     return serial;
 }
 
@@ -68,8 +151,17 @@ void serial_drain(Serial *serial)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&serial->lock);
 
-    while (g_hash_table_size(serial->lines) > 0)
+    while (!is_idle(serial))
         g_cond_wait(&serial->idle, &serial->lock);
+}
+
+static void stop_watcher(Serial *serial)
+{
+    g_mutex_lock(&serial->lock);
+    serial->over = true;
+    g_cond_broadcast(&serial->more);
+    g_mutex_unlock(&serial->lock);
+    g_thread_join(serial->watcher);
 }
 
 void serial_free(Serial *serial)
@@ -77,20 +169,22 @@ void serial_free(Serial *serial)
     if (!serial)
         return;
     serial_drain(serial);
+    stop_watcher(serial);
     g_thread_pool_free(serial->pool, FALSE, TRUE);
     g_hash_table_unref(serial->lines);
+    g_cond_clear(&serial->more);
     g_cond_clear(&serial->idle);
     g_mutex_clear(&serial->lock);
     g_free(serial);
 }
 
-void serial_push(Serial *serial, const char *key, void (*task)(gpointer), gpointer data)
+void serial_push(Serial *serial, const char *key, const SerialKind *kind, gpointer data)
 {
     Task *added = g_new0(Task, 1);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&serial->lock);
     Line *line = g_hash_table_lookup(serial->lines, key);
 
-    *added = (Task){.run = task, .data = data};
+    *added = (Task){.kind = kind, .data = data};
     if (!line) {
         line = g_new0(Line, 1);
         line->key = g_strdup(key);
@@ -98,4 +192,6 @@ void serial_push(Serial *serial, const char *key, void (*task)(gpointer), gpoint
         g_thread_pool_push(serial->pool, line, NULL);
     }
     g_queue_push_tail(&line->tasks, added);
+    serial->waiting++;
+    g_cond_signal(&serial->more);
 }

@@ -224,7 +224,7 @@ ebusy_by_readers() {
     control_ok $C "take a" "take b"
     exec 3<mnt/web.qcow2/snapshots/a
     fails_unchanged EBUSY web.qcow2 "delete a"
-    assert_match "$(tail -n1 $C)" "EBUSY delete a: .*" "result line"
+    assert_match "$(tail -n1 $C)" "EBUSY delete a: .* this snapshot .* in web.qcow2; close it first" "result line"
     control_ok $C "delete b"
     exec 3<&-
     exec 3<mnt/web.qcow2/disk
@@ -233,6 +233,22 @@ ebusy_by_readers() {
     assert_byte /proc/self/fd/3 1
     exec 3<&-
     control_ok $C "revert a" "delete a" "delete c"
+    assert_snapshots web.qcow2
+}
+
+# What is read is the disk of the image, but what is open is an overlay.
+ebusy_by_readers_of_overlays() {
+    control_ok $C "take a"
+    qemu-img create -q -f qcow2 -b web.qcow2 -F qcow2 store/over.qcow2
+    exec 3<mnt/over.qcow2/disk
+    fails_unchanged EBUSY web.qcow2 "revert a"
+    assert_match "$(tail -n1 $C)" "EBUSY revert a: .* this disk .* in over.qcow2; close it first" "result line"
+    exec 4<mnt/web.qcow2/disk
+    fails_unchanged EBUSY web.qcow2 "revert a"
+    assert_match "$(tail -n1 $C)" "EBUSY revert a: .* in over.qcow2, web.qcow2; close it first" "result line"
+    exec 3<&- 4<&-
+    rm store/over.qcow2
+    control_ok $C "revert a" "delete a"
     assert_snapshots web.qcow2
 }
 
@@ -412,6 +428,7 @@ reading_back
 einval
 names_that_are_there_or_not
 ebusy_by_readers
+ebusy_by_readers_of_overlays
 erofs
 enospc
 efbig

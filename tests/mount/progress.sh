@@ -67,6 +67,27 @@ stops_on_a_signal() {
     check_clean store/other.qcow2
 }
 
+# A command that waits behind another is answered at once, and never run. (Of two writers to one
+# control file the second waits in the kernel; these are two files.)
+stops_in_the_line() {
+    local first
+    start mnt/other.qcow2/control "take first"
+    first=$WRITER
+    env --default-signal=TERM sh -c 'echo "take other.qcow2 waiting" >mnt/control' 2>writer.log &
+    WRITER=$!
+    PIDS+=("$WRITER")
+    wait_for bash -c "[[ \$(readlink /proc/$WRITER/fd/1) == */control ]]"
+    wait_for grep -q request_wait_answer "/proc/$WRITER/wchan"
+    kill "$WRITER"
+    ! wait "$WRITER" || fail "the writer does not know that it was stopped"
+    wait "$first" || fail "the command before it failed"
+    assert_eq "$(sed -nE "s/^$NOW ([A-Za-z]+ take (first|waiting)).*/\1/p" mnt/other.qcow2/control | tr '\n' ' ')" \
+        "ECANCELED take waiting ok take first " "the results, in this order"
+    assert_match "$(tail -n1 mnt/control)" "ECANCELED take other.qcow2 waiting: cancelled by a signal before it began"
+    [ ! -e mnt/other.qcow2/snapshots/waiting ] || fail "what was cancelled has been run"
+    control_ok mnt/other.qcow2/control "delete first"
+}
+
 # A first signal that means nothing does not hide the second, which does.
 stops_on_a_second_signal() {
     local before status=0
@@ -100,6 +121,7 @@ END
 shows_how_far_it_is
 stops_on_a_signal
 stops_on_a_second_signal
+stops_in_the_line
 goes_on_after_other_signals
 check_clean store/slow.qcow2 store/other.qcow2
 unmount_store "$TMP/mnt"

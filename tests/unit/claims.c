@@ -10,19 +10,40 @@ Test(claims, a_part_that_is_read_is_not_changed)
 {
     Claims *claims = claims_new();
 
-    cr_assert_eq(claims_hold(claims, &file, "one"), 0);
-    cr_assert_eq(claims_hold(claims, &file, "one"), 0);
+    cr_assert_eq(claims_hold(claims, &file, "one", "image"), 0);
+    cr_assert_eq(claims_hold(claims, &file, "one", "image"), 0);
     cr_assert_eq(claims_begin(claims, &file), 0);
     cr_expect_eq(claims_change(claims, &file, "one"), -EBUSY);
     cr_expect_eq(claims_change(claims, &file, "two"), 0);
     claims_end(claims, &file, false);
 
-    claims_drop(claims, &file, "one");
+    claims_drop(claims, &file, "one", "image");
     cr_assert_eq(claims_begin(claims, &file), 0);
     cr_expect_eq(claims_change(claims, &file, "one"), -EBUSY, "one reader is left");
-    claims_drop(claims, &file, "one");
+    claims_drop(claims, &file, "one", "image");
     cr_expect_eq(claims_change(claims, &file, "one"), 0);
     claims_end(claims, &file, false);
+    claims_free(claims);
+}
+
+Test(claims, who_reads_is_known_by_name)
+{
+    Claims *claims = claims_new();
+
+    claims_hold(claims, &file, "one", "b");
+    claims_hold(claims, &file, "one", "a");
+    claims_hold(claims, &file, "one", "b");
+    claims_hold(claims, &file, "two", "c");
+    claims_hold(claims, &other, "one", "d");
+    g_auto(GStrv) both = claims_readers(claims, &file, "one");
+    claims_drop(claims, &file, "one", "a");
+    claims_drop(claims, &file, "one", "b");
+    g_auto(GStrv) one = claims_readers(claims, &file, "one");
+    claims_drop(claims, &file, "one", "b");
+    g_auto(GStrv) none = claims_readers(claims, &file, "one");
+    cr_expect(g_strv_equal((const char *const *)both, (const char *const[]){"a", "b", NULL}));
+    cr_expect(g_strv_equal((const char *const *)one, (const char *const[]){"b", NULL}));
+    cr_expect_eq(g_strv_length(none), 0);
     claims_free(claims);
 }
 
@@ -32,11 +53,11 @@ Test(claims, a_part_that_changes_is_not_opened)
 
     cr_assert_eq(claims_begin(claims, &file), 0);
     cr_assert_eq(claims_change(claims, &file, "one"), 0);
-    cr_expect_eq(claims_hold(claims, &file, "one"), -EBUSY);
-    cr_expect_eq(claims_hold(claims, &file, "two"), 0);
-    cr_expect_eq(claims_hold(claims, &other, "one"), 0);
+    cr_expect_eq(claims_hold(claims, &file, "one", "image"), -EBUSY);
+    cr_expect_eq(claims_hold(claims, &file, "two", "image"), 0);
+    cr_expect_eq(claims_hold(claims, &other, "one", "image"), 0);
     claims_end(claims, &file, false);
-    cr_expect_eq(claims_hold(claims, &file, "one"), 0);
+    cr_expect_eq(claims_hold(claims, &file, "one", "image"), 0);
     claims_free(claims);
 }
 
@@ -137,7 +158,7 @@ Test(claims, a_pause_waits_for_the_command, .timeout = 20)
 static gpointer drop_soon(gpointer claims)
 {
     g_usleep(20000);
-    claims_drop(claims, &file, "one");
+    claims_drop(claims, &file, "one", "image");
     return NULL;
 }
 
@@ -146,7 +167,7 @@ Test(claims, a_reader_that_is_about_to_go_is_waited_for, .timeout = 20)
 {
     Claims *claims = claims_new();
 
-    cr_assert_eq(claims_hold(claims, &file, "one"), 0);
+    cr_assert_eq(claims_hold(claims, &file, "one", "image"), 0);
     cr_assert_eq(claims_begin(claims, &file), 0);
     GThread *thread = g_thread_new("reader", drop_soon, claims);
     cr_expect_eq(claims_change(claims, &file, "one"), 0);
