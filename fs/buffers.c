@@ -1,5 +1,5 @@
 /*
- * Large buffers are kept for the next read, at most KEPT of them, which bounds what an idle
+ * Large buffers are kept for the next read, a limited number of them, which bounds what an idle
  * daemon holds on to. Small ones come from the allocator and go back to it; so do huge ones.
  */
 #include "buffers.h"
@@ -7,21 +7,22 @@
 #include <stdbool.h>
 
 enum {
-    KEPT = 4,
     SMALL = 65536, /* bytes that the allocator has at hand */
 };
 
 struct Buffers {
     size_t size;
+    unsigned max_idle;
     GMutex lock;
     GPtrArray *idle; /* protected by lock */
 };
 
-Buffers *buffers_new(size_t size)
+Buffers *buffers_new(size_t size, unsigned max_idle)
 {
     Buffers *buffers = g_new0(Buffers, 1);
 
     buffers->size = size;
+    buffers->max_idle = max_idle;
     g_mutex_init(&buffers->lock);
     buffers->idle = g_ptr_array_new_with_free_func(g_free);
     return buffers;
@@ -59,7 +60,7 @@ void buffers_put(Buffers *buffers, void *buffer, size_t len)
     if (buffer && is_kept(buffers, len)) {
         g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&buffers->lock);
 
-        if (buffers->idle->len < KEPT) {
+        if (buffers->idle->len < buffers->max_idle) {
             g_ptr_array_add(buffers->idle, buffer);
             return;
         }

@@ -6,7 +6,8 @@
 
 typedef struct Buffers Buffers;
 
-Buffers *buffers_new(size_t size);
+/* Buffers of some 100 KiB up to size bytes are kept when they are given back, so many of them. */
+Buffers *buffers_new(size_t size, unsigned max_idle);
 void buffers_free(Buffers *buffers); /* accepts NULL */
 
 /* A buffer of at least len bytes, or NULL without memory. */

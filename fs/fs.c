@@ -2,6 +2,10 @@
 
 #include <unistd.h>
 
+enum {
+    IDLE_BUFFERS = 4,
+};
+
 Fs *fs_new(QcGate *gate, Keeper *keeper, int read_ahead, const Options *options)
 {
     g_autoptr(QcCache) cache = qc_cache_new((size_t)options->cache_mib << 20);
@@ -13,7 +17,9 @@ Fs *fs_new(QcGate *gate, Keeper *keeper, int read_ahead, const Options *options)
     fs->claims = claims_new();
     fs->journal = journal_new();
     fs->serial = serial_new(MAX(4, g_get_num_processors()));
-    fs->buffers = buffers_new(FS_MAX_REQUEST);
+    fs->buffers = buffers_new(FS_MAX_REQUEST, IDLE_BUFFERS);
+    fs->ahead = ahead_pool_new(g_get_num_processors());
+    fs->zeros = g_malloc0(FS_MAX_REQUEST);
     fs->keeper = keeper;
     fs->read_ahead = read_ahead;
     fs->read_only = options->read_only;
@@ -29,7 +35,9 @@ void fs_free(Fs *fs)
     nodes_free(fs->nodes);
     claims_free(fs->claims);
     journal_free(fs->journal);
+    ahead_pool_free(fs->ahead);
     buffers_free(fs->buffers);
+    g_free((void *)fs->zeros);
     qc_gate_unref(fs->gate);
     if (fs->read_ahead >= 0)
         close(fs->read_ahead);

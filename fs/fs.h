@@ -5,6 +5,7 @@
 #define FUSE_USE_VERSION 312
 #include <fuse_lowlevel.h>
 
+#include "ahead.h"
 #include "buffers.h"
 #include "claims.h"
 #include "images.h"
@@ -25,8 +26,10 @@ typedef struct Fs {
     Journal *journal;
     Serial *serial;
     Buffers *buffers;
-    Keeper *keeper; /* borrowed; NULL: there is none */
-    int read_ahead; /* see tune.h; closed with it */
+    AheadPool *ahead;
+    const void *zeros; /* FS_MAX_REQUEST bytes */
+    Keeper *keeper;    /* borrowed; NULL: there is none */
+    int read_ahead;    /* see tune.h; closed with it */
     bool read_only;
 } Fs;
 

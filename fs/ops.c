@@ -249,15 +249,15 @@ static void reply_part(fuse_req_t req, GBytes *of, size_t len, uint64_t offset)
 
 static void read_disk(fuse_req_t req, Reader *reader, size_t len, uint64_t offset)
 {
-    Buffers *buffers = fs_of(req)->buffers;
-    void *buffer = buffers_get(buffers, len);
-    ssize_t n = buffer ? reader_read(reader, buffer, len, offset) : -ENOMEM;
+    Fs *fs = fs_of(req);
+    ReaderBytes bytes = {0};
+    int r = reader_read(reader, MIN(len, FS_MAX_REQUEST), offset, &bytes);
 
-    if (n < 0)
-        reply_status(req, (int)n);
+    if (r < 0)
+        reply_status(req, r);
     else
-        fuse_reply_buf(req, buffer, (size_t)n);
-    buffers_put(buffers, buffer, len);
+        fuse_reply_iov(req, bytes.iov, (int)bytes.n_iov);
+    reader_bytes_clear(fs, &bytes);
 }
 
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,

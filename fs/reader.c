@@ -46,6 +46,7 @@ struct Reader {
     char *snapshot_id;
     GArray *claims; /* of Claim */
     NodePages pages;
+    Ahead *ahead; /* NULL: what was read of this file is not worth keeping */
     gint settled; /* atomic: a read came through the page cache */
 
     GMutex reload;
@@ -278,6 +279,8 @@ static int set_up(Reader *reader, const Creds *creds)
     if (r < 0)
         return r;
 
+    if (qc_view_is_telling(reader->view))
+        reader->ahead = ahead_new(reader->fs->ahead);
     if (reader->live) {
         reader->file = qc_file_ref(image_file(reader->image));
         reader->stat = *image_stat(reader->image);
@@ -325,6 +328,7 @@ void reader_free(Reader *reader)
         claims_drop(reader->fs->claims, &claim->file, claim->part, reader->path);
     }
     g_array_unref(reader->claims);
+    ahead_free(reader->ahead);
     qc_view_unref(reader->view);
     image_unref(reader->image);
     qc_file_unref(reader->file);
@@ -381,24 +385,34 @@ static int reload(Reader *reader, const QcView *stale)
     return 0;
 }
 
-/* Whether what was read through the view may be handed out: 0, -ESTALE to try again, -EBUSY. */
-static int check(Reader *reader, QcView *view)
+/*
+ * Whether what was read through the view may be handed out: 0, -ESTALE to try again, -EBUSY.
+ * reading: what came of that; NULL: anything.
+ */
+static int check(Reader *reader, QcView *view, const QcReading *reading)
 {
     if (reader->live && fs_has_foreign_writer(reader->fs, reader->file, &reader->stat))
         return -EBUSY;
-    return qc_view_check(view);
+    return reading ? qc_view_check_reading(view, reading) : qc_view_check(view);
 }
 
 /* What is done with a view until it was done with the right one. */
-typedef int64_t (*ViewAction)(QcView *view, gpointer data);
+typedef struct ViewAction {
+    int64_t (*func)(Reader *reader, QcView *view, struct ViewAction *action);
+    size_t len;
+    uint64_t offset;
+    bool hole;          /* seek */
+    ReaderBytes *bytes; /* read */
+    const QcReading *reading;
+} ViewAction;
 
 /* -ESTALE: each time the view was one of the past. */
-static int64_t try_views(Reader *reader, ViewAction action, gpointer data)
+static int64_t try_views(Reader *reader, ViewAction *action)
 {
     for (int tries = 0; tries < MAX_RELOADS; tries++) {
         g_autoptr(QcView) view = current_view(reader);
-        int64_t result = action(view, data);
-        int r = check(reader, view);
+        int64_t result = action->func(reader, view, action);
+        int r = check(reader, view, action->reading);
 
         if (r == 0)
             return result;
@@ -423,62 +437,108 @@ static void pause_commands(Reader *reader, bool pause)
     }
 }
 
-static int64_t with_view(Reader *reader, ViewAction action, gpointer data)
+static int64_t with_view(Reader *reader, ViewAction *action)
 {
-    int64_t result = try_views(reader, action, data);
+    int64_t result = try_views(reader, action);
 
     if (result == -ESTALE) {
         pause_commands(reader, true);
-        result = try_views(reader, action, data);
+        result = try_views(reader, action);
         pause_commands(reader, false);
     }
     return result == -ESTALE ? -EIO : result;
 }
 
-typedef struct ReadAction {
-    void *buf;
-    size_t len;
-    uint64_t offset;
-} ReadAction;
-
-static int64_t do_read(QcView *view, gpointer data)
+void reader_bytes_clear(Fs *fs, ReaderBytes *bytes)
 {
-    ReadAction *action = data;
-
-    return qc_view_read(view, action->buf, action->len, action->offset);
+    for (unsigned i = 0; i < bytes->n_chunks; i++)
+        ahead_chunk_unref(bytes->chunks[i]);
+    buffers_put(fs->buffers, bytes->buffer, bytes->buffer_len);
+    *bytes = (ReaderBytes){0};
 }
 
-ssize_t reader_read(Reader *reader, void *buf, size_t len, uint64_t offset)
+/* What was read is that many bytes more. data NULL: zeros. */
+static void add_part(const Fs *fs, ReaderBytes *bytes, const void *data, size_t len)
 {
-    ReadAction action = {.buf = buf, .len = len, .offset = offset};
-    int64_t n = with_view(reader, do_read, &action);
+    bytes->iov[bytes->n_iov++] =
+        (struct iovec){.iov_base = (void *)(data ? data : fs->zeros), .iov_len = len};
+}
+
+/* The bytes of the chunks that a range lies in. */
+static void take_chunks(const Fs *fs, ReaderBytes *bytes, size_t len, uint64_t offset)
+{
+    for (unsigned i = 0; i < bytes->n_chunks; i++) {
+        const QcReading *reading = ahead_chunk_reading(bytes->chunks[i]);
+        size_t part;
+        const void *data = ahead_chunk_bytes(bytes->chunks[i], offset, len, &part);
+
+        add_part(fs, bytes, data, part);
+        offset += part;
+        len -= part;
+        for (unsigned w = 0; w < G_N_ELEMENTS(reading->layers); w++)
+            bytes->reading.layers[w] |= reading->layers[w];
+    }
+}
+
+static int64_t read_now(const Fs *fs, QcView *view, ReaderBytes *bytes, size_t len, uint64_t offset)
+{
+    bytes->buffer = buffers_get(fs->buffers, len);
+    bytes->buffer_len = len;
+    if (!bytes->buffer)
+        return -ENOMEM;
+
+    ssize_t n = qc_view_fetch(view, bytes->buffer, len, offset, &bytes->reading);
+    if (n > 0)
+        add_part(fs, bytes, bytes->reading.zeros ? NULL : bytes->buffer, (size_t)n);
+    return n;
+}
+
+static int64_t do_read(Reader *reader, QcView *view, ViewAction *action)
+{
+    Fs *fs = reader->fs;
+    ReaderBytes *bytes = action->bytes;
+    uint64_t size = qc_view_size(view), offset = action->offset;
+    size_t len = offset < size ? (size_t)MIN(action->len, size - offset) : 0;
+
+    reader_bytes_clear(fs, bytes);
+    if (len == 0)
+        return 0;
+    if (reader->ahead)
+        bytes->n_chunks = ahead_get(reader->ahead, view, offset, len, bytes->chunks);
+    if (bytes->n_chunks == 0)
+        return read_now(fs, view, bytes, len, offset);
+    take_chunks(fs, bytes, len, offset);
+    return (int64_t)len;
+}
+
+int reader_read(Reader *reader, size_t len, uint64_t offset, ReaderBytes *ret)
+{
+    ViewAction action = {
+        .func = do_read, .len = len, .offset = offset, .bytes = ret, .reading = &ret->reading};
+    int64_t n = with_view(reader, &action);
 
     /* Past the cache a read may be short: give what lies before the bad place. */
     while (n == -EIO && reader->pages == NODE_PAGES_DIRECT && action.len > SMALLEST_READ) {
         action.len = MAX(action.len / 2 / SMALLEST_READ * SMALLEST_READ, SMALLEST_READ);
-        n = with_view(reader, do_read, &action);
+        n = with_view(reader, &action);
     }
     if (reader->pages != NODE_PAGES_DIRECT &&
         g_atomic_int_compare_and_exchange(&reader->settled, 0, 1))
         node_pages_settled(reader->fs->nodes, reader->node);
-    return (ssize_t)n;
+    if (n < 0)
+        reader_bytes_clear(reader->fs, ret);
+    return (int)MIN(n, 0);
 }
 
-typedef struct SeekAction {
-    uint64_t offset;
-    bool hole;
-} SeekAction;
-
-static int64_t do_seek(QcView *view, gpointer data)
+static int64_t do_seek(Reader *reader, QcView *view, ViewAction *action)
 {
-    const SeekAction *action = data;
-
+    (void)reader;
     return qc_view_seek(view, action->offset, action->hole);
 }
 
 int64_t reader_seek(Reader *reader, uint64_t offset, bool hole)
 {
-    SeekAction action = {.offset = offset, .hole = hole};
+    ViewAction action = {.func = do_seek, .offset = offset, .hole = hole};
 
-    return with_view(reader, do_seek, &action);
+    return with_view(reader, &action);
 }

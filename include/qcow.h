@@ -261,6 +261,7 @@ typedef struct QcExtent {
     uint64_t host_offset; /* DATA: of the first byte. COMPRESSED: of the compressed stream */
     uint32_t host_length; /* COMPRESSED: upper bound of the stream's bytes */
     uint64_t skip;        /* COMPRESSED: bytes of the decoded cluster before the offset */
+    unsigned layer;       /* DATA, COMPRESSED: how many layers below the view's own */
     int error;            /* BAD: negative errno */
 } QcExtent;
 
@@ -280,9 +281,19 @@ int qc_view_map(QcView *view, uint64_t offset, uint64_t length, QcExtent *ret);
 
 /*
  * Read up to len bytes. Less than len only at the end of the view. -EIO when any byte of the
- * range cannot be had; the bytes in buf are undefined then.
+ * range cannot be had, -ENOMEM; the bytes in buf are undefined then.
  */
 ssize_t qc_view_read(QcView *view, void *buf, size_t len, uint64_t offset);
+
+/* How to read, and what came of it. */
+typedef struct QcReading {
+    bool once;                           /* in: nobody will ask for a part of it again soon */
+    bool zeros;                          /* out: all is zeros, and buf was not written */
+    uint64_t layers[QC_MAX_LAYERS / 64]; /* out: a bit for each layer that bytes came from */
+} QcReading;
+
+/* As qc_view_read(), for a caller that wants to know. */
+ssize_t qc_view_fetch(QcView *view, void *buf, size_t len, uint64_t offset, QcReading *reading);
 
 /*
  * The next data (or, with hole, hole) at or after offset, as lseek(2) tells it, exact to the
@@ -298,6 +309,20 @@ int64_t qc_view_seek(QcView *view, uint64_t offset, bool hole);
  * and do not use what was read. Call it after reading, before handing out bytes.
  */
 int qc_view_check(QcView *view);
+
+/*
+ * The same for what one qc_view_fetch() gave, and cheaper for a view of many layers: the view's
+ * own file and those that bytes came from are looked at now; of the others, which only had
+ * nothing to say, it is enough that they were looked at QC_RECHECK_US ago or less.
+ */
+#define QC_RECHECK_US 2000
+int qc_view_check_reading(QcView *view, const QcReading *reading);
+
+/*
+ * Whether every change of what the view rests on shows in the stat of a file. (It does not on
+ * block devices: what was read from one says nothing of what a later read would give.)
+ */
+bool qc_view_is_telling(const QcView *view);
 
 /*
  * Whether so much memory can be had now, to be asked before many small allocations that cannot

@@ -11,9 +11,10 @@ typedef enum QcBlockKind {
     QC_BLOCK_TABLE,   /* a slice of an L1 or L2 table, as on disk */
     QC_BLOCK_CLUSTER, /* a decoded compressed cluster */
     QC_BLOCK_BLANK,   /* a byte: whether an L2 table is nothing but zeros */
+    QC_BLOCK_AREA,    /* of a view: see area.h */
 } QcBlockKind;
 
-/* What a block holds: whose (see qc_cache_new_owner), what, and from which host offset. */
+/* What a block holds: whose (see qc_cache_new_owner), what, and from which offset. */
 typedef struct QcBlockKey {
     uint64_t owner, offset;
     QcBlockKind kind;

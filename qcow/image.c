@@ -519,8 +519,7 @@ int qc_image_table_is_blank(const QcImage *image, uint64_t offset, QcLook *look)
     return blank;
 }
 
-static int read_and_inflate(const QcImage *image, uint64_t host_offset, uint32_t host_length,
-                            QcBlock *block)
+int qc_image_inflate_to(const QcImage *image, uint64_t host_offset, uint32_t host_length, void *buf)
 {
     uint64_t file_size = image->info.stat.size;
     if (host_offset >= file_size)
@@ -530,8 +529,8 @@ static int read_and_inflate(const QcImage *image, uint64_t host_offset, uint32_t
     QcInflater *inflater = qc_cache_get_inflater(image->cache);
     int err = in && inflater ? qc_file_read_padded(image->file, in, len, host_offset) : -ENOMEM;
     if (!err)
-        err =
-            qc_inflate(inflater, image->header.compression_type, in, len, block->data, block->size);
+        err = qc_inflate(inflater, image->header.compression_type, in, len, buf,
+                         qc_cluster_size(&image->header.layout));
     if (inflater)
         qc_cache_put_inflater(image->cache, inflater);
     return err;
@@ -545,7 +544,7 @@ int qc_image_inflate(const QcImage *image, uint64_t host_offset, uint32_t host_l
     uint64_t size = qc_cluster_size(&image->header.layout);
     int err = get_block(image, QC_BLOCK_CLUSTER, host_offset, size, &block, &found);
     if (!err && !found) {
-        err = read_and_inflate(image, host_offset, host_length, block);
+        err = qc_image_inflate_to(image, host_offset, host_length, block->data);
         if (!err && image->cacheable)
             qc_cache_add(image->cache, block);
     }

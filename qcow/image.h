@@ -78,6 +78,9 @@ static inline uint64_t qc_table_slice(const QcLayout *l)
 /* A decoded compressed cluster, from the cache or the file. -EIO, -ENOMEM. */
 int qc_image_inflate(const QcImage *image, uint64_t host_offset, uint32_t host_length,
                      QcBlock **ret);
+/* The same into buf, without a look at the cache. */
+int qc_image_inflate_to(const QcImage *image, uint64_t host_offset, uint32_t host_length,
+                        void *buf);
 
 /*
  * Whether the snapshot (index) of image still stands in the file, whatever else changed:

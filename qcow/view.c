@@ -4,12 +4,18 @@
  * A view is a mapping table, a virtual size, and optionally a view beneath that supplies what
  * the table does not have. map_layer() tells the extent of one view alone; qc_view_map()
  * descends, without recursion, until a view has something to say. Reading and seeking are
- * loops over qc_view_map(). Views do not change, apart from the hint where to find a
- * snapshot's table entry (under hint_lock).
+ * loops over it. Views do not change, apart from the hint where to find a snapshot's table entry
+ * (under hint_lock), and the time when all layers were last seen to be what they were.
+ *
+ * A view of several layers remembers areas (area.h), so that a look-up costs the same however
+ * many layers there are. An area goes to the cache only after all layers were checked: from then
+ * on none of their tables is looked at for it.
  */
 #include "view.h"
+#include "area.h"
 #include "entry.h"
 #include "error.h"
+#include <stdatomic.h>
 #include <string.h>
 
 typedef enum ViewKind {
@@ -21,6 +27,7 @@ typedef enum ViewKind {
 enum {
     WORK_LAYER = 16,     /* to ask one layer at all */
     MAX_WORK = 80 << 20, /* of one search; about half a second */
+    AREA_CLUSTERS = 64,  /* the smallest of any layer */
 };
 
 struct QcView {
@@ -31,6 +38,11 @@ struct QcView {
     uint64_t size;
     int error; /* VIEW_BROKEN */
 
+    bool telling;        /* the stat of every layer's file tells when it changes */
+    unsigned grain_bits; /* what has one way to be read is so long, or longer, in every layer */
+    uint64_t owner;      /* key of the areas in the cache; 0: none are kept */
+    _Atomic int64_t checked_at; /* monotonic, microseconds: all layers were right; 0: never */
+
     /* VIEW_QCOW2 */
     uint64_t l1_offset;
     uint32_t l1_entries;
@@ -39,6 +51,14 @@ struct QcView {
     GMutex hint_lock;
     QcSnapshotHint hint;
 };
+
+static unsigned own_grain_bits(const QcView *view)
+{
+    if (view->kind != VIEW_QCOW2)
+        return QC_MAX_CLUSTER_BITS;
+    const QcLayout *l = &view->image->header.layout;
+    return l->extended_l2 ? l->cluster_bits - 5 : l->cluster_bits;
+}
 
 static QcView *view_new(ViewKind kind, QcImage *image, uint64_t size, QcView *beneath)
 {
@@ -49,6 +69,12 @@ static QcView *view_new(ViewKind kind, QcImage *image, uint64_t size, QcView *be
     view->image = image ? qc_image_ref(image) : NULL;
     view->size = size;
     view->beneath = beneath;
+    view->telling = (!image || image->cacheable) && (!beneath || beneath->telling);
+    view->grain_bits = own_grain_bits(view);
+    if (beneath)
+        view->grain_bits = MIN(view->grain_bits, beneath->grain_bits);
+    if (beneath && image && view->telling)
+        view->owner = qc_cache_new_owner(image->cache);
     return view;
 }
 
@@ -349,8 +375,10 @@ static int map_layer(QcView *view, uint64_t offset, uint64_t length, QcLook *loo
 
 static int map_chain(QcView *view, uint64_t offset, uint64_t length, QcLook *look, QcExtent *ret)
 {
+    unsigned layer = 0;
     for (QcView *v = view; v && offset < v->size; v = v->beneath) {
         int err = map_layer(v, offset, MIN(length, v->size - offset), look, ret);
+        ret->layer = layer++;
         if (err < 0 || ret->kind != QC_EXTENT_HOLE)
             return err;
         length = ret->length;
@@ -365,18 +393,63 @@ int qc_view_map(QcView *view, uint64_t offset, uint64_t length, QcExtent *ret)
     return map_chain(view, offset, length, &look, ret);
 }
 
+/* ---- remembered areas ------------------------------------------------------------------- */
+
+static int map_for_area(void *data, uint64_t offset, uint64_t length, QcExtent *ret)
+{
+    QcLook look = {.exact = false};
+    return map_chain(data, offset, length, &look, ret);
+}
+
+static int build_area(QcView *view, const QcBlockKey *key, uint64_t length, QcBlock **ret)
+{
+    g_autoptr(QcBlock) area = NULL;
+    int err = qc_area_build(key, length, map_for_area, view, &area);
+    if (err < 0)
+        return err;
+    if (qc_view_check(view) == 0)
+        qc_cache_add(view->image->cache, area);
+    *ret = g_steal_pointer(&area);
+    return 0;
+}
+
+/* What reading needs to know of a place: not exact. */
+static int map_to_read(QcView *view, uint64_t offset, uint64_t length, QcExtent *ret)
+{
+    uint64_t size = (uint64_t)AREA_CLUSTERS << view->grain_bits;
+    QcBlockKey key = {view->owner, offset / size * size, QC_BLOCK_AREA};
+    if (!view->owner)
+        return map_for_area(view, offset, length, ret);
+    g_autoptr(QcBlock) area = qc_cache_find(view->image->cache, &key);
+    if (!area) {
+        int err = build_area(view, &key, MIN(size, view->size - key.offset), &area);
+        if (err < 0)
+            return err;
+    }
+    qc_area_find(area, offset, length, ret);
+    return 0;
+}
+
 /* ---- reading and seeking ---------------------------------------------------------------- */
 
-static int read_compressed(const QcExtent *e, void *buf)
+static int read_compressed(const QcExtent *e, void *buf, bool once)
 {
     g_autoptr(QcBlock) block = NULL;
+    bool whole = e->length == qc_cluster_size(&e->image->header.layout);
+    if (once && whole)
+        return qc_image_inflate_to(e->image, e->host_offset, e->host_length, buf);
     int err = qc_image_inflate(e->image, e->host_offset, e->host_length, &block);
     if (!err)
         memcpy(buf, block->data + e->skip, e->length);
     return err;
 }
 
-static int read_extent(const QcExtent *e, void *buf)
+static bool is_zeros(const QcExtent *e)
+{
+    return e->kind == QC_EXTENT_HOLE || e->kind == QC_EXTENT_ZERO;
+}
+
+static int read_extent(const QcExtent *e, void *buf, bool once)
 {
     switch (e->kind) {
     case QC_EXTENT_HOLE:
@@ -386,29 +459,56 @@ static int read_extent(const QcExtent *e, void *buf)
     case QC_EXTENT_DATA:
         return qc_file_read_padded(e->image->file, buf, e->length, e->host_offset);
     case QC_EXTENT_COMPRESSED:
-        return read_compressed(e, buf);
+        return read_compressed(e, buf, once);
     case QC_EXTENT_BAD:
     default:
         return -EIO;
     }
 }
 
-ssize_t qc_view_read(QcView *view, void *buf, size_t len, uint64_t offset)
+/* Read the first extent at offset, and note what came of it. */
+static int64_t read_next(QcView *view, void *buf, size_t len, uint64_t offset, QcReading *reading)
 {
+    QcExtent e;
+    int err = map_to_read(view, offset, len, &e);
+    if (err < 0)
+        return err;
+    if (e.kind == QC_EXTENT_DATA || e.kind == QC_EXTENT_COMPRESSED)
+        reading->layers[e.layer / 64] |= UINT64_C(1) << e.layer % 64;
+    reading->zeros = is_zeros(&e) && e.length == len;
+    if (!reading->zeros)
+        err = read_extent(&e, buf, reading->once);
+    return err ? err : (int64_t)e.length;
+}
+
+ssize_t qc_view_fetch(QcView *view, void *buf, size_t len, uint64_t offset, QcReading *reading)
+{
+    memset(reading->layers, 0, sizeof(reading->layers));
+    reading->zeros = false;
     if (offset >= view->size)
         return 0;
     len = (size_t)MIN(len, view->size - offset);
-    QcLook look = {.exact = false};
     for (size_t done = 0; done < len;) {
-        QcExtent e;
-        int err = map_chain(view, offset + done, len - done, &look, &e);
-        if (!err)
-            err = read_extent(&e, (uint8_t *)buf + done);
-        if (err < 0)
-            return err == -ENOMEM ? err : -EIO;
-        done += (size_t)e.length;
+        uint8_t *at = (uint8_t *)buf + done;
+        int64_t n = read_next(view, at, len - done, offset + done, reading);
+        if (n < 0)
+            return n == -ENOMEM ? n : -EIO;
+        if (reading->zeros && done > 0) { /* only the rest is zeros */
+            memset(at, 0, len - done);
+            reading->zeros = false;
+        }
+        done += (size_t)n;
     }
     return (ssize_t)len;
+}
+
+ssize_t qc_view_read(QcView *view, void *buf, size_t len, uint64_t offset)
+{
+    QcReading reading = {.once = false};
+    ssize_t n = qc_view_fetch(view, buf, len, offset, &reading);
+    if (reading.zeros && n > 0)
+        memset(buf, 0, (size_t)n);
+    return n;
 }
 
 int64_t qc_view_seek(QcView *view, uint64_t offset, bool hole)
@@ -421,8 +521,7 @@ int64_t qc_view_seek(QcView *view, uint64_t offset, bool hole)
         int err = map_chain(view, offset, view->size - offset, &look, &e);
         if (err < 0)
             return err;
-        bool is_hole = e.kind == QC_EXTENT_HOLE || e.kind == QC_EXTENT_ZERO;
-        if (is_hole == hole)
+        if (is_zeros(&e) == hole)
             return (int64_t)offset;
         offset += e.length;
         if (hole && offset == view->size)
@@ -449,12 +548,40 @@ static int check_layer(QcView *view)
     return err;
 }
 
-int qc_view_check(QcView *view)
+bool qc_view_is_telling(const QcView *view)
 {
-    for (QcView *v = view; v; v = v->beneath) {
-        int err = check_layer(v);
+    return view->telling;
+}
+
+/* Check the layers whose bit is set (NULL: all of them). */
+static int check_layers(QcView *view, const uint64_t *layers)
+{
+    unsigned layer = 0;
+    for (QcView *v = view; v; v = v->beneath, layer++) {
+        bool wanted = !layers || (layers[layer / 64] >> layer % 64 & 1);
+        int err = wanted ? check_layer(v) : 0;
         if (err < 0)
             return err;
     }
     return 0;
+}
+
+int qc_view_check(QcView *view)
+{
+    int64_t now = g_get_monotonic_time();
+    int err = check_layers(view, NULL);
+    if (!err)
+        atomic_store(&view->checked_at, now);
+    return err;
+}
+
+int qc_view_check_reading(QcView *view, const QcReading *reading)
+{
+    int64_t checked_at = atomic_load(&view->checked_at);
+    if (!view->owner || !checked_at || g_get_monotonic_time() - checked_at > QC_RECHECK_US)
+        return qc_view_check(view);
+    uint64_t layers[G_N_ELEMENTS(reading->layers)];
+    memcpy(layers, reading->layers, sizeof(layers));
+    layers[0] |= 1;
+    return check_layers(view, layers);
 }

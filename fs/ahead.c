@@ -1,0 +1,346 @@
+/*
+ * Ahead.
+ *
+ * A reader that asks for one range after the other is given chunks, which threads of the pool
+ * fill while earlier ones are on their way to the kernel: decoding uses all processors, and
+ * copying out of the page cache happens next to the copying into the reply. Whoever needs a
+ * chunk that no thread has begun with fills it himself, so nobody waits for a busy pool.
+ *
+ * The chunks of a file are neighbours, in the order of their offsets. A chunk is filled from
+ * one view and never changes afterwards; that the view was right until the bytes are handed
+ * out, is for the caller to check (reader.c). References keep a chunk, and its view, alive: the
+ * file has one, and so have the thread that is to fill it and each reply.
+ *
+ * There are at most MAX_CHUNKS in the pool. When they are all in use, the file that has not
+ * been read from for the longest time loses its own.
+ *
+ * Locks: the pool's, which protects all but what says otherwise; nothing else is called with
+ * it. Chunks are let go of without it: that may close files.
+ */
+#include "ahead.h"
+
+#include <string.h>
+
+enum {
+    MAX_CHUNKS = 64,             /* 16 MiB */
+    IDLE_BUFFERS = 16,           /* of chunks that are gone */
+    START = AHEAD_CHUNK,         /* bytes read in order before anything is read ahead */
+    MAX_WINDOW = 8 * AHEAD_CHUNK /* bytes ahead of the reader */
+};
+
+typedef enum ChunkState {
+    CHUNK_QUEUED,
+    CHUNK_RUNNING,
+    CHUNK_FILLED,
+    CHUNK_FAILED, /* or dropped before anybody began with it */
+} ChunkState;
+
+struct AheadChunk {
+    gatomicrefcount refs;
+    AheadPool *pool;
+    QcView *view;
+    uint64_t offset;
+    size_t len;
+    ChunkState state; /* once FILLED or FAILED, it and the rest do not change */
+    QcReading reading;
+    void *data;
+};
+
+struct AheadPool {
+    GMutex lock;
+    GCond filled;  /* or failed: some chunk */
+    GQueue recent; /* of Ahead; the one that was read from last at the head */
+    Buffers *buffers;
+    GThreadPool *threads;
+    gint n_chunks; /* atomic */
+};
+
+struct Ahead {
+    AheadPool *pool;
+    GList link;      /* in pool->recent */
+    GQueue chunks;   /* of AheadChunk */
+    uint64_t next;   /* where the reader is expected */
+    uint64_t streak; /* bytes that it has read in order */
+};
+
+/* ---- chunks ------------------------------------------------------------------------------ */
+
+/* NULL: there are too many. */
+static AheadChunk *chunk_new(AheadPool *pool, QcView *view, uint64_t offset)
+{
+    if (g_atomic_int_add(&pool->n_chunks, 1) >= MAX_CHUNKS) {
+        g_atomic_int_add(&pool->n_chunks, -1);
+        return NULL;
+    }
+
+    AheadChunk *chunk = g_new0(AheadChunk, 1);
+    g_atomic_ref_count_init(&chunk->refs);
+    chunk->pool = pool;
+    chunk->view = qc_view_ref(view);
+    chunk->offset = offset;
+    chunk->len = (size_t)MIN(AHEAD_CHUNK, qc_view_size(view) - offset);
+    chunk->reading.once = true;
+    return chunk;
+}
+
+static AheadChunk *chunk_ref(AheadChunk *chunk)
+{
+    g_atomic_ref_count_inc(&chunk->refs);
+    return chunk;
+}
+
+void ahead_chunk_unref(AheadChunk *chunk)
+{
+    if (!chunk || !g_atomic_ref_count_dec(&chunk->refs))
+        return;
+    buffers_put(chunk->pool->buffers, chunk->data, AHEAD_CHUNK);
+    g_atomic_int_add(&chunk->pool->n_chunks, -1);
+    qc_view_unref(chunk->view);
+    g_free(chunk);
+}
+
+static void chunks_clear(GQueue *chunks)
+{
+    g_queue_clear_full(chunks, (GDestroyNotify)ahead_chunk_unref);
+}
+
+const void *ahead_chunk_bytes(const AheadChunk *chunk, uint64_t offset, size_t len, size_t *ret_len)
+{
+    uint64_t skip = offset - chunk->offset;
+
+    *ret_len = (size_t)MIN(len, chunk->len - skip);
+    return chunk->reading.zeros ? NULL : (const char *)chunk->data + skip;
+}
+
+const QcReading *ahead_chunk_reading(const AheadChunk *chunk)
+{
+    return &chunk->reading;
+}
+
+static ChunkState fill(AheadChunk *chunk)
+{
+    chunk->data = buffers_get(chunk->pool->buffers, AHEAD_CHUNK);
+    if (!chunk->data)
+        return CHUNK_FAILED;
+
+    ssize_t n = qc_view_fetch(chunk->view, chunk->data, chunk->len, chunk->offset, &chunk->reading);
+    return n == (ssize_t)chunk->len ? CHUNK_FILLED : CHUNK_FAILED;
+}
+
+/* Fill a chunk unless somebody else does; then, if so wanted, wait for that. Whether it is filled.
+ */
+static bool chunk_settle(AheadChunk *chunk, bool wait)
+{
+    AheadPool *pool = chunk->pool;
+
+    g_mutex_lock(&pool->lock);
+    if (chunk->state == CHUNK_QUEUED) {
+        chunk->state = CHUNK_RUNNING;
+        g_mutex_unlock(&pool->lock);
+        ChunkState state = fill(chunk);
+        g_mutex_lock(&pool->lock);
+        chunk->state = state;
+        g_cond_broadcast(&pool->filled);
+    }
+    while (wait && chunk->state == CHUNK_RUNNING)
+        g_cond_wait(&pool->filled, &pool->lock);
+    bool filled = chunk->state == CHUNK_FILLED;
+    g_mutex_unlock(&pool->lock);
+    return filled;
+}
+
+static void fill_in_thread(gpointer data, gpointer unused)
+{
+    (void)unused;
+    chunk_settle(data, false);
+    ahead_chunk_unref(data);
+}
+
+/* ---- the pool ---------------------------------------------------------------------------- */
+
+AheadPool *ahead_pool_new(unsigned threads)
+{
+    AheadPool *pool = g_new0(AheadPool, 1);
+
+    g_mutex_init(&pool->lock);
+    g_cond_init(&pool->filled);
+    pool->buffers = buffers_new(AHEAD_CHUNK, IDLE_BUFFERS);
+    pool->threads = g_thread_pool_new(fill_in_thread, NULL, (gint)threads, FALSE, NULL);
+    return pool;
+}
+
+void ahead_pool_free(AheadPool *pool)
+{
+    if (!pool)
+        return;
+    g_thread_pool_free(pool->threads, FALSE, TRUE);
+    buffers_free(pool->buffers);
+    g_cond_clear(&pool->filled);
+    g_mutex_clear(&pool->lock);
+    g_free(pool);
+}
+
+Ahead *ahead_new(AheadPool *pool)
+{
+    Ahead *ahead = g_new0(Ahead, 1);
+
+    ahead->pool = pool;
+    ahead->link.data = ahead;
+    g_mutex_lock(&pool->lock);
+    g_queue_push_tail_link(&pool->recent, &ahead->link);
+    g_mutex_unlock(&pool->lock);
+    return ahead;
+}
+
+/* ---- below, the pool's lock is held ------------------------------------------------------ */
+
+/* Let go of the first chunk; the caller gets the reference. */
+static void drop_first(Ahead *ahead, GQueue *dropped)
+{
+    AheadChunk *chunk = g_queue_pop_head(&ahead->chunks);
+
+    if (chunk->state == CHUNK_QUEUED)
+        chunk->state = CHUNK_FAILED;
+    g_queue_push_tail(dropped, chunk);
+}
+
+static void drop_all(Ahead *ahead, GQueue *dropped)
+{
+    while (ahead->chunks.length > 0)
+        drop_first(ahead, dropped);
+}
+
+/* Note what is read. Whether it continues what was read before, for long enough. */
+static bool is_in_order(Ahead *ahead, uint64_t offset, size_t len)
+{
+    uint64_t end = offset + len;
+    uint64_t apart = offset > ahead->next ? offset - ahead->next : ahead->next - offset;
+
+    /* The kernel reads ahead as well, and its requests overtake one another. */
+    if (apart <= 2 * (uint64_t)len) {
+        ahead->streak += len;
+        ahead->next = MAX(ahead->next, end);
+    } else {
+        ahead->streak = 0;
+        ahead->next = end;
+    }
+    return ahead->streak >= START;
+}
+
+/* Chunks that the reader has left behind, or that are not of this view. */
+static void drop_useless(Ahead *ahead, const QcView *view, uint64_t offset, size_t len,
+                         GQueue *dropped)
+{
+    const AheadChunk *first, *last;
+
+    while ((first = g_queue_peek_head(&ahead->chunks)) &&
+           (first->view != view || first->offset + AHEAD_CHUNK + len <= offset))
+        drop_first(ahead, dropped);
+    last = g_queue_peek_tail(&ahead->chunks);
+    if (last && last->offset + AHEAD_CHUNK < offset / AHEAD_CHUNK * AHEAD_CHUNK)
+        drop_all(ahead, dropped);
+}
+
+/* Take the chunks away from the file that has not been read from for the longest time. */
+static void take_from_idle(Ahead *ahead, GQueue *dropped)
+{
+    for (GList *link = ahead->pool->recent.tail; link->data != ahead; link = link->prev) {
+        Ahead *idle = link->data;
+
+        if (idle->chunks.length > 0) {
+            drop_all(idle, dropped);
+            return;
+        }
+    }
+}
+
+/* Queue what is missing, up to the end of the window, and give a reference of each. */
+static void extend(Ahead *ahead, QcView *view, uint64_t offset, size_t len, GQueue *queued,
+                   GQueue *dropped)
+{
+    const AheadChunk *last = g_queue_peek_tail(&ahead->chunks);
+    uint64_t at = last ? last->offset + AHEAD_CHUNK : offset / AHEAD_CHUNK * AHEAD_CHUNK;
+    uint64_t window = MIN(ahead->streak, MAX_WINDOW);
+    uint64_t end = MIN(offset + len + window, qc_view_size(view));
+
+    for (; at < end; at += AHEAD_CHUNK) {
+        AheadChunk *chunk = chunk_new(ahead->pool, view, at);
+
+        if (!chunk) {
+            take_from_idle(ahead, dropped);
+            return;
+        }
+        g_queue_push_tail(&ahead->chunks, chunk);
+        g_queue_push_tail(queued, chunk_ref(chunk));
+    }
+}
+
+/* References of the chunks that a range lies in; 0 when one is missing. */
+static unsigned find(Ahead *ahead, uint64_t offset, size_t len, AheadChunk **ret)
+{
+    const AheadChunk *first = g_queue_peek_head(&ahead->chunks);
+    const AheadChunk *last = g_queue_peek_tail(&ahead->chunks);
+    unsigned n = 0;
+
+    if (!first || offset < first->offset || offset + len > last->offset + last->len)
+        return 0;
+    for (GList *link = ahead->chunks.head; link; link = link->next) {
+        AheadChunk *chunk = link->data;
+
+        if (chunk->offset + chunk->len > offset && chunk->offset < offset + len)
+            ret[n++] = chunk_ref(chunk);
+    }
+    return n;
+}
+
+/* ---- reading; the lock is not held ------------------------------------------------------- */
+
+void ahead_free(Ahead *ahead)
+{
+    GQueue dropped = G_QUEUE_INIT;
+
+    if (!ahead)
+        return;
+    g_mutex_lock(&ahead->pool->lock);
+    drop_all(ahead, &dropped);
+    g_queue_unlink(&ahead->pool->recent, &ahead->link);
+    g_mutex_unlock(&ahead->pool->lock);
+    chunks_clear(&dropped);
+    g_free(ahead);
+}
+
+/* Whether all are filled; if not, the references are gone. */
+static bool settle_all(AheadChunk **chunks, unsigned n)
+{
+    bool filled = true;
+
+    for (unsigned i = 0; i < n; i++)
+        filled = chunk_settle(chunks[i], true) && filled;
+    for (unsigned i = 0; i < n && !filled; i++)
+        ahead_chunk_unref(chunks[i]);
+    return filled;
+}
+
+unsigned ahead_get(Ahead *ahead, QcView *view, uint64_t offset, size_t len, AheadChunk **ret_chunks)
+{
+    AheadPool *pool = ahead->pool;
+    GQueue dropped = G_QUEUE_INIT, queued = G_QUEUE_INIT;
+    unsigned n = 0;
+
+    g_mutex_lock(&pool->lock);
+    if (is_in_order(ahead, offset, len)) {
+        g_queue_unlink(&pool->recent, &ahead->link);
+        g_queue_push_head_link(&pool->recent, &ahead->link);
+        drop_useless(ahead, view, offset, len, &dropped);
+        extend(ahead, view, offset, len, &queued, &dropped);
+        n = find(ahead, offset, len, ret_chunks);
+    } else {
+        drop_all(ahead, &dropped);
+    }
+    g_mutex_unlock(&pool->lock);
+
+    for (AheadChunk *chunk; (chunk = g_queue_pop_head(&queued));)
+        g_thread_pool_push(pool->threads, chunk, NULL);
+    chunks_clear(&dropped);
+    return n && settle_all(ret_chunks, n) ? n : 0;
+}

@@ -1,0 +1,46 @@
+/*
+ * ahead.h - reading ahead of those who read a file from one end to the other, on all processors.
+ */
+#ifndef SNAPTREE_AHEAD_H
+#define SNAPTREE_AHEAD_H
+
+#include "buffers.h"
+
+#include <qcow.h>
+
+#define AHEAD_CHUNK (256u * 1024u) /* bytes that are read at a time */
+
+/* What all open files share: threads, and a bound on the memory. */
+typedef struct AheadPool AheadPool;
+
+/* Starts no thread before one is needed. */
+AheadPool *ahead_pool_new(unsigned threads);
+/* No file may be open any more. Accepts NULL. */
+void ahead_pool_free(AheadPool *pool);
+
+/* Of one open file: where its reader is, and what was read ahead of it. Thread-safe. */
+typedef struct Ahead Ahead;
+
+Ahead *ahead_new(AheadPool *pool);
+void ahead_free(Ahead *ahead); /* accepts NULL */
+
+/* A stretch of the file that was read; immutable. */
+typedef struct AheadChunk AheadChunk;
+
+void ahead_chunk_unref(AheadChunk *chunk); /* accepts NULL */
+
+/*
+ * Somebody reads the range, which lies in the view. When it continues what was read before,
+ * give the n chunks that it lies in (ret_chunks has to have room for all that it can touch;
+ * references), and read on. 0: it does not, or something went wrong: read it yourself.
+ */
+unsigned ahead_get(Ahead *ahead, QcView *view, uint64_t offset, size_t len,
+                   AheadChunk **ret_chunks);
+
+/* What a chunk has of a range, whose first byte or an earlier one is in it. NULL: zeros. */
+const void *ahead_chunk_bytes(const AheadChunk *chunk, uint64_t offset, size_t len,
+                              size_t *ret_len);
+/* Which layers of the view its bytes came from. */
+const QcReading *ahead_chunk_reading(const AheadChunk *chunk);
+
+#endif

@@ -1,0 +1,206 @@
+/* Chains: a place that was looked up is remembered, and a change of any layer is noticed. */
+#include "qcow.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <string.h>
+
+enum {
+    LAYERS = 70, /* more than one word of bits */
+    CLUSTER = 4096,
+    CLUSTERS = 300,
+    DISK = CLUSTERS * CLUSTER,
+};
+
+typedef struct Stack {
+    char *dir;
+    QcGate *gate;
+    QcFile *files[LAYERS]; /* the top is the last */
+    QcCache *cache;
+    QcImage *image;
+    QcChain *chain;
+    QcView *view; /* borrowed */
+} Stack;
+
+static char *path_of(const Stack *s, unsigned layer)
+{
+    return g_strdup_printf("%s/%u", s->dir, layer);
+}
+
+static void make_layer(Stack *s, unsigned layer)
+{
+    g_autofree char *path = path_of(s, layer);
+    g_autofree char *backing = layer > 0 ? g_strdup_printf("%u", layer - 1) : NULL;
+    QcCreateOptions options = {.virtual_size = DISK,
+                               .cluster_bits = layer % 2 ? 12 : 9,
+                               .backing_file = backing,
+                               .backing_format = backing ? "qcow2" : NULL};
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    cr_assert_eq(0, qc_file_new_fd(fd, &s->files[layer]));
+    cr_assert_eq(0, qc_create(s->files[layer], &options, NULL));
+}
+
+static void open_stack(Stack *s, unsigned top)
+{
+    s->cache = qc_cache_new(1 << 20);
+    cr_assert_eq(0,
+                 qc_image_open(s->files[top], "top", QC_FORMAT_QCOW2, s->cache, &s->image, NULL));
+    cr_assert_eq(0, qc_chain_open(s->gate, s->image, s->cache, &s->chain));
+    cr_assert_eq(qc_chain_layers(s->chain), top + 1);
+    s->view = qc_chain_view(s->chain, 0);
+}
+
+static void close_stack(Stack *s)
+{
+    qc_chain_unref(s->chain);
+    qc_image_unref(s->image);
+    qc_cache_unref(s->cache);
+}
+
+static void write_layer(Stack *s, unsigned layer, unsigned cluster, uint8_t value)
+{
+    uint8_t bytes[CLUSTER];
+    Stack of = *s;
+
+    memset(bytes, value, sizeof(bytes));
+    open_stack(&of, layer);
+    uint64_t offset = (uint64_t)cluster * CLUSTER;
+    cr_assert_eq(0, qc_image_write(of.image, of.chain, bytes, sizeof(bytes), offset, NULL, NULL));
+    close_stack(&of);
+}
+
+/* Cluster 4 n is of layer n. */
+static Stack new_stack(void)
+{
+    Stack s = {.dir = g_dir_make_tmp("layers-XXXXXX", NULL)};
+
+    cr_assert_eq(0, qc_gate_new(s.dir, QC_BACKING_STORE, &s.gate, NULL));
+    for (unsigned i = 0; i < LAYERS; i++)
+        make_layer(&s, i);
+    for (unsigned i = 0; i < LAYERS; i++)
+        write_layer(&s, i, 4 * i, (uint8_t)(i + 1));
+    for (unsigned i = 0; i < LAYERS; i++)
+        qc_file_settle(s.files[i]);
+    open_stack(&s, LAYERS - 1);
+    return s;
+}
+
+static void free_stack(Stack *s)
+{
+    close_stack(s);
+    qc_gate_unref(s->gate);
+    for (unsigned i = 0; i < LAYERS; i++) {
+        g_autofree char *path = path_of(s, i);
+
+        qc_file_unref(s->files[i]);
+        g_unlink(path);
+    }
+    g_rmdir(s->dir);
+    g_free(s->dir);
+}
+
+static uint8_t expected(uint64_t at)
+{
+    uint64_t cluster = at / CLUSTER;
+
+    return cluster % 4 == 0 && cluster / 4 < LAYERS ? (uint8_t)(cluster / 4 + 1) : 0;
+}
+
+static void expect_bytes(QcView *view, uint64_t offset, size_t len)
+{
+    g_autofree uint8_t *buf = g_malloc(len);
+
+    memset(buf, 0xee, len);
+    cr_assert_eq(qc_view_read(view, buf, len, offset), (ssize_t)len);
+    for (size_t i = 0; i < len; i++)
+        cr_assert_eq(buf[i], expected(offset + i), "at %" G_GUINT64_FORMAT, offset + i);
+}
+
+Test(layers, every_place_comes_from_its_layer)
+{
+    Stack s = new_stack();
+
+    for (unsigned round = 0; round < 2; round++) { /* the second one remembers */
+        expect_bytes(s.view, 0, DISK);
+        for (uint64_t at = 0; at + 9000 < DISK; at += 7919)
+            expect_bytes(s.view, at, 9000);
+    }
+    free_stack(&s);
+}
+
+static bool has_layer(const QcReading *reading, unsigned layer)
+{
+    return reading->layers[layer / 64] >> layer % 64 & 1;
+}
+
+Test(layers, a_reading_says_where_its_bytes_came_from)
+{
+    Stack s = new_stack();
+    QcReading reading = {.once = false};
+    g_autofree uint8_t *buf = g_malloc(8 * CLUSTER);
+
+    for (unsigned layer = 0; layer + 1 < LAYERS; layer++) {
+        uint64_t offset = 4ull * layer * CLUSTER;
+        unsigned below = LAYERS - 1 - layer;
+
+        cr_assert_eq(qc_view_fetch(s.view, buf, 5 * CLUSTER, offset, &reading), 5 * CLUSTER);
+        for (unsigned i = 0; i < LAYERS; i++)
+            cr_assert_eq(has_layer(&reading, i), i == below || i + 1 == below);
+        cr_assert_not(reading.zeros);
+
+        memset(buf, 0xee, CLUSTER);
+        cr_assert_eq(qc_view_fetch(s.view, buf, CLUSTER, offset + CLUSTER, &reading), CLUSTER);
+        cr_assert(reading.zeros);
+        cr_assert_eq(buf[0], 0xee, "zeros are not written");
+    }
+    free_stack(&s);
+}
+
+/* Read a cluster of a layer, change a layer, and ask whether the bytes may be handed out. */
+static int check_after_change(unsigned read, unsigned changed, unsigned pause_us)
+{
+    Stack s = new_stack();
+    QcReading reading = {.once = false};
+    uint8_t buf[CLUSTER];
+
+    for (unsigned i = 0; i < 2; i++) {
+        cr_assert_eq(qc_view_fetch(s.view, buf, CLUSTER, 4ull * read * CLUSTER, &reading), CLUSTER);
+        cr_assert_eq(0, qc_view_check_reading(s.view, &reading));
+    }
+    write_layer(&s, changed, 1, 0xcc);
+    g_usleep(pause_us);
+    int err = qc_view_check_reading(s.view, &reading);
+    free_stack(&s);
+    return err;
+}
+
+Test(layers, a_change_is_noticed)
+{
+    cr_expect_eq(check_after_change(3, 3, 0), -ESTALE, "where the bytes came from");
+    cr_expect_eq(check_after_change(3, LAYERS - 1, 0), -ESTALE, "the top");
+    cr_expect_eq(check_after_change(3, 30, 2 * QC_RECHECK_US), -ESTALE, "in between");
+}
+
+/* What was remembered before a layer changed is not for the view that is opened then. */
+Test(layers, what_is_remembered_is_of_one_state)
+{
+    Stack s = new_stack();
+    uint8_t byte;
+
+    expect_bytes(s.view, 0, DISK);
+    write_layer(&s, 30, 1, 0xcc);
+    qc_file_settle(s.files[30]);
+    cr_assert_eq(-ESTALE, qc_view_check(s.view));
+
+    Stack again = s; /* with the same cache */
+    cr_assert_eq(
+        0, qc_image_open(s.files[LAYERS - 1], "top", QC_FORMAT_QCOW2, s.cache, &again.image, NULL));
+    cr_assert_eq(0, qc_chain_open(s.gate, again.image, s.cache, &again.chain));
+    cr_assert_eq(1, qc_view_read(qc_chain_view(again.chain, 0), &byte, 1, CLUSTER));
+    cr_expect_eq(byte, 0xcc);
+    qc_chain_unref(again.chain);
+    qc_image_unref(again.image);
+    free_stack(&s);
+}

@@ -1,0 +1,180 @@
+/* Reading ahead: whoever reads in order gets the right bytes from it, whoever does not, nothing. */
+#include "ahead.h"
+#include "memfile.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+
+enum {
+    SIZE = 20 * AHEAD_CHUNK + 1024, /* bytes of the disk; the last chunk is short */
+    PIECES = 8,
+};
+
+typedef struct Disk {
+    MemFile *file;
+    QcCache *cache;
+    QcImage *image;
+    QcChain *chain;
+    QcView *view; /* borrowed */
+    AheadPool *pool;
+} Disk;
+
+static uint8_t byte_at(uint64_t at)
+{
+    return (uint8_t)(at / 3 ^ at >> 16);
+}
+
+static Disk new_disk(void)
+{
+    Disk d = {.cache = qc_cache_new(1 << 20), .pool = ahead_pool_new(3)};
+    g_autofree uint8_t *bytes = g_malloc(SIZE);
+
+    for (uint64_t i = 0; i < SIZE; i++)
+        bytes[i] = byte_at(i);
+    d.file = mem_file_new(bytes, SIZE);
+    cr_assert_eq(0,
+                 qc_image_open(mem_file(d.file), "disk", QC_FORMAT_RAW, d.cache, &d.image, NULL));
+    cr_assert_eq(0, qc_chain_open(NULL, d.image, d.cache, &d.chain));
+    d.view = qc_chain_view(d.chain, 0);
+    return d;
+}
+
+static void free_disk(Disk *d)
+{
+    ahead_pool_free(d->pool);
+    qc_chain_unref(d->chain);
+    qc_image_unref(d->image);
+    qc_cache_unref(d->cache);
+    qc_file_unref(mem_file(d->file));
+}
+
+/* Read a range through it, and check the bytes. Whether it had them. */
+static bool get(Ahead *ahead, QcView *view, uint64_t offset, size_t len)
+{
+    AheadChunk *chunks[PIECES];
+    unsigned n = ahead_get(ahead, view, offset, len, chunks);
+    uint64_t at = offset;
+
+    for (unsigned i = 0; i < n; i++) {
+        size_t part;
+        const uint8_t *bytes = ahead_chunk_bytes(chunks[i], at, (size_t)(offset + len - at), &part);
+
+        for (size_t j = 0; j < part; j++)
+            cr_assert_eq(bytes ? bytes[j] : 0, byte_at(at + j));
+        at += part;
+        ahead_chunk_unref(chunks[i]);
+    }
+    cr_assert(n == 0 || at == offset + len);
+    return n > 0;
+}
+
+Test(ahead, a_reader_in_order_is_served)
+{
+    static const size_t lengths[] = {4096, 131072, 262144, 300000, 1048576};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(lengths); i++) {
+        Disk d = new_disk();
+        Ahead *ahead = ahead_new(d.pool);
+        uint64_t served = 0;
+
+        for (uint64_t at = 0; at < SIZE; at += lengths[i]) {
+            size_t len = (size_t)MIN(lengths[i], SIZE - at);
+
+            served += get(ahead, d.view, at, len) ? len : 0;
+        }
+        cr_expect_geq(served, SIZE - 2 * AHEAD_CHUNK, "%zu bytes at a time", lengths[i]);
+        ahead_free(ahead);
+        free_disk(&d);
+    }
+}
+
+Test(ahead, requests_may_overtake_one_another)
+{
+    Disk d = new_disk();
+    Ahead *ahead = ahead_new(d.pool);
+    const size_t len = AHEAD_CHUNK;
+
+    for (uint64_t at = 0; at + 2 * len <= SIZE; at += 2 * len) {
+        get(ahead, d.view, at + len, len);
+        cr_expect(get(ahead, d.view, at, len) || at == 0, "%" G_GUINT64_FORMAT, at);
+    }
+    ahead_free(ahead);
+    free_disk(&d);
+}
+
+Test(ahead, a_reader_at_random_reads_himself)
+{
+    Disk d = new_disk();
+    Ahead *ahead = ahead_new(d.pool);
+    uint64_t at = 12345;
+
+    for (unsigned i = 0; i < 1000; i++) {
+        at = (at * 2654435761u + 1013904223u) % (SIZE - 4096);
+        cr_assert_not(get(ahead, d.view, at, 4096));
+    }
+    ahead_free(ahead);
+    free_disk(&d);
+}
+
+/* More files than the bound on memory has chunks for: later ones take them from idle ones. */
+Test(ahead, files_that_are_not_read_any_more_give_their_chunks_back)
+{
+    Disk d = new_disk();
+    Ahead *files[100];
+
+    for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
+        unsigned served = 0;
+
+        files[i] = ahead_new(d.pool);
+        for (uint64_t at = 0; at < 12 * AHEAD_CHUNK; at += AHEAD_CHUNK)
+            served += get(files[i], d.view, at, AHEAD_CHUNK);
+        cr_expect_geq(served, 4, "file %zu", i);
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(files); i++)
+        ahead_free(files[i]);
+    free_disk(&d);
+}
+
+Test(ahead, what_cannot_be_read_is_left_to_the_reader)
+{
+    Disk d = new_disk();
+    Ahead *ahead = ahead_new(d.pool);
+
+    d.file->fail_at = 0;
+    d.file->fail_error = -EIO;
+    d.file->fail_on = true;
+    for (uint64_t at = 0; at + AHEAD_CHUNK < SIZE; at += AHEAD_CHUNK)
+        cr_expect_not(get(ahead, d.view, at, AHEAD_CHUNK));
+    ahead_free(ahead);
+    free_disk(&d);
+}
+
+typedef struct Racer {
+    Disk *disk;
+    Ahead *ahead;
+} Racer;
+
+static gpointer read_all(gpointer data)
+{
+    Racer *racer = data;
+
+    for (unsigned round = 0; round < 3; round++) {
+        for (uint64_t at = 0; at < SIZE; at += 65536)
+            get(racer->ahead, racer->disk->view, at, (size_t)MIN(65536, SIZE - at));
+    }
+    return NULL;
+}
+
+Test(ahead, many_threads_on_one_file)
+{
+    Disk d = new_disk();
+    Racer racer = {.disk = &d, .ahead = ahead_new(d.pool)};
+    GThread *threads[4];
+
+    for (size_t i = 0; i < G_N_ELEMENTS(threads); i++)
+        threads[i] = g_thread_new("racer", read_all, &racer);
+    for (size_t i = 0; i < G_N_ELEMENTS(threads); i++)
+        g_thread_join(threads[i]);
+    ahead_free(racer.ahead);
+    free_disk(&d);
+}
