@@ -1,5 +1,6 @@
 /* area.c - see area.h. A block is an array of runs, without gaps, in the order of their starts. */
 #include "area.h"
+#include <errno.h>
 #include <string.h>
 
 typedef struct Run {
@@ -7,24 +8,92 @@ typedef struct Run {
     QcExtent extent;
 } Run;
 
-int qc_area_build(const QcBlockKey *key, uint64_t length, QcAreaMap map, void *data, QcBlock **ret)
+bool qc_extent_coalesce(QcExtent *e, const QcExtent *next)
 {
-    g_autoptr(GArray) runs = g_array_new(FALSE, FALSE, sizeof(Run));
-    for (uint64_t done = 0; done < length;) {
-        Run run = {.start = key->offset + done};
-        int err = map(data, run.start, length - done, &run.extent);
-        if (err < 0)
-            return err;
-        g_array_append_val(runs, run);
-        done += run.extent.length;
+    if (e->kind != next->kind || e->kind == QC_EXTENT_COMPRESSED || e->image != next->image)
+        return false;
+    if (e->kind == QC_EXTENT_DATA && e->host_offset + e->length != next->host_offset)
+        return false;
+    e->length += next->length;
+    return true;
+}
+
+void qc_extent_trim(QcExtent *e, uint64_t skipped, uint64_t length)
+{
+    if (e->kind == QC_EXTENT_DATA)
+        e->host_offset += skipped;
+    if (e->kind == QC_EXTENT_COMPRESSED)
+        e->skip += skipped;
+    e->length = length;
+}
+
+int qc_area_begin(QcAreaBuilder *builder, uint64_t start, uint64_t length, unsigned grain_bits)
+{
+    uint64_t grain = UINT64_C(1) << grain_bits;
+    *builder = (QcAreaBuilder){.start = start, .grain = grain, .length = length};
+    builder->n = builder->last = (unsigned)((length + grain - 1) >> grain_bits);
+    builder->grains = g_try_new0(QcExtent, builder->n);
+    return builder->grains ? 0 : -ENOMEM;
+}
+
+void qc_area_clear(QcAreaBuilder *builder)
+{
+    g_clear_pointer(&builder->grains, g_free);
+}
+
+static bool is_open(const QcAreaBuilder *builder, unsigned i)
+{
+    return builder->grains[i].kind == QC_EXTENT_HOLE;
+}
+
+/* The offset, from the start of the area, where a grain begins. */
+static uint64_t start_of(const QcAreaBuilder *builder, unsigned i)
+{
+    return MIN(i * builder->grain, builder->length);
+}
+
+bool qc_area_open(QcAreaBuilder *builder, uint64_t *ret_from, uint64_t *ret_end)
+{
+    while (builder->first < builder->last && !is_open(builder, builder->first))
+        builder->first++;
+    while (builder->first < builder->last && !is_open(builder, builder->last - 1))
+        builder->last--;
+    *ret_from = builder->start + start_of(builder, builder->first);
+    *ret_end = builder->start + start_of(builder, builder->last);
+    return builder->first < builder->last;
+}
+
+void qc_area_offer(QcAreaBuilder *builder, uint64_t offset, const QcExtent *extent)
+{
+    uint64_t from = offset - builder->start, end = from + extent->length;
+    if (extent->kind == QC_EXTENT_HOLE)
+        return;
+    for (unsigned i = (unsigned)(from / builder->grain); start_of(builder, i) < end; i++) {
+        uint64_t start = start_of(builder, i);
+        if (!is_open(builder, i))
+            continue;
+        builder->grains[i] = *extent;
+        qc_extent_trim(&builder->grains[i], start - from, start_of(builder, i + 1) - start);
     }
-    size_t size = runs->len * sizeof(Run);
-    QcBlock *block = qc_block_new(key, size);
-    if (!block)
-        return -ENOMEM;
-    memcpy(block->data, runs->data, size);
-    *ret = block;
-    return 0;
+}
+
+QcBlock *qc_area_end(QcAreaBuilder *builder, const QcBlockKey *key)
+{
+    g_autofree Run *runs = g_try_new(Run, builder->n);
+    unsigned n = 0;
+    if (!runs)
+        return NULL;
+    for (unsigned i = 0; i < builder->n; i++) {
+        uint64_t start = start_of(builder, i);
+        QcExtent *grain = &builder->grains[i];
+        grain->length = start_of(builder, i + 1) - start;
+        if (n == 0 || !qc_extent_coalesce(&runs[n - 1].extent, grain))
+            runs[n++] = (Run){builder->start + start, *grain};
+    }
+    QcBlock *block = qc_block_new(key, n * sizeof(Run));
+    if (block)
+        memcpy(block->data, runs, n * sizeof(Run));
+    return block;
 }
 
 void qc_area_find(const QcBlock *area, uint64_t offset, uint64_t length, QcExtent *ret)
@@ -40,9 +109,5 @@ void qc_area_find(const QcBlock *area, uint64_t offset, uint64_t length, QcExten
     }
     uint64_t skipped = offset - runs[first].start;
     *ret = runs[first].extent;
-    if (ret->kind == QC_EXTENT_DATA)
-        ret->host_offset += skipped;
-    if (ret->kind == QC_EXTENT_COMPRESSED)
-        ret->skip += skipped;
-    ret->length = MIN(ret->length - skipped, length);
+    qc_extent_trim(ret, skipped, MIN(ret->length - skipped, length));
 }

@@ -27,7 +27,7 @@ typedef enum ViewKind {
 enum {
     WORK_LAYER = 16,     /* to ask one layer at all */
     MAX_WORK = 80 << 20, /* of one search; about half a second */
-    AREA_CLUSTERS = 64,  /* the smallest of any layer */
+    MIN_GRAIN_BITS = 9,  /* smaller areas are not worth it */
 };
 
 struct QcView {
@@ -52,12 +52,19 @@ struct QcView {
     QcSnapshotHint hint;
 };
 
+/* The bits of a length such that every piece of it has one way to be read, in this layer alone. */
 static unsigned own_grain_bits(const QcView *view)
 {
-    if (view->kind != VIEW_QCOW2)
-        return QC_MAX_CLUSTER_BITS;
-    const QcLayout *l = &view->image->header.layout;
-    return l->extended_l2 ? l->cluster_bits - 5 : l->cluster_bits;
+    unsigned bits = QC_MAX_CLUSTER_BITS;
+    if (view->kind == VIEW_QCOW2) {
+        const QcLayout *l = &view->image->header.layout;
+        bits = l->extended_l2 ? l->cluster_bits - QC_SUBCLUSTER_BITS : l->cluster_bits;
+    }
+    if (view->kind == VIEW_BROKEN && view->size == UINT64_MAX) /* it has no end */
+        return bits;
+    while (view->size & ((UINT64_C(1) << bits) - 1)) /* the disk ends within the last piece */
+        bits--;
+    return bits;
 }
 
 static QcView *view_new(ViewKind kind, QcImage *image, uint64_t size, QcView *beneath)
@@ -73,7 +80,7 @@ static QcView *view_new(ViewKind kind, QcImage *image, uint64_t size, QcView *be
     view->grain_bits = own_grain_bits(view);
     if (beneath)
         view->grain_bits = MIN(view->grain_bits, beneath->grain_bits);
-    if (beneath && image && view->telling)
+    if (beneath && image && view->telling && view->grain_bits >= MIN_GRAIN_BITS)
         view->owner = qc_cache_new_owner(image->cache);
     return view;
 }
@@ -205,15 +212,10 @@ static QcExtent cluster_extent(const QcImage *image, const QcCluster *c, uint64_
     }
 }
 
-/* Make next part of e when it continues it. */
-static bool coalesce(QcExtent *e, const QcExtent *next)
+/* Whether an L2 entry is nothing but zeros: not allocated, whatever the version. */
+static bool is_void(const QcBlock *block, uint64_t at, unsigned entry_size)
 {
-    if (e->kind != next->kind || e->kind == QC_EXTENT_COMPRESSED)
-        return false;
-    if (e->kind == QC_EXTENT_DATA && e->host_offset + e->length != next->host_offset)
-        return false;
-    e->length += next->length;
-    return true;
+    return word_at(block, at) == 0 && word_at(block, at + entry_size - sizeof(be64)) == 0;
 }
 
 /* The extent at offset, whose L2 table lies at l2_offset, as far as one slice of it tells. */
@@ -239,13 +241,17 @@ static int map_l2(QcView *view, uint64_t l2_offset, uint64_t offset, uint64_t le
     QcExtent e = {0};
     for (uint64_t at = byte % slice; at < slice && e.length < length; at += entry_size) {
         look->work++;
+        if (in == 0 && e.length > 0 && e.kind == QC_EXTENT_HOLE && is_void(block, at, entry_size)) {
+            e.length += qc_cluster_size(l);
+            continue;
+        }
         QcCluster c = qc_cluster_decode(l, block->data + at);
         do {
             QcExtent next = cluster_extent(image, &c, in);
             in = (in + next.length) & (qc_cluster_size(l) - 1);
             if (e.length == 0)
                 e = next;
-            else if (!coalesce(&e, &next))
+            else if (!qc_extent_coalesce(&e, &next))
                 goto out;
         } while (in != 0 && e.length < length);
     }
@@ -395,31 +401,54 @@ int qc_view_map(QcView *view, uint64_t offset, uint64_t length, QcExtent *ret)
 
 /* ---- remembered areas ------------------------------------------------------------------- */
 
-static int map_for_area(void *data, uint64_t offset, uint64_t length, QcExtent *ret)
+/* Offer what one layer alone has in a range. */
+static int offer_layer(QcAreaBuilder *builder, QcView *view, unsigned layer, uint64_t from,
+                       uint64_t end)
 {
     QcLook look = {.exact = false};
-    return map_chain(data, offset, length, &look, ret);
+    uint64_t own_end = MIN(end, view->size);
+    for (uint64_t at = from; at < own_end;) {
+        QcExtent e;
+        int err = map_layer(view, at, own_end - at, &look, &e);
+        if (err < 0)
+            return err;
+        e.layer = layer;
+        qc_area_offer(builder, at, &e);
+        at += e.length;
+    }
+    if (own_end < end) { /* where a layer ends, those beneath have nothing to say */
+        QcExtent rest = simple_extent(QC_EXTENT_ZERO, end - MAX(from, own_end));
+        qc_area_offer(builder, MAX(from, own_end), &rest);
+    }
+    return 0;
 }
 
 static int build_area(QcView *view, const QcBlockKey *key, uint64_t length, QcBlock **ret)
 {
-    g_autoptr(QcBlock) area = NULL;
-    int err = qc_area_build(key, length, map_for_area, view, &area);
+    g_auto(QcAreaBuilder) builder = {0};
+    uint64_t from, end;
+    unsigned layer = 0;
+    int err = qc_area_begin(&builder, key->offset, length, view->grain_bits);
+    for (QcView *v = view; v && !err && qc_area_open(&builder, &from, &end); v = v->beneath)
+        err = offer_layer(&builder, v, layer++, from, end);
     if (err < 0)
         return err;
+    g_autoptr(QcBlock) area = qc_area_end(&builder, key);
+    if (!area)
+        return -ENOMEM;
     if (qc_view_check(view) == 0)
         qc_cache_add(view->image->cache, area);
     *ret = g_steal_pointer(&area);
     return 0;
 }
 
-/* What reading needs to know of a place: not exact. */
-static int map_to_read(QcView *view, uint64_t offset, uint64_t length, QcExtent *ret)
+int qc_view_map_to_read(QcView *view, uint64_t offset, uint64_t length, QcExtent *ret)
 {
-    uint64_t size = (uint64_t)AREA_CLUSTERS << view->grain_bits;
+    uint64_t size = (uint64_t)QC_AREA_GRAINS << view->grain_bits;
     QcBlockKey key = {view->owner, offset / size * size, QC_BLOCK_AREA};
+    QcLook look = {.exact = false};
     if (!view->owner)
-        return map_for_area(view, offset, length, ret);
+        return map_chain(view, offset, length, &look, ret);
     g_autoptr(QcBlock) area = qc_cache_find(view->image->cache, &key);
     if (!area) {
         int err = build_area(view, &key, MIN(size, view->size - key.offset), &area);
@@ -430,86 +459,7 @@ static int map_to_read(QcView *view, uint64_t offset, uint64_t length, QcExtent 
     return 0;
 }
 
-/* ---- reading and seeking ---------------------------------------------------------------- */
-
-static int read_compressed(const QcExtent *e, void *buf, bool once)
-{
-    g_autoptr(QcBlock) block = NULL;
-    bool whole = e->length == qc_cluster_size(&e->image->header.layout);
-    if (once && whole)
-        return qc_image_inflate_to(e->image, e->host_offset, e->host_length, buf);
-    int err = qc_image_inflate(e->image, e->host_offset, e->host_length, &block);
-    if (!err)
-        memcpy(buf, block->data + e->skip, e->length);
-    return err;
-}
-
-static bool is_zeros(const QcExtent *e)
-{
-    return e->kind == QC_EXTENT_HOLE || e->kind == QC_EXTENT_ZERO;
-}
-
-static int read_extent(const QcExtent *e, void *buf, bool once)
-{
-    switch (e->kind) {
-    case QC_EXTENT_HOLE:
-    case QC_EXTENT_ZERO:
-        memset(buf, 0, e->length);
-        return 0;
-    case QC_EXTENT_DATA:
-        return qc_file_read_padded(e->image->file, buf, e->length, e->host_offset);
-    case QC_EXTENT_COMPRESSED:
-        return read_compressed(e, buf, once);
-    case QC_EXTENT_BAD:
-    default:
-        return -EIO;
-    }
-}
-
-/* Read the first extent at offset, and note what came of it. */
-static int64_t read_next(QcView *view, void *buf, size_t len, uint64_t offset, QcReading *reading)
-{
-    QcExtent e;
-    int err = map_to_read(view, offset, len, &e);
-    if (err < 0)
-        return err;
-    if (e.kind == QC_EXTENT_DATA || e.kind == QC_EXTENT_COMPRESSED)
-        reading->layers[e.layer / 64] |= UINT64_C(1) << e.layer % 64;
-    reading->zeros = is_zeros(&e) && e.length == len;
-    if (!reading->zeros)
-        err = read_extent(&e, buf, reading->once);
-    return err ? err : (int64_t)e.length;
-}
-
-ssize_t qc_view_fetch(QcView *view, void *buf, size_t len, uint64_t offset, QcReading *reading)
-{
-    memset(reading->layers, 0, sizeof(reading->layers));
-    reading->zeros = false;
-    if (offset >= view->size)
-        return 0;
-    len = (size_t)MIN(len, view->size - offset);
-    for (size_t done = 0; done < len;) {
-        uint8_t *at = (uint8_t *)buf + done;
-        int64_t n = read_next(view, at, len - done, offset + done, reading);
-        if (n < 0)
-            return n == -ENOMEM ? n : -EIO;
-        if (reading->zeros && done > 0) { /* only the rest is zeros */
-            memset(at, 0, len - done);
-            reading->zeros = false;
-        }
-        done += (size_t)n;
-    }
-    return (ssize_t)len;
-}
-
-ssize_t qc_view_read(QcView *view, void *buf, size_t len, uint64_t offset)
-{
-    QcReading reading = {.once = false};
-    ssize_t n = qc_view_fetch(view, buf, len, offset, &reading);
-    if (reading.zeros && n > 0)
-        memset(buf, 0, (size_t)n);
-    return n;
-}
+/* ---- seeking ----------------------------------------------------------------------------- */
 
 int64_t qc_view_seek(QcView *view, uint64_t offset, bool hole)
 {
@@ -521,7 +471,7 @@ int64_t qc_view_seek(QcView *view, uint64_t offset, bool hole)
         int err = map_chain(view, offset, view->size - offset, &look, &e);
         if (err < 0)
             return err;
-        if (is_zeros(&e) == hole)
+        if (qc_extent_is_zeros(&e) == hole)
             return (int64_t)offset;
         offset += e.length;
         if (hole && offset == view->size)
