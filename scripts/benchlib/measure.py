@@ -64,12 +64,14 @@ def random_reads(path, jobs, duration):
                "--runtime=%d" % duration)
 
 
-def in_turn(sides, times, what):
-    """The medians of {name: function that gives a figure}, each called TIMES times, in turn."""
+def in_turn(sides, times, what, seldom=()):
+    """The medians of {name: function that gives a figure}, each called TIMES times, in turn;
+    those in SELDOM, which are for information, twice."""
     figures = {name: [] for name in sides}
     for turn in range(times):
         for name, function in sides.items():
-            figures[name].append(function())
+            if turn < 2 or name not in seldom:
+                figures[name].append(function())
         last = ", ".join("%s %.4g" % (name, values[-1]) for name, values in figures.items())
         note("%s, %d of %d: %s" % (what, turn + 1, times, last))
     return {name: statistics.median(values) for name, values in figures.items()}

@@ -11,6 +11,8 @@ from .servers import visit
 OURS = "snaptree"
 QSD = "qemu-storage-daemon"
 NBD = "nbdfuse and qemu-nbd"
+BY_HAND = "read-ahead raised by hand, " + QSD
+SELDOM = ["qcowmount", NBD, BY_HAND]  # for information
 
 
 def qsd_name(option):
@@ -38,8 +40,8 @@ def compare(sizes, what, image, path, use, files=(), more=None, store="store"):
     files = files or [image]
     sides = {OURS: visit(partial(servers.snaptree_file, path, store), use, *files)}
     sides.update(qsd_sides(image, use, files))
-    medians = in_turn({**sides, **(more or {})}, sizes.pairs, what)
-    peer = max((name for name in medians if name.startswith(QSD)), key=medians.get)
+    medians = in_turn({**sides, **(more or {})}, sizes.pairs, what, SELDOM)
+    peer = max((name for name in sides if name.startswith(QSD)), key=medians.get)
     return medians, peer
 
 
@@ -64,16 +66,15 @@ def first_read(sizes):
     work = "sequential read, first time"
     raw, image = big_image(sizes)
     use = partial(dd, mib=sizes.big)
-    by_hand = QSD.replace("qemu", "read-ahead raised by hand, qemu")
     floors = {"floor, direct": visit(partial(servers.floor, raw, "--direct"), use, raw),
               "floor, page cache": visit(partial(servers.floor, raw), use, raw)}
-    more = {by_hand: visit(partial(servers.qsd, image, read_ahead=True), use, image),
+    more = {BY_HAND: visit(partial(servers.qsd, image, read_ahead=True), use, image),
             **floors, **others(image, use)}
     medians, peer = compare(sizes, work, image, "big.qcow2/disk", use, more=more)
     floor = max(floors, key=medians.get)
     return [faster(work, "MiB/s", medians[OURS], peer, medians[peer], 4),
             faster(work, "MiB/s", medians[OURS], floor, medians[floor], 0.9),
-            *informative(work, "MiB/s", medians, [by_hand, "qcowmount", NBD])]
+            *informative(work, "MiB/s", medians, [BY_HAND, "qcowmount", NBD])]
 
 
 def again(sizes):
@@ -175,7 +176,7 @@ def chain_lines(sizes, store, what):
     files = [entry.path for entry in os.scandir(store)]
     for work, unit, use in [
             ("sequential", "MiB/s", partial(dd, mib=sizes.chain)),
-            ("random", "/s", partial(random_reads, jobs=1, duration=min(sizes.duration, 2)))]:
+            ("random", "/s", partial(random_reads, jobs=1, duration=1))]:
         more = {one: visit(partial(servers.snaptree_file, "top.qcow2/disk", "store-1"), use,
                            "store-1/top.qcow2")}
         medians, peer = compare(sizes, what + work, store + "/top.qcow2", "top.qcow2/disk", use,

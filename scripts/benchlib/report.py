@@ -9,10 +9,10 @@ from .measure import Failure
 DOCS = os.path.join(os.path.dirname(__file__), "..", "..", "docs")
 HEAD = ["row", "work", "snaptree", "beside it", "ratio", "target", "met"]
 PLOT = """
-set terminal svg size 1000,%(height)d font 'sans-serif,12' background '#ffffff'
+set terminal svg size 1100,%(height)d font 'sans-serif,12' background '#ffffff'
 set output '%(out)s'
 set datafile separator '\\t'
-set title 'How many times better than what stands beside it (logarithmic); the bar is the target'
+set xlabel 'times better than what stands beside it; black: the target'
 set logscale x
 set xrange [0.3:*]
 set yrange [%(count)d - 0.4:-0.6]
@@ -21,13 +21,13 @@ set border 1
 set tics nomirror out
 set ytics scale 0
 set format x '%%gx'
-set lmargin 62
-set key bottom right
+set lmargin at screen 0.52
+unset key
 set style fill solid noborder
 plot '%(data)s' using (0.3):0:(0.3):2:($0 - 0.3):($0 + 0.3):ytic(1) with boxxyerror \\
-         lc rgb '#7ba7d0' title 'measured', \\
-     '' using 3:0:(0):(0.4) with vectors nohead lw 3 lc rgb '#222222' notitle, \\
-     '' using 3:0:(0):(-0.4) with vectors nohead lw 3 lc rgb '#222222' title 'target'
+         lc rgb '#7ba7d0', \\
+     '' using 3:0:(0):(0.4) with vectors nohead lw 3 lc rgb '#222222', \\
+     '' using 3:0:(0):(-0.4) with vectors nohead lw 3 lc rgb '#222222'
 """
 
 
@@ -98,7 +98,7 @@ def plot(lines, out):
         for line in shown:
             file.write("%s: %s\t%g\t%g\n" % (line.row, line.work, min(line.ratio, 1e4),
                                              line.target))
-    script = PLOT % {"height": 120 + 22 * len(shown), "count": len(shown), "data": data,
+    script = PLOT % {"height": 90 + 22 * len(shown), "count": len(shown), "data": data,
                      "out": "plot.svg"}
     done = subprocess.run(["gnuplot"], input=script, text=True, stderr=subprocess.PIPE)
     if done.returncode != 0:

@@ -67,12 +67,12 @@ def write_image(path, places, count, backing="", raw=None):
     layout = Layout(len(places), count)
     parts = {
         0: header(layout, len(places) * CLUSTER, backing),
-        1: big_endian("Q", [(2 + i) * CLUSTER for i in range(layout.blocks)]),
+        1: big_endian("Q", ((2 + i) * CLUSTER for i in range(layout.blocks))),
         2: big_endian("H", [1]) * layout.end,
-        layout.l1: big_endian("Q", [(layout.l2 + i) * CLUSTER | COPIED
-                                    for i in range(layout.l2_count)]),
-        layout.l2: big_endian("Q", [0 if place < 0 else (layout.data + place) * CLUSTER | COPIED
-                                    for place in places]),
+        layout.l1: big_endian("Q", ((layout.l2 + i) * CLUSTER | COPIED
+                                    for i in range(layout.l2_count))),
+        layout.l2: big_endian("Q", (0 if place < 0 else (layout.data + place) * CLUSTER | COPIED
+                                    for place in places)),
     }
     with open(path, "wb") as out:
         for cluster, content in parts.items():
