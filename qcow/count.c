@@ -197,6 +197,7 @@ static int count_entries(void *data, const QcBatchItem *item, uint8_t *table)
     for (uint64_t i = 0; i < n && err >= 0; i++) {
         QcCluster cluster = qc_cluster_decode(l, table + i * qc_l2_entry_size(l));
         uint64_t first, count;
+        qc_refs_expect(c->refs, table, i);
         if (cluster.kind == QC_CLUSTER_BAD)
             qc_find(c->findings, "entry %" G_GUINT64_FORMAT " of the L2 table" AT "is broken", i,
                     item->offset);
@@ -344,6 +345,7 @@ static int check_table_flags(void *data, uint32_t slot, uint64_t l2_offset, uint
     (void)slot;
     for (uint64_t i = 0; table && i < UINT64_C(1) << qc_l2_bits(l); i++) {
         QcCluster c = qc_cluster_decode(l, table + i * qc_l2_entry_size(l));
+        qc_refs_expect(f->refs, table, i);
         uint64_t count = qc_refs_get(f->refs, c.host_offset >> l->cluster_bits);
         bool want = count == 1 && c.kind != QC_CLUSTER_COMPRESSED;
         if (c.host_offset && c.kind != QC_CLUSTER_BAD && c.copied != want)

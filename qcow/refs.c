@@ -54,6 +54,7 @@ enum {
     NO_BLOCK = UINT32_MAX, /* a table has a million entries at most */
     /* Counting starts with that much memory, whatever the file holds. */
     COUNT_MEMORY = 64 << 20,
+    EXPECTED = 24, /* entries ahead */
 };
 
 /* Note that a block changed: it has to move. Each is queued once. */
@@ -283,6 +284,25 @@ uint64_t qc_refs_get(const QcRefs *r, uint64_t cluster)
 {
     const RefBlock *b = block_of(r, cluster);
     return b && b->counts ? qc_refcount_get(b->counts, r->order, index_of(r, cluster)) : 0;
+}
+
+void qc_refs_expect(const QcRefs *r, const uint8_t *table, uint64_t i)
+{
+    const QcLayout *l = r->layout;
+    be64 word;
+    i += EXPECTED;
+    if (i >> qc_l2_bits(l))
+        return;
+    memcpy(&word, table + i * qc_l2_entry_size(l), sizeof(word));
+    uint64_t cluster = (be64_get(word) & QC_OFFSET_MASK) >> l->cluster_bits;
+    uint64_t index = index_of(r, cluster);
+    const RefBlock *b = block_of(r, cluster);
+    if (!b || !b->counts)
+        return;
+    __builtin_prefetch(b->counts + (index << r->order) / 8);
+    __builtin_prefetch(b->busy + index / 8);
+    if (b->tables)
+        __builtin_prefetch(b->tables + index / 8);
 }
 
 bool qc_refs_all_used(const QcRefs *r, uint64_t first, uint64_t count)

@@ -63,6 +63,13 @@ uint64_t qc_refs_get(const QcRefs *refs, uint64_t cluster);
  */
 int qc_refs_add(QcRefs *refs, uint64_t first, uint64_t count, int delta);
 
+/*
+ * Entry i of an L2 table is about to be looked at, and then those behind it: let the processor
+ * fetch the counts that the later ones will need. Clusters in random order would otherwise make
+ * it wait for memory at each.
+ */
+void qc_refs_expect(const QcRefs *refs, const uint8_t *table, uint64_t i);
+
 /* Whether all of count clusters from first on were in use when the model was loaded. */
 bool qc_refs_all_used(const QcRefs *refs, uint64_t first, uint64_t count);
 

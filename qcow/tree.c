@@ -74,6 +74,7 @@ static int account_table(void *data, uint32_t slot, uint64_t l2_offset, uint8_t 
     for (uint64_t i = 0; table && i < n && !err; i++) {
         QcCluster c = qc_cluster_decode(l, table + i * qc_l2_entry_size(l));
         uint64_t first, count;
+        qc_refs_expect(a->refs, table, i);
         if (c.kind == QC_CLUSTER_BAD)
             return -EUCLEAN;
         qc_cluster_span(l, &c, &first, &count);
