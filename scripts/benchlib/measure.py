@@ -1,6 +1,7 @@
 """Running things, timing them, and taking turns."""
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -43,6 +44,13 @@ def warm(*paths):
         with open(path, "rb", buffering=0) as file:
             while file.read(16 * MIB):
                 pass
+
+
+def evict(path):
+    """Take a file out of the page cache."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def dd(path, mib):
