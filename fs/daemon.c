@@ -19,6 +19,9 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Whether libfuse speaks to the kernel over io_uring; if the kernel does not, it does without. */
+#define HAS_IO_URING (FUSE_VERSION >= FUSE_MAKE_VERSION(3, 18))
+
 enum {
     MIN_THREADS = 16,
 };
@@ -45,6 +48,8 @@ static void fill_args(struct fuse_args *args, const Options *options, const char
         add_option(list, "fsname=", store);
     if (!options->has_subtype)
         add_option(list, "subtype=snaptree", "");
+    if (options->io_uring && HAS_IO_URING)
+        add_option(list, "io_uring", "");
     for (guint i = 0; i < options->fuse->len; i++)
         add_option(list, "", options->fuse->pdata[i]);
 
@@ -95,6 +100,7 @@ static void confine(QcGate *gate, Keeper *keeper, const Options *options)
         .may_write = !options->read_only,
         .read_anywhere = options->backing == QC_BACKING_ANY,
         .fuse_device = options->clone_fd,
+        .io_uring = options->io_uring && HAS_IO_URING,
     };
 
     if (!options->foreground)

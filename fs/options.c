@@ -28,6 +28,8 @@ static const char description[] =
     "  sandbox=on|off          give up what serving the store does not need (the default); or\n"
     "                          not, for debugging\n"
     "  clone_fd                a descriptor of /dev/fuse per thread\n"
+    "  io_uring                talk to the kernel over io_uring, where it and libfuse (3.18)\n"
+    "                          can; loosens the sandbox\n"
     "  ro, rw                  mount read-only: no commands; or not (the default)\n"
     "  allow_other             other users may see the tree; file modes decide what they may\n"
     "  allow_root              root may see it too\n"
@@ -129,6 +131,18 @@ static bool set_switch(bool *on, const char *option, GError **error)
     return true;
 }
 
+/* An option without a value that is for us. */
+static bool set_flag(Options *options, const char *option)
+{
+    if (strcmp(option, "clone_fd") == 0)
+        options->clone_fd = true;
+    else if (strcmp(option, "io_uring") == 0)
+        options->io_uring = true;
+    else
+        return false;
+    return true;
+}
+
 /* Note what we want to know of an option that is passed on. */
 static void pass(Options *options, const char *option)
 {
@@ -151,10 +165,8 @@ static bool set_one(Options *options, const char *option, GError **error)
         return set_number(&options->max_threads, MAX_THREADS, option, error);
     if (is_key(option, "sandbox="))
         return set_switch(&options->sandbox, option, error);
-    if (strcmp(option, "clone_fd") == 0) {
-        options->clone_fd = true;
+    if (set_flag(options, option))
         return true;
-    }
     if (is_one_of(option, passed, G_N_ELEMENTS(passed))) {
         pass(options, option);
         return true;

@@ -6,7 +6,7 @@
 
 typedef struct Options {
     char *store, *mountpoint;
-    bool foreground, debug, read_only, clone_fd, sandbox;
+    bool foreground, debug, read_only, clone_fd, io_uring, sandbox;
     bool version; /* print it and leave */
     QcBackingPolicy backing;
     unsigned cache_mib;

@@ -78,6 +78,6 @@ char *sandbox_enter(const SandboxPolicy *policy)
                                   abi < LANDLOCK_TRUNCATES ? ": files can be truncated" : "")
                 : g_strdup("Landlock");
     say(text, landlock, r);
-    say(text, "seccomp", sandbox_seccomp()); /* last: it forbids what the others need */
+    say(text, "seccomp", sandbox_seccomp(policy)); /* last: it forbids what the others need */
     return g_string_free(text, FALSE);
 }

@@ -17,6 +17,7 @@ typedef struct SandboxPolicy {
     bool may_write;     /* to its files */
     bool read_anywhere; /* backing files may lie outside the store */
     bool fuse_device;   /* /dev/fuse will be opened again */
+    bool io_uring;      /* rings may be made: what goes through them, seccomp does not see */
 } SandboxPolicy;
 
 /*
@@ -27,6 +28,6 @@ char *sandbox_enter(const SandboxPolicy *policy);
 
 /* The parts of it; 0, or -errno (-ENOSYS, -EOPNOTSUPP: the kernel does not have it). */
 int sandbox_landlock(const SandboxPolicy *policy, int *ret_abi);
-int sandbox_seccomp(void);
+int sandbox_seccomp(const SandboxPolicy *policy);
 
 #endif

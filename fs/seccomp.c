@@ -195,13 +195,21 @@ static int allow_partly(scmp_filter_ctx filter)
     return r;
 }
 
-static int fill(scmp_filter_ctx filter)
+/* Rings, and the processors and memory nodes that libfuse binds theirs to. */
+static const char *const allowed_for_io_uring[] = {
+    "io_uring_setup", "io_uring_enter", "io_uring_register", "sched_setaffinity",
+    "mbind",          "get_mempolicy",  "set_mempolicy",
+};
+
+static int fill(scmp_filter_ctx filter, const SandboxPolicy *policy)
 {
     static const char *const mapping[] = {"mmap", "mmap2", "mprotect"};
     int r = 0;
 
     for (unsigned i = 0; i < G_N_ELEMENTS(allowed) && r == 0; i++)
         r = allow(filter, allowed[i]);
+    for (unsigned i = 0; i < G_N_ELEMENTS(allowed_for_io_uring) && policy->io_uring && r == 0; i++)
+        r = allow(filter, allowed_for_io_uring[i]);
     for (unsigned i = 0; i < G_N_ELEMENTS(mapping) && r == 0; i++)
         r = allow_if(filter, mapping[i], 2, PROT_EXEC, 0); /* no memory that can be executed */
     if (r == 0)
@@ -211,14 +219,14 @@ static int fill(scmp_filter_ctx filter)
     return r == 0 ? allow_partly(filter) : r;
 }
 
-int sandbox_seccomp(void)
+int sandbox_seccomp(const SandboxPolicy *policy)
 {
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(ENOSYS));
 
     if (!filter)
         return -ENOMEM;
     seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2); /* a tree; where it can */
-    int r = fill(filter);
+    int r = fill(filter, policy);
     if (r == 0)
         r = seccomp_load(filter);
     seccomp_release(filter);

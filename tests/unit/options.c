@@ -36,10 +36,11 @@ Test(options, after_positionals_and_from_fstab)
 
     cr_assert(parse(&options,
                     "snaptree STORE MNT -o rw,nodev,suid,noauto,user,x-systemd.automount,_netdev "
-                    "-o backing=any,cache=8,fsname=a\\\\,b,allow_other",
+                    "-o backing=any,cache=8,fsname=a\\\\,b,allow_other,io_uring",
                     NULL));
     cr_expect_eq(options.backing, QC_BACKING_ANY);
     cr_expect_eq(options.cache_mib, 8);
+    cr_expect(options.io_uring);
     cr_expect(options.has_fsname);
     cr_expect(g_ptr_array_find_with_equal_func(options.fuse, "fsname=a,b", g_str_equal, NULL));
     cr_expect(g_ptr_array_find_with_equal_func(options.fuse, "allow_other", g_str_equal, NULL));

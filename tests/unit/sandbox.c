@@ -11,6 +11,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -66,6 +67,12 @@ static int try_fork(void)
     return child < 0 ? errno : 0;
 }
 
+/* Of memory that is no ring's: a bad address, unless rings are not to be had at all. */
+static int try_ring(void)
+{
+    return syscall(SYS_io_uring_setup, 1, NULL) < 0 ? errno : 0;
+}
+
 static int try_code(void)
 {
     void *code = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -119,6 +126,7 @@ static int judge(const SandboxPolicy *policy, const char *in_force)
         {try_on_others(3), ENOSYS},
         {execl("/bin/true", "true", NULL) < 0 ? errno : 0, ENOSYS},
         {try_code(), ENOSYS},
+        {try_ring() == ENOSYS, !policy->io_uring},
         {prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), 1},
         {prctl(PR_GET_DUMPABLE, 0, 0, 0, 0), 0},
     };
@@ -131,12 +139,13 @@ static int judge(const SandboxPolicy *policy, const char *in_force)
 }
 
 /* Enter the sandbox in a process of its own, and judge it there. */
-static void check_policy(bool may_write, bool read_anywhere)
+static void check_policy(bool may_write, bool read_anywhere, bool io_uring)
 {
     SandboxPolicy policy = {
         .store = open(store, O_PATH | O_DIRECTORY | O_CLOEXEC),
         .may_write = may_write,
         .read_anywhere = read_anywhere,
+        .io_uring = io_uring,
     };
     int status = 0;
     pid_t child = fork();
@@ -147,8 +156,8 @@ static void check_policy(bool may_write, bool read_anywhere)
     }
     cr_assert_eq(waitpid(child, &status, 0), child);
     cr_assert(WIFEXITED(status), "ended with %x", (unsigned)status);
-    cr_assert_eq(WEXITSTATUS(status), 0, "result %d is wrong (write %d, anywhere %d)",
-                 WEXITSTATUS(status) - 1, may_write, read_anywhere);
+    cr_assert_eq(WEXITSTATUS(status), 0, "result %d is wrong (write %d, anywhere %d, rings %d)",
+                 WEXITSTATUS(status) - 1, may_write, read_anywhere, io_uring);
     close(policy.store);
 }
 
@@ -169,7 +178,9 @@ Test(sandbox, only_what_serving_needs, .init = make_files, .fini = remove_files,
     cr_assert_eq(try_on_others(1), 0);
     cr_assert_eq(try_code(), 0);
 
-    check_policy(true, false);
-    check_policy(false, false);
-    check_policy(true, true);
+    check_policy(true, false, false);
+    check_policy(false, false, false);
+    check_policy(true, true, false);
+    if (try_ring() != ENOSYS) /* the kernel has it */
+        check_policy(true, false, true);
 }
