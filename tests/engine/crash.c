@@ -18,6 +18,7 @@ static QcGate *gate;
 
 static void set_up(void)
 {
+    mem_keep_memory();
     dir = g_dir_make_tmp("crash.XXXXXX", NULL);
     gate = samples_make_base(dir);
 }
@@ -160,8 +161,9 @@ Test(crash, every_error_is_reported_and_changes_nothing)
         const Sample *s = sample_named(names[i]);
         for (unsigned c = 0; c < sample_n_commands(s); c++)
             for (size_t f = 0; f < G_N_ELEMENTS(faults); f++) {
-                g_autofree char *finding =
-                    faults_try(s, gate, c, faults[f].error, faults[f].from_then_on, &n);
+                FaultPlan plan = {
+                    .gate = gate, .error = faults[f].error, .from_then_on = faults[f].from_then_on};
+                g_autofree char *finding = faults_try(s, c, &plan, &n);
                 cr_assert_null(finding, "%s", finding);
             }
     }
@@ -169,6 +171,24 @@ Test(crash, every_error_is_reported_and_changes_nothing)
     cr_assert_gt(n.successes, 2500);
     cr_assert_gt(n.failures, 2500);
     cr_assert_gt(n.unknown, 20);
+}
+
+Test(crash, errors_in_large_images)
+{
+    FaultCounts n = {0};
+    for (size_t i = 0; i < n_samples; i++) {
+        for (unsigned c = 0; sample_is_big(&samples[i]) && c < 10; c += 3) {
+            FaultPlan plan = {.gate = gate,
+                              .error = c % 2 ? -EIO : -ENOSPC,
+                              .from_then_on = c > 5,
+                              .most = 3,
+                              .seed = c};
+            g_autofree char *finding = faults_try(&samples[i], c, &plan, &n);
+            cr_assert_null(finding, "%s", finding);
+        }
+    }
+    cr_log_info("%lu errors", (unsigned long)n.faults);
+    cr_assert_gt(n.failures, 40);
 }
 
 /* When the last sync fails, and putting the old sector back does not, it is as before. */

@@ -1,15 +1,14 @@
 /* faults.c - see faults.h. */
 #include "faults.h"
 #include "outcome.h"
+#include "points.h"
 #include <errno.h>
 #include <string.h>
 
 typedef struct Faults {
     const Sample *sample;
     Command command;
-    int error;
-    bool from_then_on;
-    const FaultSource *source; /* NULL: the file */
+    const FaultPlan *plan;
     MemFile *before;
     Outcome outcomes[2]; /* before and after */
     FaultCounts *counts;
@@ -28,34 +27,34 @@ static int which(const Faults *f, MemFile *file)
     return found;
 }
 
-/* What is wrong with a command that ended like this, or NULL. */
-static const char *judge_result(const Faults *f, MemFile *file, int err, bool unknown)
+/* What is wrong with a command that ended like this, in this state (as which()), or NULL. */
+static const char *judge_result(const Faults *f, const MemFile *file, int state, int err,
+                                bool unknown)
 {
-    int state = which(f, file);
     bool guest_read = f->command.kind == COMMAND_WRITE && err == -EIO; /* any error of a view */
     if (state < 0)
         return "neither before nor after";
     if (err == 0)
         return state == 1 ? NULL : "success, but nothing changed";
-    if (f->error == MEM_SHORT || f->error == -EINTR)
+    if (f->plan->error == MEM_SHORT || f->plan->error == -EINTR)
         return "a failure for what is none";
     if (unknown)
         return err == -EIO ? NULL : "unknown is EIO";
     if (state != 0)
         return "a failure, but changed";
-    if (err != f->error && !guest_read)
+    if (err != f->plan->error && !guest_read)
         return "another errno";
-    if (!f->from_then_on && file->data->len != f->before->data->len)
+    if (!f->plan->from_then_on && file->data->len != f->before->data->len)
         return "the file has grown";
     return NULL;
 }
 
 /* The storage works again, and so do commands. */
-static const char *judge_next(const Faults *f, MemFile *file)
+static const char *judge_next(const Faults *f, MemFile *file, int state)
 {
     Command repair = {.kind = COMMAND_REPAIR};
-    bool unknown, again = which(f, file) == 0;
-    if (script_run(file, again ? &f->command : &repair, &unknown) < 0)
+    bool unknown;
+    if (script_run(file, state == 0 ? &f->command : &repair, &unknown) < 0)
         return "the next command fails";
     Outcome now = outcome_of_file(file);
     const char *wrong = NULL;
@@ -73,14 +72,14 @@ static int64_t run_with_fault(const Faults *f, MemFile *file, int64_t n, int *re
 {
     int64_t calls;
     mem_file_record(file);
-    if (f->source) {
-        f->source->begin(n, f->from_then_on);
+    if (f->plan->source) {
+        f->plan->source->begin(n, f->plan->from_then_on);
         *ret_err = script_run(file, &f->command, ret_unknown);
-        return f->source->end();
+        return f->plan->source->end();
     }
     file->fail_at = n;
-    file->fail_error = f->error;
-    file->fail_on = f->from_then_on;
+    file->fail_error = f->plan->error;
+    file->fail_on = f->plan->from_then_on;
     *ret_err = script_run(file, &f->command, ret_unknown);
     calls = file->calls;
     file->fail_at = -1;
@@ -94,14 +93,15 @@ static bool try_call(Faults *f, int64_t n, char **ret_finding)
     bool unknown;
     int err;
     bool reached = run_with_fault(f, file, n, &err, &unknown) > n;
-    const char *wrong = judge_result(f, file, err, unknown);
+    int state = which(f, file);
+    const char *wrong = judge_result(f, file, state, err, unknown);
     if (!wrong)
-        wrong = judge_next(f, file);
+        wrong = judge_next(f, file, state);
     if (wrong)
         *ret_finding = g_strdup_printf(
             "%s, command %d, %s at call %d%s: %s: %s", f->sample->kind.name, f->command.kind,
-            f->error < 0 ? g_strerror(-f->error) : "short transfer", (int)n,
-            f->from_then_on ? " and all later" : "", g_strerror(-err), wrong);
+            f->plan->error < 0 ? g_strerror(-f->plan->error) : "short transfer", (int)n,
+            f->plan->from_then_on ? " and all later" : "", g_strerror(-err), wrong);
     f->counts->faults += reached;
     f->counts->successes += reached && err == 0;
     f->counts->failures += reached && err < 0 && !unknown;
@@ -110,45 +110,40 @@ static bool try_call(Faults *f, int64_t n, char **ret_finding)
     return reached;
 }
 
-static char *try_all(Faults f, QcGate *gate)
+/* All calls, also those that only a fault brings about; or some of those that there are. */
+static char *try_calls(Faults *f, int64_t n_calls)
 {
     char *finding = NULL;
-    f.before = sample_make(f.sample, gate);
+    if (f->plan->most == 0 || n_calls <= f->plan->most) {
+        for (int64_t n = 0; !finding && try_call(f, n, &finding); n++)
+            ;
+        return finding;
+    }
+    g_autoptr(GArray) points = points_choose(n_calls, f->plan->most, f->plan->seed);
+    f->counts->left_out += (uint64_t)n_calls - points->len;
+    for (guint i = 0; i < points->len && !finding; i++)
+        try_call(f, g_array_index(points, int64_t, i), &finding);
+    return finding;
+}
+
+char *faults_try(const Sample *s, unsigned command, const FaultPlan *plan, FaultCounts *counts)
+{
+    Faults f = {.sample = s, .command = sample_command(s, command), .plan = plan, .counts = counts};
+    f.before = sample_make(s, plan->gate);
     MemFile *after = mem_file_copy(f.before);
+    char *finding = NULL;
     bool unknown;
-    if (sample_expected(f.sample, &f.command) == 0 &&
-        script_run(after, &f.command, &unknown) == 0) {
+    int err = 0;
+    if (sample_expected(s, &f.command) == 0) {
+        int64_t n_calls = run_with_fault(&f, after, -1, &err, &unknown);
         f.outcomes[0] = outcome_of_file(f.before);
         f.outcomes[1] = outcome_of_file(after);
-        for (int64_t n = 0; !finding && try_call(&f, n, &finding); n++)
-            ;
+        finding = err < 0 ? g_strdup_printf("%s: %s", s->kind.name, g_strerror(-err))
+                          : try_calls(&f, n_calls);
     }
     outcome_clear(&f.outcomes[0]);
     outcome_clear(&f.outcomes[1]);
     qc_file_unref(mem_file(after));
     qc_file_unref(mem_file(f.before));
     return finding;
-}
-
-char *faults_try(const Sample *s, QcGate *gate, unsigned command, int error, bool from_then_on,
-                 FaultCounts *counts)
-{
-    return try_all((Faults){.sample = s,
-                            .command = sample_command(s, command),
-                            .error = error,
-                            .from_then_on = from_then_on,
-                            .counts = counts},
-                   gate);
-}
-
-char *faults_try_source(const Sample *s, QcGate *gate, unsigned command, const FaultSource *source,
-                        bool from_then_on, FaultCounts *counts)
-{
-    return try_all((Faults){.sample = s,
-                            .command = sample_command(s, command),
-                            .error = source->error,
-                            .from_then_on = from_then_on,
-                            .source = source,
-                            .counts = counts},
-                   gate);
 }

@@ -1,5 +1,5 @@
 /*
- * faults.h - a command on a sample, with an error at each of its calls of the file in turn.
+ * faults.h - a command on a sample, with an error at its calls of the file, one after the other.
  *
  * Success must be the image as after, failure the image as before, with the errno of the fault;
  * and only where the engine says that nobody knows, either. The next command then works.
@@ -11,22 +11,29 @@
 
 typedef struct FaultCounts {
     uint64_t faults, successes, failures, unknown;
+    uint64_t left_out; /* calls that were not chosen */
 } FaultCounts;
 
-/* Let error (negative errno or MEM_SHORT) happen at every call. NULL, or what is wrong (g_free). */
-char *faults_try(const Sample *sample, QcGate *gate, unsigned command, int error, bool from_then_on,
-                 FaultCounts *counts);
-
 /*
- * The same for something else that can fail: begin(n) makes the n-th of it fail (all later ones
- * too when from_then_on), end() makes it work again and returns how many there were.
+ * Something else than the file that can fail: begin(n) makes the n-th of it fail (none with -1;
+ * all later ones too when from_then_on), end() makes it work again and returns how many there were.
  */
 typedef struct FaultSource {
-    int error; /* what a command returns then */
     void (*begin)(int64_t n, bool from_then_on);
     int64_t (*end)(void);
 } FaultSource;
-char *faults_try_source(const Sample *sample, QcGate *gate, unsigned command,
-                        const FaultSource *source, bool from_then_on, FaultCounts *counts);
+
+typedef struct FaultPlan {
+    QcGate *gate;
+    int error; /* negative errno or MEM_SHORT; of a source: what the command returns then */
+    bool from_then_on;
+    const FaultSource *source; /* NULL: the file */
+    unsigned most;             /* calls that are tried, see points.h; 0: all */
+    uint32_t seed;
+} FaultPlan;
+
+/* NULL, or what is wrong (g_free). */
+char *faults_try(const Sample *sample, unsigned command, const FaultPlan *plan,
+                 FaultCounts *counts);
 
 #endif

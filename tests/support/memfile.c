@@ -2,6 +2,7 @@
 #include "memfile.h"
 #include "be.h"
 #include <errno.h>
+#include <malloc.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -226,6 +227,12 @@ void mem_file_apply(MemFile *m, const MemOp *op, uint64_t bytes)
         store(m, op->bytes, MIN(bytes, op->size), op->offset);
     else if (op->kind == MEM_TRUNCATE)
         grow(m, op->size);
+}
+
+void mem_keep_memory(void)
+{
+    mallopt(M_MMAP_MAX, 0);
+    mallopt(M_TRIM_THRESHOLD, INT_MAX);
 }
 
 uint64_t mem_file_word(const MemFile *file, uint64_t at)

@@ -56,6 +56,12 @@ void mem_file_record(MemFile *file);
 /* Do a recorded operation, or only the first bytes bytes of a write. */
 void mem_file_apply(MemFile *file, const MemOp *op, uint64_t bytes);
 
+/*
+ * For programs that copy large files again and again: what was freed is used again, and not given
+ * back to the kernel, which would have to clear it each time.
+ */
+void mem_keep_memory(void);
+
 /* An 8-byte big-endian number of the file; at + 8 must lie inside. */
 uint64_t mem_file_word(const MemFile *file, uint64_t at);
 void mem_file_put_word(MemFile *file, uint64_t at, uint64_t x);

@@ -16,7 +16,8 @@ typedef struct Trial {
     unsigned overwrite_every; /* the disk of each so-many-th state is overwritten; 0: of none */
     unsigned save_every;      /* each so-many-th is written to a file in save_dir */
     const char *save_dir;
-    QcGate *gate; /* of samples_make_base() */
+    QcGate *gate;        /* of samples_make_base() */
+    unsigned most_kills; /* places where the first of two commands is killed; 0: all (points.h) */
 
     uint64_t commands, states, before, after, overwritten, saved;
     char *failure; /* NULL: none so far */

@@ -6,7 +6,10 @@
  *                                names begin with what qemu-img check has to say: clean or leaks
  *   ordeal kill DIR [SAMPLE]     kill the process in a command, and cut the power in the next one
  *   ordeal errors DIR [SAMPLE]   an error at each call of the file, once and from then on
+ *   ordeal write DIR [SAMPLE]    only write the samples there, as NAME.qcow2
  *
+ * Of samples that are big, kill and errors try some of the calls: the first, the last, and others
+ * at random, for each command and error (with another seed) others.
  * DIR holds the backing file. Prints totals; exit 1 with the first thing that is wrong, or when
  * there was less to try than there should be.
  */
@@ -15,6 +18,11 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+
+enum {
+    BIG_CALLS = 30, /* of a command on a big sample, that fail */
+    BIG_KILLS = 6,  /* after which it is killed */
+};
 
 typedef struct Ordeal {
     const char *dir;
@@ -43,6 +51,12 @@ static bool enough(const Ordeal *o, uint64_t n, uint64_t least)
     return false;
 }
 
+static void print_sample(const Sample *s, uint64_t n)
+{
+    printf("%-26s %8lu\n", s->kind.name, (unsigned long)n);
+    fflush(stdout);
+}
+
 static void print_trial(const char *what, const Trial *t)
 {
     printf("%s: %lu commands, %lu states, all right: %lu before, %lu after; in %lu the disk was "
@@ -68,7 +82,7 @@ static bool power(const Ordeal *o)
         for (unsigned c = 0; c < sample_n_commands(&samples[i]); c++)
             if (!trial_power_cuts(&t, &samples[i], c))
                 return complain(t.failure);
-        printf("%-26s %8lu\n", samples[i].kind.name, (unsigned long)(t.states - states));
+        print_sample(&samples[i], t.states - states);
     }
     print_trial("power cuts", &t);
     return enough(o, t.states, 100000) && enough(o, t.saved, 300);
@@ -76,24 +90,30 @@ static bool power(const Ordeal *o)
 
 /* ---- kill ------------------------------------------------------------------------------- */
 
-static bool kill_in(const Ordeal *o, Trial *t, const Sample *s)
+/* The second commands: take, write, delete oldest, rename. Of big samples, in turn. */
+static bool kill_in(Trial *t, const Sample *s)
 {
-    static const unsigned seconds[] = {0, 1, 6, 9}; /* take, write, delete oldest, rename */
+    static const unsigned seconds[] = {0, 1, 6, 9};
+    bool big = sample_is_big(s);
+    uint64_t states = t->states;
+    t->most_kills = big ? BIG_KILLS : 0;
     for (unsigned a = 0; a < sample_n_commands(s); a++)
         for (size_t i = 0; i < G_N_ELEMENTS(seconds); i++)
-            if (seconds[i] < sample_n_commands(s) && !trial_kill_and_go_on(t, s, a, seconds[i]))
+            if (seconds[i] < sample_n_commands(s) && (!big || i == a % G_N_ELEMENTS(seconds)) &&
+                !trial_kill_and_go_on(t, s, a, seconds[i]))
                 return complain(t->failure);
-    (void)o;
+    print_sample(s, t->states - states);
     return true;
 }
 
 static bool kill_all(const Ordeal *o)
 {
     Trial t = {.plan = {.every = 2, .samples = 4, .tears = 1, .mixed = 2},
+               .big_plan = {.every = 1, .mixed = 1},
                .overwrite_every = 500,
                .gate = o->gate};
     for (size_t i = 0; i < n_samples; i++)
-        if (wanted(o, &samples[i]) && !sample_is_big(&samples[i]) && !kill_in(o, &t, &samples[i]))
+        if (wanted(o, &samples[i]) && !kill_in(&t, &samples[i]))
             return false;
     print_trial("killed, then power cuts in the next command", &t);
     return enough(o, t.states, 100000);
@@ -111,14 +131,20 @@ static const struct {
 
 static bool errors_in(const Ordeal *o, const Sample *s, FaultCounts *counts)
 {
+    uint64_t tried = counts->faults;
     for (unsigned c = 0; c < sample_n_commands(s); c++) {
-        for (size_t f = 0; f < G_N_ELEMENTS(faults); f++) {
-            g_autofree char *finding =
-                faults_try(s, o->gate, c, faults[f].error, faults[f].from_then_on, counts);
+        for (unsigned f = 0; f < G_N_ELEMENTS(faults); f++) {
+            FaultPlan plan = {.gate = o->gate,
+                              .error = faults[f].error,
+                              .from_then_on = faults[f].from_then_on,
+                              .most = sample_is_big(s) ? BIG_CALLS : 0,
+                              .seed = c * G_N_ELEMENTS(faults) + f};
+            g_autofree char *finding = faults_try(s, c, &plan, counts);
             if (finding)
                 return complain(finding);
         }
     }
+    print_sample(s, counts->faults - tried);
     return true;
 }
 
@@ -126,13 +152,31 @@ static bool errors(const Ordeal *o)
 {
     FaultCounts n = {0};
     for (size_t i = 0; i < n_samples; i++)
-        if (wanted(o, &samples[i]) && !sample_is_big(&samples[i]) && !errors_in(o, &samples[i], &n))
+        if (wanted(o, &samples[i]) && !errors_in(o, &samples[i], &n))
             return false;
     printf("errors: %lu, each at one call: %lu times the command succeeded all the same, %lu times "
-           "it failed and the image was as before, %lu times nobody could know\n",
+           "it failed and the image was as before, %lu times nobody could know; of the big samples "
+           "%lu calls were left out\n",
            (unsigned long)n.faults, (unsigned long)n.successes, (unsigned long)n.failures,
-           (unsigned long)n.unknown);
+           (unsigned long)n.unknown, (unsigned long)n.left_out);
     return enough(o, n.faults, 50000);
+}
+
+/* ---- write ------------------------------------------------------------------------------ */
+
+static bool write_samples(const Ordeal *o)
+{
+    bool ok = true;
+    for (size_t i = 0; i < n_samples && ok; i++) {
+        g_autofree char *name = g_strconcat(samples[i].kind.name, ".qcow2", NULL);
+        g_autofree char *path = g_build_filename(o->dir, name, NULL);
+        if (!wanted(o, &samples[i]))
+            continue;
+        MemFile *file = sample_make(&samples[i], o->gate);
+        ok = g_file_set_contents(path, (const char *)file->data->data, file->data->len, NULL);
+        qc_file_unref(mem_file(file));
+    }
+    return ok;
 }
 
 int main(int argc, char **argv)
@@ -140,15 +184,17 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         bool (*run)(const Ordeal *o);
-    } ordeals[] = {{"power", power}, {"kill", kill_all}, {"errors", errors}};
+    } ordeals[] = {
+        {"power", power}, {"kill", kill_all}, {"errors", errors}, {"write", write_samples}};
     for (size_t i = 0; i < G_N_ELEMENTS(ordeals) && argc >= 3; i++) {
         if (!g_str_equal(argv[1], ordeals[i].name))
             continue;
         Ordeal o = {.dir = argv[2], .gate = samples_make_base(argv[2]), .only = argv[3]};
+        mem_keep_memory();
         bool ok = ordeals[i].run(&o);
         qc_gate_unref(o.gate);
         return ok ? 0 : 1;
     }
-    fprintf(stderr, "ordeal power|kill|errors DIR [SAMPLE]\n");
+    fprintf(stderr, "ordeal power|kill|errors|write DIR [SAMPLE]\n");
     return 2;
 }

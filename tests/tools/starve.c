@@ -3,13 +3,15 @@
  * end the process. Each time in a process of its own, on an image in shared memory; then the
  * image must be before or after, and sound.
  *
- *   starve [SAMPLE...]    without, all samples that are not big
+ *   starve [-n MOST] [SAMPLE...]    without names, all samples; of big ones only MOST of the calls
+ *                                   (30), see points.h
  *
  * malloc() itself is replaced here, so this program is of no use with a sanitizer, which does the
  * same; it is not built then (tests/CMakeLists.txt). What the engine is prepared to see fail is
  * tried in engine/memory.c, in all builds.
  */
 #include "outcome.h"
+#include "points.h"
 #include "samples.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -60,8 +62,11 @@ enum {
 };
 
 typedef struct Counts {
-    unsigned long failed, done, reported, ended;
+    unsigned long failed, done, reported, ended, left_out;
 } Counts;
+
+static int64_t *child_calls; /* of malloc(), in the process that ended last */
+static gint most = 30;       /* mallocs of a command on a big sample that fail */
 
 static int make_shared(const MemFile *image)
 {
@@ -100,6 +105,7 @@ static void run_child(int fd, QcGate *gate, const Command *c, int64_t n)
     int err = script_run_on(file, gate, c, &unknown);
     bool reached = calls > n;
     fail_at = -1;
+    *child_calls = calls;
     if (!reached)
         _exit(NOT_REACHED);
     _exit(err == 0 ? DONE : err == -ENOMEM ? NO_MEMORY : OTHER_ERROR);
@@ -125,20 +131,28 @@ static const char *judge(int status, MemFile *file, const Outcome *before, const
     return NULL;
 }
 
-/* Let malloc n fail. False: there is no such, or something is wrong. */
-static bool starve_at(const MemFile *image, const Command *c, int64_t n, const Outcome *before,
-                      const Outcome *after, Counts *counts, const char **ret_wrong)
+/* A command on an image, and what it makes of it. */
+typedef struct Trial {
+    const MemFile *image;
+    Command command;
+    Outcome before, after;
+    int64_t n_calls; /* of malloc() */
+} Trial;
+
+/* Let malloc n fail. NULL, or what is wrong. */
+static const char *starve_at(const Trial *t, int64_t n, Counts *counts, bool *ret_reached)
 {
-    int fd = make_shared(image), status;
+    const char *wrong = NULL;
+    int fd = make_shared(t->image), status;
     pid_t pid = fork();
     if (pid == 0)
-        run_child(fd, image->gate, c, n);
+        run_child(fd, t->image->gate, &t->command, n);
     if (pid < 0 || waitpid(pid, &status, 0) < 0)
         exit(1);
-    bool reached = !WIFEXITED(status) || WEXITSTATUS(status) != NOT_REACHED;
-    if (reached) {
-        MemFile *file = read_shared(fd, image);
-        *ret_wrong = judge(status, file, before, after);
+    *ret_reached = !WIFEXITED(status) || WEXITSTATUS(status) != NOT_REACHED;
+    if (*ret_reached) {
+        MemFile *file = read_shared(fd, t->image);
+        wrong = judge(status, file, &t->before, &t->after);
         qc_file_unref(mem_file(file));
         counts->failed++;
         counts->done += WIFEXITED(status) && WEXITSTATUS(status) == DONE;
@@ -146,34 +160,68 @@ static bool starve_at(const MemFile *image, const Command *c, int64_t n, const O
         counts->ended += WIFSIGNALED(status);
     }
     close(fd);
-    return reached && !*ret_wrong;
+    return wrong;
+}
+
+/* All calls, or those that are chosen of many. */
+static bool starve_everywhere(const Trial *t, const char *name, bool big, uint32_t seed,
+                              Counts *counts)
+{
+    g_autoptr(GArray) points = points_choose(t->n_calls, big ? (unsigned)most : 0, seed);
+    const char *wrong = NULL;
+    bool reached = true, all = points->len == t->n_calls;
+    int64_t n = 0;
+    counts->left_out += (unsigned long)t->n_calls - points->len;
+    for (guint i = 0; !wrong && reached && (all || i < points->len); i++) {
+        n = i < points->len ? g_array_index(points, int64_t, i) : n + 1;
+        wrong = starve_at(t, n, counts, &reached);
+        reached = reached || !all; /* the number of calls may differ a little */
+    }
+    if (wrong)
+        fprintf(stderr, "%s, malloc %d: %s\n", name, (int)n, wrong);
+    return !wrong;
 }
 
 static bool starve(const Sample *s, QcGate *gate, unsigned command, Counts *counts)
 {
-    Command c = sample_command(s, command);
-    const char *wrong = NULL;
-    bool unknown;
+    Trial t = {.command = sample_command(s, command)};
+    g_autofree char *name =
+        g_strdup_printf("%s, %s", s->kind.name, sample_command_name(s, command));
+    bool unknown, reached, ok = true;
     MemFile *image = sample_make(s, gate), *done = mem_file_copy(image);
-    if (sample_expected(s, &c) == 0 && script_run(done, &c, &unknown) == 0) {
-        Outcome before = outcome_of_file(image), after = outcome_of_file(done);
-        int64_t n = 0;
-        while (starve_at(image, &c, n, &before, &after, counts, &wrong))
-            n++;
-        if (wrong)
-            fprintf(stderr, "%s, %s, malloc %d: %s\n", s->kind.name,
-                    sample_command_name(s, command), (int)n, wrong);
-        outcome_clear(&before);
-        outcome_clear(&after);
+    t.image = image;
+    if (sample_expected(s, &t.command) == 0 && script_run(done, &t.command, &unknown) == 0) {
+        t.before = outcome_of_file(image);
+        t.after = outcome_of_file(done);
+        starve_at(&t, INT64_MAX, counts, &reached); /* only to count */
+        t.n_calls = *child_calls;
+        ok = starve_everywhere(&t, name, sample_is_big(s), command, counts);
+        outcome_clear(&t.before);
+        outcome_clear(&t.after);
     }
     qc_file_unref(mem_file(done));
     qc_file_unref(mem_file(image));
-    return !wrong;
+    return ok;
 }
 
 static bool wanted(const Sample *s, char **names)
 {
-    return *names ? g_strv_contains((const char *const *)names, s->kind.name) : !sample_is_big(s);
+    return !*names || g_strv_contains((const char *const *)names, s->kind.name);
+}
+
+static bool starve_all(char **names, QcGate *gate, Counts *n)
+{
+    for (size_t i = 0; i < n_samples; i++) {
+        unsigned long failed = n->failed;
+        if (!wanted(&samples[i], names))
+            continue;
+        for (unsigned c = 0; c < sample_n_commands(&samples[i]); c++)
+            if (!starve(&samples[i], gate, c, n))
+                return false;
+        printf("%-26s %8lu\n", samples[i].kind.name, n->failed - failed);
+        fflush(stdout);
+    }
+    return true;
 }
 
 int main(int argc, char **argv)
@@ -182,19 +230,25 @@ int main(int argc, char **argv)
     g_autofree char *base = g_build_filename(dir, "base.raw", NULL);
     QcGate *gate = samples_make_base(dir);
     Counts n = {0};
-    bool ok = true;
-    (void)argc;
-    for (size_t i = 0; i < n_samples && ok; i++)
-        for (unsigned c = 0; wanted(&samples[i], argv + 1) && c < sample_n_commands(&samples[i]);
-             c++)
-            ok = ok && starve(&samples[i], gate, c, &n);
+    char **names = argv + 1;
+    if (argc > 2 && g_str_equal(argv[1], "-n")) {
+        most = atoi(argv[2]);
+        names += 2;
+    }
+    child_calls =
+        mmap(NULL, sizeof(*child_calls), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (child_calls == MAP_FAILED)
+        return 1;
+    mem_keep_memory();
+    bool ok = starve_all(names, gate, &n);
     printf("%lu mallocs failed, each in a process of its own: %lu commands succeeded, %lu said "
-           "ENOMEM, %lu processes were ended by GLib; every image is before or after\n",
-           n.failed, n.done, n.reported, n.ended);
+           "ENOMEM, %lu processes were ended by GLib; every image is before or after; of the big "
+           "samples %lu were left out\n",
+           n.failed, n.done, n.reported, n.ended, n.left_out);
     qc_gate_unref(gate);
     g_unlink(base);
     g_rmdir(dir);
-    if (ok && n.reported < 500) {
+    if (ok && n.reported < (*names ? 50 : 5000)) {
         fprintf(stderr, "that is too few\n");
         ok = false;
     }
