@@ -7,10 +7,10 @@
  */
 #include "batch.h"
 #include <errno.h>
-#include <stdlib.h>
 
 enum {
     RUN_BYTES = 4 << 20,
+    FEW = 32, /* items that are sorted the simple way */
 };
 
 typedef struct Batch {
@@ -23,10 +23,76 @@ typedef struct Batch {
     void *data;
 } Batch;
 
-static int by_offset(const void *a, const void *b)
+static void sort_few(QcBatchItem *items, size_t n)
 {
-    const QcBatchItem *x = a, *y = b;
-    return x->offset < y->offset ? -1 : x->offset > y->offset;
+    for (size_t i = 1; i < n; i++) {
+        QcBatchItem item = items[i];
+        size_t at = i;
+        for (; at > 0 && items[at - 1].offset > item.offset; at--)
+            items[at] = items[at - 1];
+        items[at] = item;
+    }
+}
+
+static unsigned byte_of(const QcBatchItem *item, unsigned shift)
+{
+    return item->offset >> shift & 0xff;
+}
+
+/* Move each item to where those with the same byte belong: from start[byte] to end[byte]. */
+static void deal_out(QcBatchItem *items, const size_t *end, size_t *start, unsigned shift)
+{
+    for (unsigned b = 0; b < 256; b++) {
+        while (start[b] < end[b]) {
+            QcBatchItem item = items[start[b]];
+            unsigned byte;
+            while ((byte = byte_of(&item, shift)) != b) {
+                QcBatchItem other = items[start[byte]];
+                items[start[byte]++] = item;
+                item = other;
+            }
+            items[start[b]++] = item;
+        }
+    }
+}
+
+/*
+ * By the highest byte first, in place; differing has the bits that are not the same everywhere.
+ * At most eight levels deep.
+ */
+static void sort_many(QcBatchItem *items, size_t n, uint64_t differing)
+{
+    if (n <= FEW || !differing) {
+        sort_few(items, differing ? n : 0);
+        return;
+    }
+    unsigned shift = (unsigned)(63 - __builtin_clzll(differing)) & ~7u;
+    uint64_t below = differing & ((UINT64_C(1) << shift) - 1);
+    size_t end[256] = {0}, start[256], next = 0;
+    for (size_t i = 0; i < n; i++)
+        end[byte_of(&items[i], shift)]++;
+    for (unsigned b = 0; b < 256; b++) {
+        start[b] = next;
+        next += end[b];
+        end[b] = next;
+    }
+    deal_out(items, end, start, shift);
+    for (unsigned b = 0; b < 256; b++) {
+        size_t first = b > 0 ? end[b - 1] : 0;
+        sort_many(items + first, end[b] - first, below);
+    }
+}
+
+void qc_batch_sort(QcBatchItem *items, size_t n)
+{
+    uint64_t differing = 0;
+    bool sorted = true;
+    for (size_t i = 1; i < n; i++) {
+        sorted = sorted && items[i - 1].offset <= items[i].offset;
+        differing |= items[i].offset ^ items[0].offset;
+    }
+    if (!sorted)
+        sort_many(items, n, differing);
 }
 
 static int check_items(const Batch *b, const QcBatchItem *items, size_t n)
@@ -96,7 +162,7 @@ int qc_batch_read(QcImage *image, QcBatchItem *items, size_t n, QcBatchFunc func
     int err = image->file->ops->stat(image->file, &st);
     if (err < 0 || n == 0)
         return err;
-    qsort(items, n, sizeof(*items), by_offset);
+    qc_batch_sort(items, n);
     Batch b = {.file = image->file,
                .meter = &image->meter,
                .cluster_size = cluster_size,

@@ -34,7 +34,8 @@ typedef struct Count {
     QcFindings *findings;
     QcBatchItem *tables; /* L2 tables; tag is how many L1 entries point there */
     size_t n_tables, room;
-    const char *what; /* being read, and where it is */
+    size_t most_entries; /* of an L1 table: room to begin with, so as not to sort too often */
+    const char *what;    /* being read, and where it is */
     uint64_t at;
     uint32_t times; /* disks that have it */
 } Count;
@@ -115,18 +116,11 @@ static int by_place(const void *a, const void *b)
     return x->entries < y->entries ? -1 : x->entries > y->entries;
 }
 
-static int by_offset(const void *a, const void *b)
-{
-    const QcBatchItem *x = a, *y = b;
-    return x->offset < y->offset ? -1 : x->offset > y->offset;
-}
-
 /* Sum up the entries for the same L2 table. */
 static void merge_tables(Count *c)
 {
     size_t n = 0;
-    if (c->n_tables > 0)
-        qsort(c->tables, c->n_tables, sizeof(*c->tables), by_offset);
+    qc_batch_sort(c->tables, c->n_tables);
     for (size_t i = 0; i < c->n_tables; i++) {
         if (n == 0 || c->tables[n - 1].offset != c->tables[i].offset)
             c->tables[n++] = c->tables[i];
@@ -143,7 +137,7 @@ static int make_room(Count *c)
     merge_tables(c);
     if (c->n_tables > 0 && c->n_tables <= c->room / 2)
         return 0;
-    size_t room = MAX(1024, c->room * 2);
+    size_t room = MAX(MAX(1024, c->most_entries), c->room * 2);
     QcBatchItem *grown = g_try_renew(QcBatchItem, c->tables, room);
     if (!grown)
         return -ENOMEM;
@@ -173,6 +167,9 @@ static int collect_l1_tables(Count *c, L1Table *list, size_t n)
 {
     int err = 0;
     qsort(list, n, sizeof(*list), by_place);
+    for (size_t i = 0; i < n; i++)
+        c->most_entries =
+            MAX(c->most_entries, MIN(list[i].entries, QC_MAX_L1_BYTES / sizeof(be64)));
     for (size_t i = 0, next; i < n && err >= 0; i = next) {
         for (next = i + 1; next < n && by_place(&list[i], &list[next]) == 0; next++)
             list[i].times += list[next].times;

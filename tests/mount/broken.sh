@@ -1,7 +1,7 @@
 # Hostile images: each costs only itself. The tree can be listed and read, the other images are
 # fine, the daemon lives, and nothing that an image names outside the store is ever opened.
 . "${SRCDIR:?run by ctest}/tests/functions.sh"
-requires qemu-img qemu-io python3 strace
+requires qemu-img qemu-io python3 strace prlimit
 requires_fuse
 
 # The tree is listed and read in full by tools that know nothing of images.
@@ -76,17 +76,18 @@ ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" strace -f --seccomp-bpf -y -s 20
 PIDS+=($!)
 wait_for mountpoint -q mnt
 DAEMON=$(daemon_of "$TMP/mnt") || fail "no daemon"
+WORKER=$(worker_of "$DAEMON")
 
 walk_all
 mkdir scratch
-timeout 1000 python3 "$SRCDIR/tests/mount/assail.py" "$TMP/mnt" "$TMP/store" expectations "$TMP/scratch" || fail "see above"
+timeout 1000 python3 "$SRCDIR/tests/mount/assail.py" "$TMP/mnt" "$TMP/store" expectations "$TMP/scratch" "$WORKER" || fail "see above"
 walk_all
 cmp mnt/good.qcow2/disk expected.good || fail "the good image"
 control_ok mnt/good.qcow2/control "take new"
 check_clean store/good.qcow2
 
 kill -0 "$DAEMON" || fail "the daemon is dead"
-HIGH=$(awk '/^VmHWM/ { print $2 }' "/proc/$(worker_of "$DAEMON")/status")
+HIGH=$(awk '/^VmHWM/ { print $2 }' "/proc/$WORKER/status")
 echo "the daemon's memory was at most $HIGH KiB"
 [ "$HIGH" -lt 262144 ] || [ -n "${SANITIZED:-}" ] || fail "the daemon took $HIGH KiB"
 unmount_store mnt

@@ -305,6 +305,10 @@ def costs():
     tables = array("Q", range(64 * M, 64 * M + (4 * M << 16), 1 << 16))
     tables.byteswap()
     many_l1_entries("l1-32m-l2-in-holes", tables.tobytes(), 64 * M + (4 * M << 16))
+    # The same tables in disorder.
+    tables = array("Q", ((i * 2654435761 % (4 * M) << 16) + 64 * M for i in range(4 * M)))
+    tables.byteswap()
+    many_l1_entries("l1-32m-l2-in-disorder", tables.tobytes(), 64 * M + (4 * M << 16))
     path = many_l1_entries("l1-32m-zeros-and-holes", u64(64 * M) * (4 * M), 65 * M)
     put(path, 64 * M, (u64(1) + u64(0)) * 4096)
     path = many_l1_entries("l1-32m-one-cluster", u64(64 * M) * (4 * M), 129 * M)
@@ -347,7 +351,7 @@ FACTS = {
     "a VMDK extent of the host": "extent.vmdk",
     "a raw disk into which its guest wrote a header": "guest-header",
     "2^63 virtual bytes": "size-2-63 size-max size-2-62",
-    "L1 tables of 32 MiB": "l1-32m-in-a-hole l1-32m-one-l2 l1-32m-l2-in-holes l1-32m-zeros-and-holes "
+    "L1 tables of 32 MiB": "l1-32m-in-a-hole l1-32m-one-l2 l1-32m-l2-in-holes l1-32m-l2-in-disorder l1-32m-zeros-and-holes "
                            "l1-32m-one-cluster l1-size-33m l1-size-max",
     "65,536 snapshots": "snapshots-65536 snapshots-too-many snapshots-max",
     "2,000 snapshots that share one L1 table of 32 MiB": "snapshots-share-l1",
