@@ -12,6 +12,7 @@
 #include "perform.h"
 
 #include "reader.h"
+#include "tune.h"
 
 #include <errno.h>
 #include <string.h>
@@ -311,6 +312,7 @@ int perform(Fs *fs, const char *path, const Creds *creds, const Command *command
                     "qemu-img check, then mount again");
     r = perform_on(&work, progress, ret_note, error);
     images_drop(fs->images, path);
+    tune_give_back();
     claims_end(fs->claims, &item.stat, work.unknown);
     return r;
 }

@@ -32,6 +32,13 @@ void tune_memory(void)
 #endif
 }
 
+void tune_give_back(void)
+{
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+}
+
 /* The mountpoint as mountinfo writes it: spaces and the like in octal. */
 static char *escape_mountpoint(const char *path)
 {

@@ -9,6 +9,8 @@ void tune_open_files(void);
 
 /* What was freed goes back to the system, however large and in whichever thread. */
 void tune_memory(void);
+/* Small blocks too, which the C library keeps: after a command, which may have had very many. */
+void tune_give_back(void);
 
 /*
  * The device number of what is mounted last at a mountpoint, without asking the file system
