@@ -390,24 +390,29 @@ static int admit_kind(QcRefs *r, RefBlock *b, uint64_t i, QcRefKind kind)
     return 0;
 }
 
-static int count_one(QcRefs *r, uint64_t cluster, uint64_t times, QcRefKind kind)
+static int count_one(QcRefs *r, RefBlock *b, uint64_t i, uint64_t times, QcRefKind kind)
 {
-    int err = admit(r, cluster);
-    if (!err)
-        err = reach(r, cluster);
-    if (err < 0)
-        return err;
-    RefBlock *b = block_of(r, cluster);
-    uint64_t i = index_of(r, cluster), count = qc_refcount_get(b->counts, r->order, i);
-    err = admit_kind(r, b, i, kind);
+    uint64_t count = qc_refcount_get(b->counts, r->order, i);
+    int err = admit_kind(r, b, i, kind);
     if (err < 0)
         return err;
     if (times > qc_refcount_max(r->order) - count)
         return -EFBIG;
-    if (!is_busy(r, cluster))
+    if (!(b->busy[i / 8] >> (i % 8) & 1))
         set_busy(b, i);
     qc_refcount_set(b->counts, r->order, i, count + times);
     return 0;
+}
+
+/* Clusters of one block. */
+static int count_run(QcRefs *r, uint64_t first, uint64_t count, uint64_t times, QcRefKind kind)
+{
+    int err = admit(r, first);
+    if (!err)
+        err = reach(r, first);
+    for (uint64_t i = 0; i < count && !err; i++)
+        err = count_one(r, block_of(r, first), index_of(r, first) + i, times, kind);
+    return err;
 }
 
 int qc_refs_count(QcRefs *r, uint64_t first, uint64_t count, uint64_t times, QcRefKind kind)
@@ -417,8 +422,10 @@ int qc_refs_count(QcRefs *r, uint64_t first, uint64_t count, uint64_t times, QcR
     if (first >= limit || count > limit - first)
         return -EUCLEAN;
     int err = 0;
-    for (uint64_t i = 0; i < count && !err; i++)
-        err = count_one(r, first + i, times, kind);
+    for (uint64_t run; count > 0 && !err; first += run, count -= run) {
+        run = MIN(count, counts_per_block(r) - index_of(r, first));
+        err = count_run(r, first, run, times, kind);
+    }
     return err;
 }
 

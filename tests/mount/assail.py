@@ -22,7 +22,7 @@ import time
 MNT, STORE, EXPECTATIONS, SCRATCH, PID = sys.argv[1:6]
 LIMIT = 10 if os.environ.get("SANITIZED") else 1  # seconds of the processor
 HANG = 60  # seconds on the clock
-QEMU_LIMIT = 8  # seconds of the processor for qemu-img check, which does not end for some
+QEMU_LIMIT = 4  # seconds of the processor for qemu-img check, which does not end for some
 WHOLE = 16 << 20  # files up to this size are read in full
 STEPS = 12  # of a walk over data and holes
 COMMANDS = b"take new", b"rename s t", b"revert s", b"delete s", b"check", b"repair"
