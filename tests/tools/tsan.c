@@ -197,6 +197,7 @@ static struct fuse_lowlevel_ops told_ops;
 
 TOLD_REPLY(fuse_reply_err, (fuse_req_t req, int err), req, err)
 TOLD_REPLY(fuse_reply_buf, (fuse_req_t req, const char *buf, size_t size), req, buf, size)
+TOLD_REPLY(fuse_reply_iov, (fuse_req_t req, const struct iovec *iov, int count), req, iov, count)
 TOLD_REPLY(fuse_reply_attr, (fuse_req_t req, const struct stat *attr, double timeout), req, attr,
            timeout)
 TOLD_REPLY(fuse_reply_write, (fuse_req_t req, size_t count), req, count)
