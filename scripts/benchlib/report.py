@@ -14,7 +14,7 @@ set output '%(out)s'
 set datafile separator '\\t'
 set xlabel 'times better than what stands beside it; black: the target'
 set logscale x
-set xrange [0.3:*]
+set xrange [0.2:*]
 set yrange [%(count)d - 0.4:-0.6]
 set grid x lc rgb '#dddddd'
 set border 1
@@ -24,7 +24,7 @@ set format x '%%gx'
 set lmargin at screen 0.52
 unset key
 set style fill solid noborder
-plot '%(data)s' using (0.3):0:(0.3):2:($0 - 0.3):($0 + 0.3):ytic(1) with boxxyerror \\
+plot '%(data)s' using (0.2):0:(0.2):2:($0 - 0.3):($0 + 0.3):ytic(1) with boxxyerror \\
          lc rgb '#7ba7d0', \\
      '' using 3:0:(0):(0.4) with vectors nohead lw 3 lc rgb '#222222', \\
      '' using 3:0:(0):(-0.4) with vectors nohead lw 3 lc rgb '#222222'
