@@ -38,18 +38,25 @@ def worked():
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def timed(what, function, *args):
-    """The result, or the errno's name."""
+def call(function, *args):
+    """The result, or the errno's name; what the daemon worked for it, and how long it took."""
     begin, work = time.monotonic(), worked()
     try:
-        return function(*args)
+        result = function(*args)
     except OSError as error:
-        return errno.errorcode[error.errno]
-    finally:
-        seconds, work = time.monotonic() - begin, worked() - work
-        times.append((work, seconds, what))
-        if work > LIMIT or seconds > HANG:
-            failures.append("%s took %.2f s of the processor, %.1f s in all" % (what, work, seconds))
+        result = errno.errorcode[error.errno]
+    return result, worked() - work, time.monotonic() - begin
+
+
+def timed(what, function, *args, repeat=True):
+    """The result. What took too long is done again: a cache full of others' data makes work longer too."""
+    result, work, seconds = call(function, *args)
+    for _ in range(2 if repeat and LIMIT < work < 2 * LIMIT else 0):
+        work = min(work, call(function, *args)[1])
+    times.append((work, seconds, what))
+    if work > LIMIT or seconds > HANG:
+        failures.append("%s took %.2f s of the processor, %.1f s in all" % (what, work, seconds))
+    return result
 
 
 def check(name, what, ok):
@@ -211,7 +218,8 @@ def try_commands(name):
     was, known, old = digest(path), False, None
     for text in COMMANDS:
         what = "%s: %s" % (name, text.decode())
-        result = timed(what, write_command, os.path.join(MNT, name, "control"), text + b"\n")
+        result = timed(what, write_command, os.path.join(MNT, name, "control"), text + b"\n",
+                       repeat=text == b"check")
         if digest(path) != was:
             if not known:
                 known, old = True, faults(before)
