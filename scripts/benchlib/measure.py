@@ -68,7 +68,8 @@ def fio(path, *options):
 
 
 def random_reads(path, jobs, duration):
-    return fio(path, "--rw=randread", "--numjobs=%d" % jobs, "--time_based",
+    """After a second in which every side may fill its caches of tables."""
+    return fio(path, "--rw=randread", "--numjobs=%d" % jobs, "--time_based", "--ramp_time=1",
                "--runtime=%d" % duration)
 
 

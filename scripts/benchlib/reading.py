@@ -195,7 +195,7 @@ def chain_lines(sizes, store, what):
     files = [entry.path for entry in os.scandir(store)]
     for work, unit, use in [
             ("sequential", "MiB/s", partial(dd, mib=sizes.chain)),
-            ("random", "/s", partial(random_reads, jobs=1, duration=1))]:
+            ("random", "/s", partial(random_reads, jobs=1, duration=2))]:
         more = {one: visit(partial(servers.snaptree_file, "top.qcow2/disk", "store-1"), use,
                            "store-1/top.qcow2")}
         medians, peer = compare(sizes, what + work, store + "/top.qcow2", "top.qcow2/disk", use,
