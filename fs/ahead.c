@@ -11,8 +11,8 @@
  * out, is for the caller to check (reader.c). References keep a chunk, and its view, alive: the
  * file has one, and so have the thread that is to fill it and each reply.
  *
- * There are at most MAX_CHUNKS in the pool. When they are all in use, the file that has not
- * been read from for the longest time loses its own.
+ * There are at most MAX_CHUNKS in the pool. When they are all in use, a file that nobody reads
+ * from any more loses its own; while all are read from, the newcomers read for themselves.
  *
  * Locks: the pool's, which protects all but what says otherwise; nothing else is called with
  * it. Chunks are let go of without it: that may close files.
@@ -22,10 +22,11 @@
 #include <string.h>
 
 enum {
-    MAX_CHUNKS = 64,             /* 16 MiB */
-    IDLE_BUFFERS = 16,           /* of chunks that are gone */
-    START = AHEAD_CHUNK,         /* bytes read in order before anything is read ahead */
-    MAX_WINDOW = 8 * AHEAD_CHUNK /* bytes ahead of the reader */
+    MAX_CHUNKS = 64,              /* 16 MiB */
+    IDLE_BUFFERS = 16,            /* of chunks that are gone */
+    START = AHEAD_CHUNK,          /* bytes read in order before anything is read ahead */
+    MAX_WINDOW = 8 * AHEAD_CHUNK, /* bytes ahead of the reader */
+    IDLE_US = 100 * 1000,         /* after which nobody reads from a file any more */
 };
 
 typedef enum ChunkState {
@@ -53,6 +54,7 @@ struct AheadPool {
     Buffers *buffers;
     GThreadPool *threads;
     gint n_chunks; /* atomic */
+    bool stop;     /* what is queued need not be filled any more */
 };
 
 struct Ahead {
@@ -61,6 +63,7 @@ struct Ahead {
     GQueue chunks;   /* of AheadChunk */
     uint64_t next;   /* where the reader is expected */
     uint64_t streak; /* bytes that it has read in order */
+    gint64 used;     /* when it was served last, monotonic microseconds */
 };
 
 /* ---- chunks ------------------------------------------------------------------------------ */
@@ -134,6 +137,8 @@ static bool chunk_settle(AheadChunk *chunk, bool wait)
     AheadPool *pool = chunk->pool;
 
     g_mutex_lock(&pool->lock);
+    if (chunk->state == CHUNK_QUEUED && pool->stop)
+        chunk->state = CHUNK_FAILED;
     if (chunk->state == CHUNK_QUEUED) {
         chunk->state = CHUNK_RUNNING;
         g_mutex_unlock(&pool->lock);
@@ -173,6 +178,9 @@ void ahead_pool_free(AheadPool *pool)
 {
     if (!pool)
         return;
+    g_mutex_lock(&pool->lock);
+    pool->stop = true;
+    g_mutex_unlock(&pool->lock);
     g_thread_pool_free(pool->threads, FALSE, TRUE);
     buffers_free(pool->buffers);
     g_cond_clear(&pool->filled);
@@ -245,10 +253,12 @@ static void drop_useless(Ahead *ahead, const QcView *view, uint64_t offset, size
 static void take_from_idle(Ahead *ahead, GQueue *dropped)
 {
     for (GList *link = ahead->pool->recent.tail; link->data != ahead; link = link->prev) {
-        Ahead *idle = link->data;
+        Ahead *other = link->data;
 
-        if (idle->chunks.length > 0) {
-            drop_all(idle, dropped);
+        if (ahead->used - other->used < IDLE_US)
+            return;
+        if (other->chunks.length > 0) {
+            drop_all(other, dropped);
             return;
         }
     }
@@ -331,6 +341,7 @@ unsigned ahead_get(Ahead *ahead, QcView *view, uint64_t offset, size_t len, Ahea
     if (is_in_order(ahead, offset, len)) {
         g_queue_unlink(&pool->recent, &ahead->link);
         g_queue_push_head_link(&pool->recent, &ahead->link);
+        ahead->used = g_get_monotonic_time();
         drop_useless(ahead, view, offset, len, &dropped);
         extend(ahead, view, offset, len, &queued, &dropped);
         n = find(ahead, offset, len, ret_chunks);

@@ -16,6 +16,7 @@
 
 enum {
     MOMENT_MS = 500,
+    MAX_NAMED = 16, /* of those who read a part */
 };
 
 struct Claims {
@@ -107,12 +108,12 @@ int claims_hold(Claims *claims, const QcFileStat *file, const char *part, const 
 
     GPtrArray *paths = g_hash_table_lookup(claims->readers, key);
     if (!paths) {
-        paths = g_ptr_array_new_with_free_func(g_free);
+        paths = g_ptr_array_new_with_free_func((GDestroyNotify)g_ref_string_release);
         g_hash_table_insert(claims->readers, key, paths);
     } else {
         g_free(key);
     }
-    g_ptr_array_add(paths, g_strdup(path));
+    g_ptr_array_add(paths, g_ref_string_new_intern(path)); /* one string for all of them */
     return 0;
 }
 
@@ -142,7 +143,7 @@ char **claims_readers(Claims *claims, const QcFileStat *file, const char *part)
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
     GPtrArray *paths = g_hash_table_lookup(claims->readers, key);
 
-    for (guint i = 0; paths && i < paths->len; i++) {
+    for (guint i = 0; paths && i < paths->len && found->len < MAX_NAMED; i++) {
         if (!g_ptr_array_find_with_equal_func(found, paths->pdata[i], g_str_equal, NULL))
             g_ptr_array_add(found, g_strdup(paths->pdata[i]));
     }

@@ -20,7 +20,7 @@ void claims_free(Claims *claims); /* accepts NULL */
  */
 int claims_hold(Claims *claims, const QcFileStat *file, const char *part, const char *path);
 void claims_drop(Claims *claims, const QcFileStat *file, const char *part, const char *path);
-/* The paths of those that read a part, each once, in order (g_strfreev). */
+/* The paths of those that read a part, some of them, each once, in order (g_strfreev). */
 char **claims_readers(Claims *claims, const QcFileStat *file, const char *part);
 
 /* Start a command on a file, after the one before, and pauses. -EIO when the file is poisoned. */

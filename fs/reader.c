@@ -412,7 +412,7 @@ static int64_t try_views(Reader *reader, ViewAction *action)
     for (int tries = 0; tries < MAX_RELOADS; tries++) {
         g_autoptr(QcView) view = current_view(reader);
         int64_t result = action->func(reader, view, action);
-        int r = check(reader, view, action->reading);
+        int r = check(reader, view, result < 0 ? NULL : action->reading);
 
         if (r == 0)
             return result;

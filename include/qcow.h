@@ -261,7 +261,7 @@ typedef struct QcExtent {
     uint64_t host_offset; /* DATA: of the first byte. COMPRESSED: of the compressed stream */
     uint32_t host_length; /* COMPRESSED: upper bound of the stream's bytes */
     uint64_t skip;        /* COMPRESSED: bytes of the decoded cluster before the offset */
-    unsigned layer;       /* DATA, COMPRESSED: how many layers below the view's own */
+    unsigned layer;       /* all but HOLE: how many layers below the view's own */
     int error;            /* BAD: negative errno */
 } QcExtent;
 

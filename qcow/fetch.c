@@ -37,13 +37,14 @@ static int read_extent(const QcExtent *e, void *buf, bool once)
 }
 
 /* Read the first extent at offset, and note what came of it. */
-static int64_t read_next(QcView *view, void *buf, size_t len, uint64_t offset, QcReading *reading)
+static int64_t read_next(QcView *view, void *buf, size_t len, uint64_t offset, QcPlace *place,
+                         QcReading *reading)
 {
     QcExtent e;
-    int err = qc_view_map_to_read(view, offset, len, &e);
+    int err = qc_view_map_to_read(view, offset, len, place, &e);
     if (err < 0)
         return err;
-    if (e.kind == QC_EXTENT_DATA || e.kind == QC_EXTENT_COMPRESSED)
+    if (e.kind != QC_EXTENT_HOLE && e.layer < QC_MAX_LAYERS) /* behind the last: a broken one */
         reading->layers[e.layer / 64] |= UINT64_C(1) << e.layer % 64;
     reading->zeros = qc_extent_is_zeros(&e) && e.length == len;
     if (!reading->zeros)
@@ -53,6 +54,7 @@ static int64_t read_next(QcView *view, void *buf, size_t len, uint64_t offset, Q
 
 ssize_t qc_view_fetch(QcView *view, void *buf, size_t len, uint64_t offset, QcReading *reading)
 {
+    g_auto(QcPlace) place = {0};
     memset(reading->layers, 0, sizeof(reading->layers));
     reading->zeros = false;
     if (offset >= qc_view_size(view))
@@ -60,7 +62,7 @@ ssize_t qc_view_fetch(QcView *view, void *buf, size_t len, uint64_t offset, QcRe
     len = (size_t)MIN(len, qc_view_size(view) - offset);
     for (size_t done = 0; done < len;) {
         uint8_t *at = (uint8_t *)buf + done;
-        int64_t n = read_next(view, at, len - done, offset + done, reading);
+        int64_t n = read_next(view, at, len - done, offset + done, &place, reading);
         if (n < 0)
             return n == -ENOMEM ? n : -EIO;
         if (reading->zeros && done > 0) { /* only the rest is zeros */

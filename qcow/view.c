@@ -42,6 +42,7 @@ struct QcView {
     unsigned grain_bits; /* what has one way to be read is so long, or longer, in every layer */
     uint64_t owner;      /* key of the areas in the cache; 0: none are kept */
     _Atomic int64_t checked_at; /* monotonic, microseconds: all layers were right; 0: never */
+    _Atomic bool stale;         /* some layer was not; nothing is taken on trust any more */
 
     /* VIEW_QCOW2 */
     uint64_t l1_offset;
@@ -52,17 +53,23 @@ struct QcView {
     QcSnapshotHint hint;
 };
 
-/* The bits of a length such that every piece of it has one way to be read, in this layer alone. */
-static unsigned own_grain_bits(const QcView *view)
+/*
+ * The bits of a length such that every piece of it has one way to be read: in a view of this
+ * kind on top of that one. (Where a view beneath ends, another way begins; where the view itself
+ * ends, there is nothing more.)
+ */
+static unsigned grain_bits(ViewKind kind, const QcImage *image, const QcView *beneath)
 {
     unsigned bits = QC_MAX_CLUSTER_BITS;
-    if (view->kind == VIEW_QCOW2) {
-        const QcLayout *l = &view->image->header.layout;
+    if (kind == VIEW_QCOW2) {
+        const QcLayout *l = &image->header.layout;
         bits = l->extended_l2 ? l->cluster_bits - QC_SUBCLUSTER_BITS : l->cluster_bits;
     }
-    if (view->kind == VIEW_BROKEN && view->size == UINT64_MAX) /* it has no end */
+    if (!beneath)
         return bits;
-    while (view->size & ((UINT64_C(1) << bits) - 1)) /* the disk ends within the last piece */
+    bits = MIN(bits, beneath->grain_bits);
+    bool endless = beneath->kind == VIEW_BROKEN && beneath->size == UINT64_MAX;
+    while (!endless && beneath->size & ((UINT64_C(1) << bits) - 1))
         bits--;
     return bits;
 }
@@ -77,9 +84,7 @@ static QcView *view_new(ViewKind kind, QcImage *image, uint64_t size, QcView *be
     view->size = size;
     view->beneath = beneath;
     view->telling = (!image || image->cacheable) && (!beneath || beneath->telling);
-    view->grain_bits = own_grain_bits(view);
-    if (beneath)
-        view->grain_bits = MIN(view->grain_bits, beneath->grain_bits);
+    view->grain_bits = grain_bits(kind, image, beneath);
     if (beneath && image && view->telling && view->grain_bits >= MIN_GRAIN_BITS)
         view->owner = qc_cache_new_owner(image->cache);
     return view;
@@ -418,6 +423,7 @@ static int offer_layer(QcAreaBuilder *builder, QcView *view, unsigned layer, uin
     }
     if (own_end < end) { /* where a layer ends, those beneath have nothing to say */
         QcExtent rest = simple_extent(QC_EXTENT_ZERO, end - MAX(from, own_end));
+        rest.layer = layer;
         qc_area_offer(builder, MAX(from, own_end), &rest);
     }
     return 0;
@@ -442,20 +448,36 @@ static int build_area(QcView *view, const QcBlockKey *key, uint64_t length, QcBl
     return 0;
 }
 
-int qc_view_map_to_read(QcView *view, uint64_t offset, uint64_t length, QcExtent *ret)
+void qc_place_clear(QcPlace *place)
+{
+    qc_block_unref(place->area);
+    *place = (QcPlace){0};
+}
+
+/* Go to the area of an offset. One that cannot be built is no error: much in it may be readable. */
+static int go_to(QcView *view, uint64_t offset, QcPlace *place)
 {
     uint64_t size = (uint64_t)QC_AREA_GRAINS << view->grain_bits;
     QcBlockKey key = {view->owner, offset / size * size, QC_BLOCK_AREA};
+    qc_place_clear(place);
+    place->start = key.offset;
+    place->end = key.offset + MIN(size, view->size - key.offset);
+    place->area = qc_cache_find(view->image->cache, &key);
+    int err = place->area ? 0 : build_area(view, &key, place->end - place->start, &place->area);
+    return err == -ENOMEM ? err : 0;
+}
+
+int qc_view_map_to_read(QcView *view, uint64_t offset, uint64_t length, QcPlace *place,
+                        QcExtent *ret)
+{
     QcLook look = {.exact = false};
-    if (!view->owner)
+    bool elsewhere = offset < place->start || offset >= place->end;
+    int err = view->owner && elsewhere ? go_to(view, offset, place) : 0;
+    if (err < 0)
+        return err;
+    if (!place->area)
         return map_chain(view, offset, length, &look, ret);
-    g_autoptr(QcBlock) area = qc_cache_find(view->image->cache, &key);
-    if (!area) {
-        int err = build_area(view, &key, MIN(size, view->size - key.offset), &area);
-        if (err < 0)
-            return err;
-    }
-    qc_area_find(area, offset, length, ret);
+    qc_area_find(place->area, offset, length, ret);
     return 0;
 }
 
@@ -484,8 +506,6 @@ int64_t qc_view_seek(QcView *view, uint64_t offset, bool hole)
 
 static int check_layer(QcView *view)
 {
-    if (view->kind == VIEW_BROKEN)
-        return 0;
     /* On a device an unchanged header says nothing of the snapshot table. */
     bool telling = view->image->cacheable || !view->is_snapshot;
     if (telling && qc_image_is_current(view->image))
@@ -507,7 +527,7 @@ bool qc_view_is_telling(const QcView *view)
 static int check_layers(QcView *view, const uint64_t *layers)
 {
     unsigned layer = 0;
-    for (QcView *v = view; v; v = v->beneath, layer++) {
+    for (QcView *v = view; v && v->kind != VIEW_BROKEN; v = v->beneath, layer++) {
         bool wanted = !layers || (layers[layer / 64] >> layer % 64 & 1);
         int err = wanted ? check_layer(v) : 0;
         if (err < 0)
@@ -522,13 +542,16 @@ int qc_view_check(QcView *view)
     int err = check_layers(view, NULL);
     if (!err)
         atomic_store(&view->checked_at, now);
+    else
+        atomic_store(&view->stale, true);
     return err;
 }
 
 int qc_view_check_reading(QcView *view, const QcReading *reading)
 {
     int64_t checked_at = atomic_load(&view->checked_at);
-    if (!view->owner || !checked_at || g_get_monotonic_time() - checked_at > QC_RECHECK_US)
+    if (!view->owner || !checked_at || atomic_load(&view->stale) ||
+        g_get_monotonic_time() - checked_at > QC_RECHECK_US)
         return qc_view_check(view);
     uint64_t layers[G_N_ELEMENTS(reading->layers)];
     memcpy(layers, reading->layers, sizeof(layers));

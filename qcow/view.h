@@ -15,8 +15,19 @@ QcView *qc_view_new_raw(QcImage *image);
 /* A view whose every byte fails with error (a negative errno); size is what it claims. */
 QcView *qc_view_new_broken(uint64_t size, int error);
 
-/* As qc_view_map(), from a remembered area if there is one, and not exact: raw data may be a hole.
+/*
+ * Where one reading of a view is: the area that it looks at, held however short the cache keeps
+ * it. Zero it before use.
  */
-int qc_view_map_to_read(QcView *view, uint64_t offset, uint64_t length, QcExtent *ret);
+typedef struct QcPlace {
+    QcBlock *area; /* NULL: this stretch has none; the layers are asked for each piece */
+    uint64_t start, end;
+} QcPlace;
+
+/* As qc_view_map(), and not exact: holes of raw files are data. */
+int qc_view_map_to_read(QcView *view, uint64_t offset, uint64_t length, QcPlace *place,
+                        QcExtent *ret);
+void qc_place_clear(QcPlace *place);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(QcPlace, qc_place_clear)
 
 #endif

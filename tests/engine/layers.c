@@ -1,11 +1,13 @@
 /* Chains: a place that was looked up is remembered, and a change of any layer is noticed. */
-#include "qcow.h"
+#include "area.h"
+#include "memfile.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum {
     LAYERS = 70, /* more than one word of bits */
@@ -203,4 +205,191 @@ Test(layers, what_is_remembered_is_of_one_state)
     qc_chain_unref(again.chain);
     qc_image_unref(again.image);
     free_stack(&s);
+}
+
+/* ... also of a layer that was looked at for the first time only after it had changed. */
+Test(layers, a_change_is_noticed_where_nothing_is_remembered)
+{
+    Stack s = new_stack();
+    QcReading reading = {.once = false};
+    uint8_t byte;
+
+    g_autofree char *path = path_of(&s, 30);
+    cr_assert_eq(1, qc_view_fetch(s.view, &byte, 1, 0, &reading));
+    cr_assert_eq(0, qc_view_check(s.view));
+    cr_assert_eq(0, utimensat(AT_FDCWD, path, NULL, 0)); /* at once: nothing is due for a check */
+    cr_assert_eq(1, qc_view_fetch(s.view, &byte, 1, DISK - 1, &reading));
+    cr_expect_eq(-ESTALE, qc_view_check_reading(s.view, &reading));
+    free_stack(&s);
+}
+
+/* ---- two layers, of which the upper one is in memory ------------------------------------- */
+
+enum {
+    SMALL = 512,
+    SMALLS = 256, /* clusters; four slices of the table; every other one has data */
+};
+
+typedef struct Pair {
+    char *dir, *base;
+    QcGate *gate;
+    MemFile *top;
+    QcCache *cache;
+    QcImage *image;
+    QcChain *chain;
+    QcView *view; /* borrowed */
+} Pair;
+
+static void open_pair(Pair *p)
+{
+    p->cache = qc_cache_new(1 << 20);
+    cr_assert_eq(
+        0, qc_image_open(mem_file(p->top), "top", QC_FORMAT_QCOW2, p->cache, &p->image, NULL));
+    cr_assert_eq(0, qc_chain_open(p->gate, p->image, p->cache, &p->chain));
+    cr_assert_eq(2, qc_chain_layers(p->chain));
+    p->view = qc_chain_view(p->chain, 0);
+}
+
+static void close_pair(Pair *p)
+{
+    qc_chain_unref(p->chain);
+    qc_image_unref(p->image);
+    qc_cache_unref(p->cache);
+}
+
+static Pair new_pair(void)
+{
+    Pair p = {.dir = g_dir_make_tmp("layers-XXXXXX", NULL), .top = mem_file_new(NULL, 0)};
+    QcCreateOptions options = {.virtual_size = SMALLS * SMALL,
+                               .cluster_bits = 9,
+                               .backing_file = "base",
+                               .backing_format = "raw"};
+    uint8_t bytes[SMALL];
+
+    p.base = g_build_filename(p.dir, "base", NULL);
+    cr_assert(g_file_set_contents(p.base, "base", 4, NULL));
+    cr_assert_eq(0, qc_gate_new(p.dir, QC_BACKING_STORE, &p.gate, NULL));
+    cr_assert_eq(0, qc_create(mem_file(p.top), &options, NULL));
+    memset(bytes, 't', sizeof(bytes));
+    for (unsigned i = 0; i < SMALLS; i += 2) {
+        open_pair(&p);
+        cr_assert_eq(0, qc_image_write(p.image, p.chain, bytes, SMALL, i * SMALL, NULL, NULL));
+        close_pair(&p);
+    }
+    return p;
+}
+
+static void free_pair(Pair *p)
+{
+    qc_file_unref(mem_file(p->top));
+    qc_gate_unref(p->gate);
+    g_unlink(p->base);
+    g_rmdir(p->dir);
+    g_free(p->base);
+    g_free(p->dir);
+}
+
+/* What cannot be read of the tables is an error for the places that need it, not for all. */
+Test(layers, an_error_in_the_tables_is_not_one_for_the_area)
+{
+    Pair p = new_pair();
+    unsigned failed = 0;
+    uint8_t byte;
+
+    for (int64_t at = 0; at < 8; at++) {
+        open_pair(&p);
+        p.top->calls = 0;
+        p.top->fail_at = at;
+        p.top->fail_error = -EIO;
+        failed += qc_view_read(p.view, &byte, 1, 0) != 1;
+        p.top->fail_at = -1;
+        close_pair(&p);
+    }
+    cr_expect_leq(failed, 1, "when the byte itself cannot be read");
+    free_pair(&p);
+}
+
+/* Nothing of a view of the past is kept; still it is not looked up again for each cluster. */
+Test(layers, a_stale_view_is_read_at_the_price_of_a_fresh_one)
+{
+    Pair p = new_pair();
+    uint8_t bytes[SMALLS * SMALL];
+
+    open_pair(&p);
+    p.top->mtime++;
+    p.top->calls = 0;
+    cr_assert_eq(qc_view_read(p.view, bytes, sizeof(bytes), 0), (ssize_t)sizeof(bytes));
+    cr_expect_eq(-ESTALE, qc_view_check(p.view));
+    cr_expect_leq(p.top->calls, SMALLS / 2 + 32, "the data, and the tables once");
+    close_pair(&p);
+    free_pair(&p);
+}
+
+/* ---- the longest chain ------------------------------------------------------------------- */
+
+/* As many layers as there may be, the last of which wants one more. */
+Test(layers, a_chain_that_is_too_long_is_read_and_checked)
+{
+    g_autofree char *dir = g_dir_make_tmp("layers-XXXXXX", NULL);
+    g_autoptr(QcGate) gate = NULL;
+    g_autoptr(QcFile) top = NULL;
+    QcReading reading = {.once = false};
+    uint8_t byte;
+
+    for (unsigned i = 0; i <= QC_MAX_LAYERS; i++) {
+        g_autofree char *path = g_strdup_printf("%s/%u", dir, i);
+        g_autofree char *backing = g_strdup_printf("%u", i + 1);
+        QcCreateOptions options = {.virtual_size = 65536,
+                                   .cluster_bits = 9,
+                                   .backing_file = backing,
+                                   .backing_format = "qcow2"};
+        MemFile *file = mem_file_new(NULL, 0);
+
+        cr_assert_eq(0, qc_create(mem_file(file), &options, NULL));
+        cr_assert(g_file_set_contents(path, (char *)file->data->data, file->data->len, NULL));
+        qc_file_unref(mem_file(file));
+    }
+    cr_assert_eq(0, qc_gate_new(dir, QC_BACKING_STORE, &gate, NULL));
+    cr_assert_eq(0, qc_gate_open(gate, "0", false, &top, NULL));
+    g_usleep(30 * 1000); /* old enough for its stat to tell */
+
+    Stack s = {.gate = gate, .files = {top}, .cache = qc_cache_new(1 << 20)};
+    cr_assert_eq(0, qc_image_open(top, "0", QC_FORMAT_QCOW2, s.cache, &s.image, NULL));
+    cr_assert_eq(0, qc_chain_open(gate, s.image, s.cache, &s.chain));
+    cr_expect_eq(qc_chain_layers(s.chain), QC_MAX_LAYERS);
+    for (unsigned i = 0; i < 3; i++) {
+        cr_expect_eq(-EIO, qc_view_fetch(qc_chain_view(s.chain, 0), &byte, 1, 0, &reading));
+        cr_expect_eq(0, qc_view_check_reading(qc_chain_view(s.chain, 0), &reading));
+    }
+    close_stack(&s);
+    for (unsigned i = 0; i <= QC_MAX_LAYERS; i++) {
+        g_autofree char *path = g_strdup_printf("%s/%u", dir, i);
+
+        g_unlink(path);
+    }
+    g_rmdir(dir);
+}
+
+/* ---- areas ------------------------------------------------------------------------------- */
+
+/* However fine the grain of a chain is: a compressed cluster is decoded as a whole. */
+Test(layers, a_compressed_cluster_is_one_extent_of_an_area)
+{
+    g_auto(QcAreaBuilder) builder = {0};
+    const QcBlockKey key = {.owner = 1, .offset = 0};
+    QcExtent cluster = {.kind = QC_EXTENT_COMPRESSED, .length = 65536, .host_offset = 7};
+    QcExtent e;
+
+    cr_assert_eq(0, qc_area_begin(&builder, 0, 131072, 9));
+    qc_area_offer(&builder, 0, &cluster);
+    cluster.host_offset = 8;
+    qc_area_offer(&builder, 65536, &cluster);
+    QcBlock *area = qc_area_end(&builder, &key);
+    qc_area_find(area, 0, 131072, &e);
+    cr_expect_eq(e.length, 65536);
+    qc_area_find(area, 66536, 65536, &e);
+    cr_expect_eq(e.length, 64536);
+    cr_expect_eq(e.skip, 1000);
+    cr_expect_eq(e.host_offset, 8);
+    qc_block_unref(area);
 }

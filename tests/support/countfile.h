@@ -10,8 +10,8 @@
 typedef struct CountFile {
     QcFile base;
     QcFile *inner;
-    uint64_t reads, bytes; /* bytes that were read */
-    uint64_t seeks, writes;
+    _Atomic uint64_t reads, bytes; /* bytes that were read */
+    _Atomic uint64_t seeks, writes;
     /* Sees, and may change, what was read: n bytes. NULL: nothing does. */
     void (*on_read)(void *data, uint8_t *buf, ssize_t n, uint64_t offset);
     void *on_read_data;
