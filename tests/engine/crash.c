@@ -177,18 +177,19 @@ Test(crash, errors_in_large_images)
 {
     FaultCounts n = {0};
     for (size_t i = 0; i < n_samples; i++) {
-        for (unsigned c = 0; sample_is_big(&samples[i]) && c < 10; c += 3) {
+        const Sample *s = &samples[i];
+        for (unsigned c = 0; sample_is_big(s) && c < sample_n_commands(s); c += sample_step(s)) {
             FaultPlan plan = {.gate = gate,
                               .error = c % 2 ? -EIO : -ENOSPC,
                               .from_then_on = c > 5,
                               .most = 3,
                               .seed = c};
-            g_autofree char *finding = faults_try(&samples[i], c, &plan, &n);
+            g_autofree char *finding = faults_try(s, c, &plan, &n);
             cr_assert_null(finding, "%s", finding);
         }
     }
     cr_log_info("%lu errors", (unsigned long)n.faults);
-    cr_assert_gt(n.failures, 40);
+    cr_assert_gt(n.failures, 5);
 }
 
 /* When the last sync fails, and putting the old sector back does not, it is as before. */

@@ -62,8 +62,7 @@ Test(memory, every_failed_allocation_is_reported_and_changes_nothing, .timeout =
     FaultCounts n = {0};
     mem_keep_memory();
     for (size_t i = 0; i < n_samples; i++) {
-        unsigned step = sample_is_big(&samples[i]) ? 3 : 1;
-        for (unsigned c = 0; c < sample_n_commands(&samples[i]); c += step) {
+        for (unsigned c = 0; c < sample_n_commands(&samples[i]); c += sample_step(&samples[i])) {
             for (int on = 0; on < (i % 4 == 0 ? 2 : 1); on++) {
                 FaultPlan plan = {.gate = gate,
                                   .error = -ENOMEM,

@@ -53,6 +53,13 @@ bool sample_is_big(const Sample *s)
            has(s, TRAIT_THOUSAND | TRAIT_LIMIT_LAST | TRAIT_LIMIT_NONE | TRAIT_TABLE_FULL);
 }
 
+unsigned sample_step(const Sample *s)
+{
+    if (!sample_is_big(s))
+        return 1;
+    return g_getenv("SANITIZED") ? sample_n_commands(s) : 3;
+}
+
 /* ---- making ----------------------------------------------------------------------------- */
 
 enum {

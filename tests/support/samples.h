@@ -50,6 +50,12 @@ Command sample_command(const Sample *sample, unsigned i);
 int sample_expected(const Sample *sample, const Command *command);
 const char *sample_command_name(const Sample *sample, unsigned i);
 
+/*
+ * How far it is from one command to the next that are tried in a short test: 1, of big samples 3,
+ * and where a sanitizer makes them slower still (SANITIZED is set), only the first.
+ */
+unsigned sample_step(const Sample *sample);
+
 /* Whether one state of it costs much more to look at than usual. */
 bool sample_is_big(const Sample *sample);
 
