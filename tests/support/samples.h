@@ -52,7 +52,8 @@ const char *sample_command_name(const Sample *sample, unsigned i);
 
 /*
  * How far it is from one command to the next that are tried in a short test: 1, of big samples 3,
- * and where a sanitizer makes them slower still (SANITIZED is set), only the first.
+ * and where a sanitizer makes it slower still (SANITIZED is set), of
+ * these and those with clusters of 64 KiB only the first.
  */
 unsigned sample_step(const Sample *sample);
 
