@@ -138,11 +138,22 @@ Test(ahead, files_that_are_not_read_any_more_give_their_chunks_back)
     free_disk(&d);
 }
 
+/* Read a chunk, without a look at the bytes, which takes time. Whether it was there. */
+static bool get_fast(Ahead *ahead, QcView *view, uint64_t offset)
+{
+    AheadChunk *chunks[PIECES];
+    unsigned n = ahead_get(ahead, view, offset, AHEAD_CHUNK, chunks);
+
+    for (unsigned i = 0; i < n; i++)
+        ahead_chunk_unref(chunks[i]);
+    return n > 0;
+}
+
 /* As many, but all are read from in turn: what was read ahead for one is not thrown away. */
 Test(ahead, files_that_are_read_do_not_rob_one_another)
 {
     Disk d = new_disk();
-    Ahead *files[24];
+    Ahead *files[16];
     uint64_t served = 0;
 
     count_file_reset(d.file);
@@ -150,7 +161,7 @@ Test(ahead, files_that_are_read_do_not_rob_one_another)
         files[i] = ahead_new(d.pool);
     for (uint64_t at = 0; at < 20 * AHEAD_CHUNK; at += AHEAD_CHUNK) {
         for (size_t i = 0; i < G_N_ELEMENTS(files); i++)
-            served += get(files[i], d.view, at, AHEAD_CHUNK);
+            served += get_fast(files[i], d.view, at);
     }
     for (size_t i = 0; i < G_N_ELEMENTS(files); i++)
         ahead_free(files[i]);
