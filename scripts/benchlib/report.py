@@ -1,12 +1,14 @@
 """Lines of the result: as a Markdown table, and as a plot."""
 
 import dataclasses
+import json
 import os
 import subprocess
 
 from .measure import Failure
 
 DOCS = os.path.join(os.path.dirname(__file__), "..", "..", "docs")
+STORED = os.path.join(DOCS, "bench.json")  # what the table and the plot are made of
 HEAD = ["row", "work", "snaptree", "beside it", "ratio", "target", "met"]
 PLOT = """
 set terminal svg size 1100,%(height)d font 'sans-serif,12' background '#ffffff'
@@ -107,10 +109,29 @@ def plot(lines, out):
         target.write(source.read())
 
 
-def write_docs(lines, quick):
+def merged(lines):
+    """With those of docs/bench.json whose rows were not measured now."""
+    kept = []
+    if os.path.exists(STORED):
+        with open(STORED) as file:
+            kept = [Line(**fields) for fields in json.load(file)]
+    now = {line.row: [] for line in lines}
+    for line in lines:
+        now[line.row].append(line)
+    rows = list(dict.fromkeys([line.row for line in kept] + list(now)))
+    return [line for row in rows
+            for line in now.get(row) or [old for old in kept if old.row == row]]
+
+
+def write_docs(lines, order):
+    """What was measured now replaces what the docs have of these rows."""
+    lines = sorted(merged(lines), key=lambda line: order.index(line.row))
+    with open(STORED, "w") as file:
+        json.dump([dataclasses.asdict(line) for line in lines], file, indent=1)
+        file.write("\n")
     plot(lines, os.path.join(DOCS, "bench.svg"))
     with open(os.path.join(DOCS, "bench.md"), "w") as file:
-        file.write("# Measured\n\nBy `scripts/bench%s --docs`; [PERFORMANCE.md](PERFORMANCE.md) "
-                   "says what each row is.\n\n" % (" quick" if quick else ""))
+        file.write("# Measured\n\nBy `scripts/bench --docs`, each row in one run; "
+                   "[PERFORMANCE.md](PERFORMANCE.md) says what they are.\n\n")
         file.write("\n".join(table(lines)))
         file.write("\n\n![ratios beside targets](bench.svg)\n")
