@@ -204,6 +204,17 @@ TOLD_REPLY(fuse_reply_write, (fuse_req_t req, size_t count), req, count)
 TOLD_REPLY(fuse_reply_lseek, (fuse_req_t req, off_t off), req, off)
 TOLD_REPLY(fuse_reply_open, (fuse_req_t req, const struct fuse_file_info *fi), req, fi)
 
+/*
+ * libfuse calls on_signal() (fs/control.c) under the request's lock, which taking it back, before
+ * the job is freed, waits for. The sanitizer does not see libfuse's locks.
+ */
+const char *__tsan_default_suppressions(void);
+
+const char *__tsan_default_suppressions(void)
+{
+    return "race:^on_signal$\n";
+}
+
 /* The requests that come with an open file. */
 #define TOLD_OP(op, params, ...)                                                                   \
     static void told_##op params                                                                   \
