@@ -82,6 +82,10 @@ static int serve(struct fuse_session *session, Fs **fs, QcGate *gate, Keeper *ke
     int status = EXIT_FAILURE;
 
     *fs = fs_new(gate, keeper, read_ahead, options);
+    if (!*fs) {
+        log_error("no memory for the cache");
+        return status;
+    }
     if (fuse_set_signal_handlers(session) == 0) {
         signals_hold(false);
         status = loop(session, options);

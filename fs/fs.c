@@ -9,6 +9,8 @@ enum {
 Fs *fs_new(QcGate *gate, Keeper *keeper, int read_ahead, const Options *options)
 {
     g_autoptr(QcCache) cache = qc_cache_new((size_t)options->cache_mib << 20);
+    if (!cache)
+        return NULL;
     Fs *fs = g_new0(Fs, 1);
 
     fs->gate = qc_gate_ref(gate);

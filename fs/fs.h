@@ -33,7 +33,7 @@ typedef struct Fs {
     bool read_only;
 } Fs;
 
-/* Starts threads: not before the daemon has forked and is confined. */
+/* Starts threads: not before the daemon has forked and is confined. NULL: no memory. */
 Fs *fs_new(QcGate *gate, Keeper *keeper, int read_ahead, const Options *options);
 /* Waits for running commands. Accepts NULL. */
 void fs_free(Fs *fs);

@@ -274,7 +274,8 @@ static int perform_on(Work *work, const Progress *progress, char **ret_note, GEr
     g_autoptr(QcFile) file = NULL;
     g_autoptr(QcCache) cache = qc_cache_new(PERFORM_CACHE_BYTES);
     g_autoptr(QcImage) image = NULL;
-    int r = open_for_writing(work->fs, path, work->file, &file, error);
+    int r = cache ? open_for_writing(work->fs, path, work->file, &file, error)
+                  : fail(error, -ENOMEM, "no memory for tables");
 
     if (r < 0)
         return r;

@@ -44,7 +44,7 @@ bool qc_is_shortage(int err);
  * from what reads under way are using. Thread-safe, reference-counted.
  */
 typedef struct QcCache QcCache;
-QcCache *qc_cache_new(size_t max_bytes);
+QcCache *qc_cache_new(size_t max_bytes); /* NULL: no memory */
 QcCache *qc_cache_ref(QcCache *cache);
 void qc_cache_unref(QcCache *cache); /* accepts NULL */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcCache, qc_cache_unref)

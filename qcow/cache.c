@@ -6,6 +6,10 @@
  * one reference to it; bytes is the sum of what they cost and at most max_bytes. Readers keep
  * references, so a block may outlive its eviction. Keys are never reused for other contents:
  * an image that changed is a new owner, and what the old one left behind ages out.
+ *
+ * The table is an array of buckets, chained through the blocks: to add a block takes no memory.
+ * The budget bounds how many they are, so the array has its size from the start, and counts. A
+ * GHashTable grows as it is filled, and ends the process when there is no memory for that.
  */
 #include "cache.h"
 #include <string.h>
@@ -14,45 +18,71 @@
 enum {
     MAX_INFLATERS = 16, /* kept for reuse; each up to some 200 KiB */
     OVERHEAD = 64,      /* of a block in the hash table and in malloc */
+    BUCKET_BYTES = 512, /* of the budget for each bucket; the smallest block costs 140 */
+    MIN_BUCKET_BITS = 6,
+    MAX_BUCKET_BITS = 24,
 };
 
 struct QcCache {
     gatomicrefcount refs;
     guint64 last_owner; /* under lock */
     GMutex lock;
-    GHashTable *blocks; /* QcBlockKey in the block -> QcBlock */
-    GQueue recent;      /* of links; head is the most recently used */
+    QcBlock **buckets; /* the first of each; 2^bucket_bits */
+    unsigned bucket_bits;
+    GQueue recent; /* of links; head is the most recently used */
     size_t bytes, max_bytes;
-    GPtrArray *inflaters;
+    QcInflater *inflaters[MAX_INFLATERS];
+    unsigned n_inflaters;
 };
 
-static guint key_hash(gconstpointer p)
+static QcBlock **bucket_of(const QcCache *cache, const QcBlockKey *k)
 {
-    const QcBlockKey *k = p;
     uint64_t h = (k->owner * 4 + k->kind) * UINT64_C(0x9e3779b97f4a7c15) ^ k->offset;
     h *= UINT64_C(0xbf58476d1ce4e5b9);
-    return (guint)(h >> 32);
+    h ^= h >> 32;
+    h *= UINT64_C(0x94d049bb133111eb);
+    return &cache->buckets[h >> (64 - cache->bucket_bits)];
 }
 
-static gboolean key_equal(gconstpointer a, gconstpointer b)
+/* Under the lock. What points at the block with this key, or at the NULL where its bucket ends. */
+static QcBlock **find_link(const QcCache *cache, const QcBlockKey *key)
 {
-    const QcBlockKey *x = a, *y = b;
-    return x->owner == y->owner && x->offset == y->offset && x->kind == y->kind;
+    QcBlock **link = bucket_of(cache, key);
+    for (; *link; link = &(*link)->next) {
+        const QcBlockKey *k = &(*link)->key;
+        if (k->owner == key->owner && k->offset == key->offset && k->kind == key->kind)
+            break;
+    }
+    return link;
+}
+
+/* How many buckets a budget is worth, as a power of two. */
+static unsigned bits_for(size_t max_bytes)
+{
+    unsigned bits = MIN_BUCKET_BITS;
+    while (bits < MAX_BUCKET_BITS && max_bytes >> bits > BUCKET_BYTES)
+        bits++;
+    return bits;
 }
 
 QcCache *qc_cache_new(size_t max_bytes)
 {
-    QcCache *cache = g_new0(QcCache, 1);
+    g_autofree QcCache *cache = g_try_new0(QcCache, 1);
+    if (!cache)
+        return NULL;
+    cache->bucket_bits = bits_for(max_bytes);
+    size_t n = (size_t)1 << cache->bucket_bits, array = n * sizeof(*cache->buckets);
+    cache->buckets = g_try_new0(QcBlock *, n);
+    if (!cache->buckets)
+        return NULL;
     g_atomic_ref_count_init(&cache->refs);
     g_mutex_init(&cache->lock);
-    cache->blocks = g_hash_table_new(key_hash, key_equal);
-    cache->max_bytes = max_bytes;
+    cache->max_bytes = max_bytes - MIN(max_bytes, array);
     /* Nobody can choose offsets for their hashes when part of the key is not known. */
     uint32_t secret = 0;
     if (getrandom(&secret, sizeof(secret), GRND_NONBLOCK) > 0)
         cache->last_owner = (uint64_t)secret << 24;
-    cache->inflaters = g_ptr_array_new_with_free_func((GDestroyNotify)qc_inflater_free);
-    return cache;
+    return g_steal_pointer(&cache);
 }
 
 QcCache *qc_cache_ref(QcCache *cache)
@@ -70,7 +100,7 @@ static size_t cost_of(const QcBlock *block)
 static QcBlock *detach(QcCache *cache, QcBlock *block)
 {
     g_queue_unlink(&cache->recent, &block->link);
-    g_hash_table_remove(cache->blocks, &block->key);
+    *find_link(cache, &block->key) = block->next;
     cache->bytes -= cost_of(block);
     return block;
 }
@@ -81,9 +111,10 @@ void qc_cache_unref(QcCache *cache)
         return;
     while (cache->recent.head)
         qc_block_unref(detach(cache, cache->recent.head->data));
-    g_hash_table_unref(cache->blocks);
-    g_ptr_array_unref(cache->inflaters);
+    while (cache->n_inflaters > 0)
+        qc_inflater_free(cache->inflaters[--cache->n_inflaters]);
     g_mutex_clear(&cache->lock);
+    g_free(cache->buckets);
     g_free(cache);
 }
 
@@ -98,7 +129,7 @@ uint64_t qc_cache_new_owner(QcCache *cache)
 QcBlock *qc_cache_find(QcCache *cache, const QcBlockKey *key)
 {
     g_mutex_lock(&cache->lock);
-    QcBlock *block = g_hash_table_lookup(cache->blocks, key);
+    QcBlock *block = *find_link(cache, key);
     if (block) {
         g_atomic_ref_count_inc(&block->refs);
         g_queue_unlink(&cache->recent, &block->link);
@@ -133,13 +164,15 @@ void qc_cache_add(QcCache *cache, QcBlock *block)
         return;
     GQueue dropped = G_QUEUE_INIT;
     g_mutex_lock(&cache->lock);
-    if (!g_hash_table_contains(cache->blocks, &block->key)) {
+    if (!*find_link(cache, &block->key)) {
         while (cache->bytes + cost_of(block) > cache->max_bytes) {
             QcBlock *oldest = detach(cache, cache->recent.tail->data);
             g_queue_push_head_link(&dropped, &oldest->link);
         }
         g_atomic_ref_count_inc(&block->refs);
-        g_hash_table_insert(cache->blocks, &block->key, block);
+        QcBlock **bucket = bucket_of(cache, &block->key);
+        block->next = *bucket;
+        *bucket = block;
         g_queue_push_head_link(&cache->recent, &block->link);
         cache->bytes += cost_of(block);
     }
@@ -152,8 +185,8 @@ QcInflater *qc_cache_get_inflater(QcCache *cache)
 {
     QcInflater *inflater = NULL;
     g_mutex_lock(&cache->lock);
-    if (cache->inflaters->len > 0)
-        inflater = g_ptr_array_steal_index_fast(cache->inflaters, cache->inflaters->len - 1);
+    if (cache->n_inflaters > 0)
+        inflater = cache->inflaters[--cache->n_inflaters];
     g_mutex_unlock(&cache->lock);
     return inflater ? inflater : qc_inflater_new();
 }
@@ -161,10 +194,8 @@ QcInflater *qc_cache_get_inflater(QcCache *cache)
 void qc_cache_put_inflater(QcCache *cache, QcInflater *inflater)
 {
     g_mutex_lock(&cache->lock);
-    if (cache->inflaters->len < MAX_INFLATERS) {
-        g_ptr_array_add(cache->inflaters, inflater);
-        inflater = NULL;
-    }
+    if (cache->n_inflaters < MAX_INFLATERS)
+        cache->inflaters[cache->n_inflaters++] = g_steal_pointer(&inflater);
     g_mutex_unlock(&cache->lock);
     qc_inflater_free(inflater);
 }

@@ -23,8 +23,9 @@ typedef struct QcBlockKey {
 /* Bytes that do not change any more once the block is in the cache. */
 typedef struct QcBlock {
     QcBlockKey key;
+    struct QcBlock *next; /* of the cache, under its lock ... */
+    GList link;           /* ... and so is this */
     gatomicrefcount refs;
-    GList link; /* of the cache, under its lock */
     size_t size;
     uint8_t data[];
 } QcBlock;

@@ -1,6 +1,7 @@
 /* script.c - see script.h. */
 #include "script.h"
 #include "format.h"
+#include <errno.h>
 #include <string.h>
 
 const Kind script_kinds[] = {
@@ -50,6 +51,8 @@ int script_run_on(QcFile *file, QcGate *gate, const Command *c, bool *ret_unknow
     g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
     g_autoptr(QcImage) image = NULL;
     *ret_unknown = false;
+    if (!cache)
+        return -ENOMEM;
     int err = qc_image_open(file, "mem", QC_FORMAT_QCOW2, cache, &image, NULL);
     if (err < 0)
         return err;

@@ -97,6 +97,8 @@ static int open_file(Session *s, const char *arg, bool write, GError **error)
     g_autofree char *dir = env ? g_strdup(env) : g_path_get_dirname(arg);
     s->path = env ? g_strdup(arg) : g_path_get_basename(arg);
     s->cache = qc_cache_new(CACHE_BYTES);
+    if (!s->cache)
+        return fail(error, -ENOMEM, "no memory for tables");
     int r = qc_gate_new(dir, policy(), &s->gate, error);
     if (r < 0)
         return r;
