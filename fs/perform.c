@@ -231,7 +231,6 @@ static int check(QcImage *image, char **ret_note, GError **error)
                                     result.leaks);
     else
         *ret_note = g_strdup("no errors, no leaked clusters");
-    qc_check_clear(&result);
     return r;
 }
 

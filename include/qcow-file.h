@@ -60,7 +60,7 @@ void qc_file_init(QcFile *file, const QcFileOps *ops);
 
 /*
  * A QcFile on an open descriptor of a regular file or block device. Takes ownership of fd,
- * also when it fails. -EINVAL when fd is neither of the two.
+ * also when it fails. -EINVAL when fd is neither of the two; -ENOMEM.
  */
 int qc_file_new_fd(int fd, QcFile **ret);
 

@@ -413,10 +413,12 @@ int qc_image_write(QcImage *image, QcChain *chain, const void *buf, size_t len, 
 
 /* ---- check and repair ------------------------------------------------------------------- */
 
+#define QC_FINDING_BYTES 160 /* a longer sentence is cut */
+
 typedef struct QcCheck {
     uint64_t errors; /* findings that mean or may lead to damage */
     uint64_t leaks;  /* clusters counted more often than they are referred to: lost space */
-    char *first;     /* a sentence about the first error, or NULL; see qc_check_clear() */
+    char first[QC_FINDING_BYTES]; /* a sentence about the first error; empty: none */
 } QcCheck;
 
 /*
@@ -425,7 +427,6 @@ typedef struct QcCheck {
  * memory grow with the metadata. -EOPNOTSUPP, -EIO, -ENOMEM: could not check. §"Refcounts".
  */
 int qc_image_check(QcImage *image, QcCheck *ret, GError **error);
-void qc_check_clear(QcCheck *check);
 
 /*
  * A command like those above: write refcounts and COPIED flags as the tables say, and clear

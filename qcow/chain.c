@@ -8,12 +8,17 @@
 #include "error.h"
 #include "view.h"
 
+typedef struct Layer {
+    QcImage *image;
+    QcView *view; /* with all beneath */
+} Layer;
+
 struct QcChain {
     gatomicrefcount refs;
-    GPtrArray *images; /* of QcImage, top first */
-    GPtrArray *views;  /* of QcView, one each */
-    QcView *bottom;    /* beneath the last image: broken, or NULL when the chain is complete */
-    char *error;
+    Layer *layers; /* top first */
+    unsigned n_layers, room;
+    QcView *bottom; /* beneath the last image: broken, or NULL when the chain is complete */
+    GError *error;
     int open_error;     /* why the gate did not open the layer after the last; 0: it did ... */
     QcFileStat refused; /* ... and this file was then refused for what is in it */
 };
@@ -92,24 +97,44 @@ static int open_backing(QcChain *chain, QcGate *gate, QcImage *overlay, QcCache 
 static bool chain_has(const QcChain *chain, const QcImage *image)
 {
     const QcFileStat *a = &image->info.stat;
-    for (guint i = 0; i < chain->images->len; i++) {
-        const QcFileStat *b = &((QcImage *)chain->images->pdata[i])->info.stat;
+    for (unsigned i = 0; i < chain->n_layers; i++) {
+        const QcFileStat *b = &chain->layers[i].image->info.stat;
         if (a->dev == b->dev && a->ino == b->ino)
             return true;
     }
     return false;
 }
 
+/* Put an image beneath all others. Takes a reference. */
+static int append(QcChain *chain, QcImage *image)
+{
+    if (chain->n_layers == chain->room) {
+        unsigned room = MAX(1, chain->room * 2);
+        Layer *grown = g_try_renew(Layer, chain->layers, room);
+        if (!grown)
+            return -ENOMEM;
+        chain->layers = grown;
+        chain->room = room;
+    }
+    chain->layers[chain->n_layers++] = (Layer){.image = qc_image_ref(image)};
+    return 0;
+}
+
+static QcImage *lowest_image(const QcChain *chain)
+{
+    return chain->layers[chain->n_layers - 1].image;
+}
+
 /* Add the layer beneath the lowest one. 1 when there was one, 0 when there is none. */
 static int add_layer(QcChain *chain, QcGate *gate, QcCache *cache, GError **error)
 {
-    QcImage *lowest = chain->images->pdata[chain->images->len - 1];
+    QcImage *lowest = lowest_image(chain);
     const char *unsupported = qc_image_unsupported(lowest);
     if (unsupported)
         return qc_fail(error, -EOPNOTSUPP, "%s: %s", lowest->path, unsupported);
     if (!lowest->info.backing_file)
         return 0;
-    if (chain->images->len >= QC_MAX_LAYERS)
+    if (chain->n_layers >= QC_MAX_LAYERS)
         return qc_fail(error, -ELOOP, "the backing chain has more than %u layers", QC_MAX_LAYERS);
 
     g_autoptr(QcImage) image = NULL;
@@ -121,11 +146,11 @@ static int add_layer(QcChain *chain, QcGate *gate, QcCache *cache, GError **erro
     if (chain_has(chain, image))
         return qc_fail(error, -ELOOP, "%s: its backing chain is a loop through %s", lowest->path,
                        image->path);
-    g_ptr_array_add(chain->images, g_steal_pointer(&image));
-    return 1;
+    err = append(chain, image);
+    return err ? qc_fail(error, err, "%s: no memory", image->path) : 1;
 }
 
-/* The active view of one layer. Takes over beneath. */
+/* The active view of one layer; NULL: no memory. Takes over beneath. */
 static QcView *layer_view(QcImage *image, QcView *beneath)
 {
     if (qc_image_unsupported(image)) {
@@ -136,42 +161,42 @@ static QcView *layer_view(QcImage *image, QcView *beneath)
                                                : qc_view_new_active(image, beneath);
 }
 
-static void make_views(QcChain *chain)
+static int make_views(QcChain *chain)
 {
-    guint n = chain->images->len;
-    g_ptr_array_set_size(chain->views, (gint)n);
     QcView *beneath = chain->bottom;
-    for (guint i = n; i-- > 0;) {
+    for (unsigned i = chain->n_layers; i-- > 0;) {
         QcView *own = beneath ? qc_view_ref(beneath) : NULL;
-        beneath = layer_view(chain->images->pdata[i], own);
-        chain->views->pdata[i] = beneath;
+        beneath = layer_view(chain->layers[i].image, own);
+        if (!beneath)
+            return -ENOMEM;
+        chain->layers[i].view = beneath;
     }
+    return 0;
 }
 
 int qc_chain_open(QcGate *gate, QcImage *top, QcCache *cache, QcChain **ret)
 {
-    QcChain *chain = g_new0(QcChain, 1);
+    g_autoptr(QcChain) chain = g_try_new0(QcChain, 1);
+    if (!chain)
+        return -ENOMEM;
     g_atomic_ref_count_init(&chain->refs);
-    chain->images = g_ptr_array_new_with_free_func((GDestroyNotify)qc_image_unref);
-    chain->views = g_ptr_array_new_with_free_func((GDestroyNotify)qc_view_unref);
-    g_ptr_array_add(chain->images, qc_image_ref(top));
-
-    g_autoptr(GError) error = NULL;
-    int more;
-    do
-        more = add_layer(chain, gate, cache, &error);
-    while (more == 1);
-    if (qc_is_shortage(more)) {
-        qc_chain_unref(chain);
+    int more = append(chain, top);
+    if (more < 0)
         return more;
-    }
+    do
+        more = add_layer(chain, gate, cache, &chain->error);
+    while (more == 1);
+    if (qc_is_shortage(more))
+        return more;
     if (more < 0) {
-        chain->error = g_strdup(error->message);
         chain->bottom = qc_view_new_broken(UINT64_MAX, more);
+        if (!chain->bottom)
+            return -ENOMEM;
     }
-    make_views(chain);
-    *ret = chain;
-    return 0;
+    int err = make_views(chain);
+    if (!err)
+        *ret = g_steal_pointer(&chain);
+    return err;
 }
 
 QcChain *qc_chain_ref(QcChain *chain)
@@ -184,25 +209,28 @@ void qc_chain_unref(QcChain *chain)
 {
     if (!chain || !g_atomic_ref_count_dec(&chain->refs))
         return;
-    g_ptr_array_unref(chain->views);
-    g_ptr_array_unref(chain->images);
+    for (unsigned i = 0; i < chain->n_layers; i++) {
+        qc_view_unref(chain->layers[i].view);
+        qc_image_unref(chain->layers[i].image);
+    }
+    g_free(chain->layers);
     qc_view_unref(chain->bottom);
-    g_free(chain->error);
+    g_clear_error(&chain->error);
     g_free(chain);
 }
 
 const char *qc_chain_error(const QcChain *chain)
 {
-    return chain->error;
+    return chain->error ? chain->error->message : NULL;
 }
 
 bool qc_chain_error_stands(const QcChain *chain, QcGate *gate)
 {
-    QcImage *lowest = chain->images->pdata[chain->images->len - 1];
+    QcImage *lowest = lowest_image(chain);
     g_autofree char *path = NULL;
     g_autoptr(QcFile) file = NULL;
     QcFileStat now;
-    if (qc_image_unsupported(lowest) || chain->images->len >= QC_MAX_LAYERS)
+    if (qc_image_unsupported(lowest) || chain->n_layers >= QC_MAX_LAYERS)
         return true; /* no other file has anything to do with it */
     if (!gate)
         return false;
@@ -215,29 +243,33 @@ bool qc_chain_error_stands(const QcChain *chain, QcGate *gate)
 
 unsigned qc_chain_layers(const QcChain *chain)
 {
-    return chain->images->len;
+    return chain->n_layers;
 }
 
 QcImage *qc_chain_image(const QcChain *chain, unsigned layer)
 {
-    return chain->images->pdata[layer];
+    return chain->layers[layer].image;
 }
 
 QcView *qc_chain_view(const QcChain *chain, unsigned layer)
 {
-    return chain->views->pdata[layer];
+    return chain->layers[layer].view;
 }
 
 int qc_chain_snapshot_view(QcChain *chain, unsigned snapshot, QcView **ret)
 {
-    QcImage *top = chain->images->pdata[0];
+    QcImage *top = chain->layers[0].image;
+    QcView *view;
     if (snapshot >= top->info.n_snapshots)
         return -ENOENT;
     if (qc_image_unsupported(top)) {
-        *ret = qc_view_new_broken(top->info.snapshots[snapshot].disk_size, -EOPNOTSUPP);
-        return 0;
+        view = qc_view_new_broken(top->info.snapshots[snapshot].disk_size, -EOPNOTSUPP);
+    } else {
+        QcView *beneath = chain->n_layers > 1 ? chain->layers[1].view : chain->bottom;
+        view = qc_view_new_snapshot(top, snapshot, beneath ? qc_view_ref(beneath) : NULL);
     }
-    QcView *beneath = chain->images->len > 1 ? chain->views->pdata[1] : chain->bottom;
-    *ret = qc_view_new_snapshot(top, snapshot, beneath ? qc_view_ref(beneath) : NULL);
+    if (!view)
+        return -ENOMEM;
+    *ret = view;
     return 0;
 }

@@ -9,6 +9,7 @@
 #include "active.h"
 #include "count.h"
 #include "error.h"
+#include <string.h>
 
 /* The refcounts as they are on disk; NULL where they cannot be read as such, a finding. */
 static int load_stored(QcImage *image, QcFindings *findings, QcRefs **ret)
@@ -42,17 +43,11 @@ int qc_image_check(QcImage *image, QcCheck *ret, GError **error)
         qc_find(&findings, "the active L1 table is broken");
         err = 0;
     }
-    if (err < 0) {
-        g_free(findings.first);
+    if (err < 0)
         return qc_fail(error, err, "the image cannot be checked: %s", g_strerror(-err));
-    }
-    *ret = (QcCheck){.errors = findings.errors, .leaks = leaks, .first = findings.first};
+    *ret = (QcCheck){.errors = findings.errors, .leaks = leaks};
+    memcpy(ret->first, findings.first, sizeof(ret->first));
     return 0;
-}
-
-void qc_check_clear(QcCheck *check)
-{
-    g_clear_pointer(&check->first, g_free);
 }
 
 int qc_image_repair(QcImage *image, bool *ret_unknown, GError **error)

@@ -14,16 +14,16 @@
 #include "words.h"
 #include <errno.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 void qc_find(QcFindings *f, const char *format, ...)
 {
-    f->errors++;
-    if (f->first)
-        return;
     va_list args;
+    if (f->errors++ > 0)
+        return;
     va_start(args, format);
-    f->first = g_strdup_vprintf(format, args);
+    vsnprintf(f->first, sizeof(f->first), format, args);
     va_end(args);
 }
 

@@ -6,10 +6,10 @@
 
 #include "refs.h"
 
-/* What is wrong with an image. first: a sentence about the first finding; NULL: none (g_free). */
+/* What is wrong with an image. first: a sentence about the first finding; empty: none. */
 typedef struct QcFindings {
     uint64_t errors; /* places that are broken or could break others */
-    char *first;
+    char first[QC_FINDING_BYTES];
 } QcFindings;
 
 void qc_find(QcFindings *findings, const char *format, ...) G_GNUC_PRINTF(2, 3);

@@ -277,11 +277,11 @@ int qc_file_new_fd(int fd, QcFile **ret)
     int err = fstat(fd, &st) < 0 ? -errno : 0;
     if (!err && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
         err = -EINVAL;
-    if (err < 0) {
+    PosixFile *file = err ? NULL : g_try_new0(PosixFile, 1);
+    if (!file) {
         close(fd);
-        return err;
+        return err ? err : -ENOMEM;
     }
-    PosixFile *file = g_new0(PosixFile, 1);
     qc_file_init(&file->base, &posix_ops);
     file->fd = fd;
     file->is_block = S_ISBLK(st.st_mode);

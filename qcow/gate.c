@@ -12,10 +12,12 @@
  * no FIFO, tape or socket is ever touched, not even between a check and an open.
  */
 #include "error.h"
+#include "strings.h"
 #include "walk.h"
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/openat2.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -144,20 +146,22 @@ static const char *path_in_store(const QcGate *gate, const char *path)
     return rest ? rest : strip_prefix(path, gate->store);
 }
 
-/* The text of the link that path's last component is (g_free), or NULL. */
-static char *read_link(const QcGate *gate, const char *path)
+/* The text of the link that path's last component is. False: it is none. */
+static bool read_link(const QcGate *gate, const char *path, char text[PATH_MAX])
 {
     struct open_how how = {
         .flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
         .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
     };
-    char text[PATH_MAX];
     int fd = (int)syscall(SYS_openat2, gate->dirfd, path, &how, sizeof(how));
     if (fd < 0)
-        return NULL;
-    ssize_t n = readlinkat(fd, "", text, sizeof(text));
+        return false;
+    ssize_t n = readlinkat(fd, "", text, PATH_MAX);
     close(fd);
-    return n > 0 && n < (ssize_t)sizeof(text) ? g_strndup(text, (gsize)n) : NULL;
+    if (n <= 0 || n == PATH_MAX)
+        return false;
+    text[n] = '\0';
+    return true;
 }
 
 /* A block device below /dev, without leaving its file system. */
@@ -181,6 +185,14 @@ static int resolve_device(const char *path)
     return err ? err : fd;
 }
 
+/* The path of name, which is relative, seen from path's directory (g_free). NULL: no memory. */
+static char *path_beside(const char *path, const char *name)
+{
+    const char *slash = strrchr(path, '/');
+    int dir_len = slash ? (int)(slash - path) + 1 : 0;
+    return qc_strdup_printf("%.*s%s", dir_len, path, name);
+}
+
 /*
  * path is an entry of the store that the kernel found to lead out of it. If the entry itself is
  * a link (one on the way there is not followed), its text may name a device below /dev or a
@@ -192,8 +204,8 @@ static int resolve_link(const QcGate *gate, const char *path, unsigned depth)
 {
     if (path[0] == '/' || depth == 0)
         return -EXDEV;
-    g_autofree char *text = read_link(gate, path);
-    if (!text)
+    char text[PATH_MAX];
+    if (!read_link(gate, path, text))
         return -EXDEV;
     const char *device = strip_prefix(text, "/dev");
     const char *inside = text[0] == '/' ? path_in_store(gate, text) : NULL;
@@ -203,9 +215,8 @@ static int resolve_link(const QcGate *gate, const char *path, unsigned depth)
         return resolve_beneath(gate, inside);
     if (text[0] == '/')
         return -EXDEV;
-    g_autofree char *dir = g_path_get_dirname(path);
-    g_autofree char *next = g_build_filename(dir, text, NULL);
-    return resolve_link(gate, next, depth - 1);
+    g_autofree char *next = path_beside(path, text);
+    return next ? resolve_link(gate, next, depth - 1) : -ENOMEM;
 }
 
 static int resolve_in_store(const QcGate *gate, const char *path)
@@ -241,7 +252,8 @@ static const char *kind_of(mode_t mode)
 /* The very object that an O_PATH descriptor stands for, opened. */
 static int reopen(int path_fd, bool write)
 {
-    g_autofree char *proc = g_strdup_printf("/proc/self/fd/%d", path_fd);
+    char proc[32];
+    snprintf(proc, sizeof(proc), "/proc/self/fd/%d", path_fd);
     int flags = (write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
     int fd = open(proc, flags);
     return fd < 0 ? -errno : fd;
@@ -302,16 +314,21 @@ static const char *path_of_name(const char *name)
     return name[strcspn(name, ":/")] == ':' ? NULL : name;
 }
 
-/* Where the overlay's path and the path in its header together lead. */
+/* Where the overlay's path and the path in its header together lead (g_free). NULL: no memory. */
 static char *combine(const QcGate *gate, const char *overlay, const char *path)
 {
-    if (path[0] == '/') {
-        const char *inside = path_in_store(gate, path);
-        return g_strdup(inside ? inside : path);
-    }
-    const char *slash = strrchr(overlay, '/');
-    int dir_len = slash ? (int)(slash - overlay) + 1 : 0;
-    return g_strdup_printf("%.*s%s", dir_len, overlay, path);
+    if (path[0] != '/')
+        return path_beside(overlay, path);
+    const char *inside = path_in_store(gate, path);
+    return qc_strdup_printf("%s", inside ? inside : path);
+}
+
+/* path as one that is not the store's, which is told by its being absolute (g_free), or NULL. */
+static char *outside_path(const QcGate *gate, const char *path)
+{
+    bool absolute = path[0] == '/', is_root = g_str_equal(gate->store, "/");
+    return qc_strdup_printf("%s%s%s", absolute || is_root ? "" : gate->store, absolute ? "" : "/",
+                            path);
 }
 
 int qc_gate_open_backing(QcGate *gate, const char *overlay, const char *name, char **ret_path,
@@ -326,14 +343,11 @@ int qc_gate_open_backing(QcGate *gate, const char *overlay, const char *name, ch
         return qc_fail(error, -EINVAL, "the backing file's name is empty");
 
     g_autofree char *full = combine(gate, overlay, path);
-    int fd = resolve_in_store(gate, full);
+    int fd = full ? resolve_in_store(gate, full) : -ENOMEM;
     if (fd == -EXDEV && gate->policy == QC_BACKING_ANY) {
-        fd = resolve_anywhere(gate, full);
-        if (full[0] != '/') { /* a path that is not the store's is told by its being absolute */
-            char *absolute = g_build_filename(gate->store, full, NULL);
-            g_free(full);
-            full = absolute;
-        }
+        g_autofree char *found = g_steal_pointer(&full);
+        full = outside_path(gate, found);
+        fd = full ? resolve_anywhere(gate, found) : -ENOMEM;
     }
     if (fd == -EXDEV)
         return qc_fail(error, -EPERM, "backing file %s lies outside the store (backing=store)",

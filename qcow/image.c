@@ -20,8 +20,7 @@ enum {
     FIRST_READ = 4096,             /* holds the header of nearly every image */
     MTIME_GRAIN_NS = 20 * 1000000, /* no Linux file system's clock ticks slower than 10 ms */
     MAX_SETTLE_US = 21 * 1000,
-    STRINGS_STEP =
-        1 << 20, /* of a snapshot table, for whose names memory is looked for at a time */
+    STRINGS_STEP = 1 << 20, /* of a snapshot table; its names never take the last of the memory */
 };
 
 /* ---- reading the header ----------------------------------------------------------------- */
@@ -46,11 +45,9 @@ static int read_header(QcFile *file, uint64_t file_size, uint8_t **ret_buf, QcHe
     if (err < 0)
         return qc_fail(error, err, "the header cannot be read: %s", g_strerror(-err));
 
-    g_autoptr(GError) first = NULL;
-    err = decode_header(buf, len, ret, &first);
+    err = decode_header(buf, len, ret, NULL); /* nobody is told what a second look may mend */
     uint64_t cluster = err == -ENODATA ? qc_cluster_size(&ret->layout) : 0;
     if (MIN(cluster, file_size) > len) {
-        g_clear_error(&first);
         len = (size_t)MIN(cluster, file_size);
         uint8_t *grown = g_try_realloc(buf, len);
         if (!grown)
@@ -59,14 +56,13 @@ static int read_header(QcFile *file, uint64_t file_size, uint8_t **ret_buf, QcHe
         err = qc_file_read_padded(file, buf, len, 0);
         if (err < 0)
             return qc_fail(error, err, "the header cannot be read: %s", g_strerror(-err));
-        err = decode_header(buf, len, ret, &first);
     }
+    err = decode_header(buf, len, ret, error);
     if (err == -ENODATA) { /* the file has no more */
         err = -EINVAL;
-        first->code = EINVAL;
+        if (error)
+            (*error)->code = EINVAL;
     }
-    if (err < 0)
-        g_propagate_error(error, g_steal_pointer(&first));
     *ret_buf = g_steal_pointer(&buf);
     return err;
 }
@@ -285,7 +281,9 @@ int qc_image_open(QcFile *file, const char *path, QcFormat format, QcCache *cach
         return qc_fail(error, -ENOMEM, "%s: no memory", path);
     g_atomic_ref_count_init(&image->refs);
     image->file = qc_file_ref(file);
-    image->path = g_strdup(path);
+    image->path = qc_strdup_printf("%s", path);
+    if (!image->path)
+        return qc_fail(error, -ENOMEM, "%s: no memory", path);
     image->cache = qc_cache_ref(cache);
     image->owner = qc_cache_new_owner(cache);
     image->cacheable = (st.mode & S_IFMT) != S_IFBLK;

@@ -1,9 +1,10 @@
 /*
  * room.c - whether there is memory for many small things.
  *
- * GLib ends the process when a small allocation fails. So before many of them are made, of a
- * number that an image chooses, one of their size together is tried and given back. Another
- * thread may take the memory in between; but what is asked for here is more than is needed.
+ * The engine itself says -ENOMEM when a small allocation fails; GLib, which its callers use,
+ * ends the process. So before many of them are made, of a number that an image chooses, one of
+ * their size together is tried and given back. Another thread may take the memory in between;
+ * but what is asked for here is more than is needed.
  */
 #include "qcow.h"
 

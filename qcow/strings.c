@@ -1,5 +1,7 @@
-/* strings.c - see strings.h. The block that is being filled is the first. */
+/* strings.c - see strings.h. Of the blocks, the first is being filled. */
 #include "strings.h"
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 enum {
@@ -11,6 +13,21 @@ struct QcStringBlock {
     size_t used, size;
     char bytes[];
 };
+
+char *qc_strdup_printf(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int len = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    char *text = len < 0 ? NULL : g_try_malloc((size_t)len + 1);
+    if (!text)
+        return NULL;
+    va_start(args, format);
+    vsnprintf(text, (size_t)len + 1, format, args);
+    va_end(args);
+    return text;
+}
 
 static QcStringBlock *add_block(QcStrings *strings, size_t need)
 {

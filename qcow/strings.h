@@ -1,15 +1,15 @@
-/*
- * strings.h - strings that are freed together. An image decides how many there are and how long
- * they are, so keeping one may fail.
- */
+/* strings.h - strings for which there may be no memory, where GLib's would end the process. */
 #ifndef QCOW_STRINGS_H
 #define QCOW_STRINGS_H
 
 #include <glib.h>
 
+/* As g_strdup_printf() (g_free), but NULL: no memory. */
+char *qc_strdup_printf(const char *format, ...) G_GNUC_PRINTF(1, 2);
+
 typedef struct QcStringBlock QcStringBlock;
 
-/* None when zero. */
+/* Strings that are freed together: an image decides how many there are. None when zero. */
 typedef struct QcStrings {
     QcStringBlock *blocks;
 } QcStrings;

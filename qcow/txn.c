@@ -77,7 +77,6 @@ static int count_refs(QcImage *image, const QcRefs *stored, QcRefs **ret, GError
     else if (findings.errors > 0)
         err = qc_fail(error, -EUCLEAN, "the image is corrupt and nothing was changed: %s",
                       findings.first);
-    g_free(findings.first);
     if (err < 0)
         qc_refs_free(counted);
     else

@@ -76,7 +76,11 @@ static unsigned grain_bits(ViewKind kind, const QcImage *image, const QcView *be
 
 static QcView *view_new(ViewKind kind, QcImage *image, uint64_t size, QcView *beneath)
 {
-    QcView *view = g_new0(QcView, 1);
+    QcView *view = g_try_new0(QcView, 1);
+    if (!view) {
+        qc_view_unref(beneath);
+        return NULL;
+    }
     g_atomic_ref_count_init(&view->refs);
     g_mutex_init(&view->hint_lock);
     view->kind = kind;
@@ -93,6 +97,8 @@ static QcView *view_new(ViewKind kind, QcImage *image, uint64_t size, QcView *be
 QcView *qc_view_new_active(QcImage *image, QcView *beneath)
 {
     QcView *view = view_new(VIEW_QCOW2, image, image->header.size, beneath);
+    if (!view)
+        return NULL;
     view->l1_offset = image->header.l1_offset;
     view->l1_entries = image->header.l1_entries;
     return view;
@@ -102,6 +108,8 @@ QcView *qc_view_new_snapshot(QcImage *image, unsigned snapshot, QcView *beneath)
 {
     const QcSnapshot *s = &image->info.snapshots[snapshot];
     QcView *view = view_new(VIEW_QCOW2, image, s->disk_size, beneath);
+    if (!view)
+        return NULL;
     view->l1_offset = s->l1_offset;
     view->l1_entries = s->l1_entries;
     view->is_snapshot = true;
@@ -117,7 +125,8 @@ QcView *qc_view_new_raw(QcImage *image)
 QcView *qc_view_new_broken(uint64_t size, int error)
 {
     QcView *view = view_new(VIEW_BROKEN, NULL, size, NULL);
-    view->error = error;
+    if (view)
+        view->error = error;
     return view;
 }
 

@@ -2,7 +2,7 @@
  * view.h - making views, and how they are read; what else one does with them is in qcow.h.
  *
  * Each takes a reference to image and takes over the reference to beneath (which may be NULL:
- * what is in no layer reads as zeros).
+ * what is in no layer reads as zeros), also when it fails. NULL: no memory.
  */
 #ifndef QCOW_VIEW_H
 #define QCOW_VIEW_H

@@ -8,9 +8,11 @@
 #include "walk.h"
 
 #include "error.h"
+#include "strings.h"
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/openat2.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -22,8 +24,9 @@ enum {
 };
 
 typedef struct Walk {
-    int at; /* O_PATH: where we are */
-    GString *rest;
+    int at;     /* O_PATH: where we are */
+    char *text; /* the names still to go, and those that were cut off before them */
+    char *rest; /* where they begin in text; NULL: there are none */
     unsigned links;
     uint64_t forbidden;
 } Walk;
@@ -34,17 +37,27 @@ static void move_to(Walk *walk, int fd)
     walk->at = fd;
 }
 
-/* Cut the next name off the rest (g_free); NULL at the end. */
-static char *next_name(Walk *walk)
+/* Cut the next name off the rest; NULL at the end. It is gone when a link is followed. */
+static const char *next_name(Walk *walk)
 {
-    size_t skip = strspn(walk->rest->str, "/");
-    size_t len = strcspn(walk->rest->str + skip, "/");
-    char *name = len ? g_strndup(walk->rest->str + skip, len) : NULL;
-    g_string_erase(walk->rest, 0, (gssize)(skip + len));
+    const char *name;
+    do
+        name = strsep(&walk->rest, "/");
+    while (name && name[0] == '\0');
     return name;
 }
 
-/* The text of a link takes its place in the rest. */
+/* Let a link's text take its place before the rest. */
+static int put_before(Walk *walk, const char *link)
+{
+    char *text = qc_strdup_printf("%s/%s", link, walk->rest ? walk->rest : "");
+    if (!text)
+        return -ENOMEM;
+    g_free(walk->text);
+    walk->text = walk->rest = text;
+    return 0;
+}
+
 static int follow(Walk *walk, int link)
 {
     char text[PATH_MAX];
@@ -54,9 +67,9 @@ static int follow(Walk *walk, int link)
     if (++walk->links > MAX_LINKS)
         return -ELOOP;
     text[n] = '\0';
-    g_string_prepend(walk->rest, text);
-    if (text[0] != '/')
-        return 0;
+    int err = put_before(walk, text);
+    if (err < 0 || text[0] != '/')
+        return err;
     int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (root < 0)
         return -errno;
@@ -67,7 +80,9 @@ static int follow(Walk *walk, int link)
 /* Into a directory that is none of ours; what is mounted there on demand is mounted now. */
 static int enter(Walk *walk, const char *name)
 {
-    g_autofree char *inside = g_strconcat(name, "/.", NULL);
+    char inside[PATH_MAX];
+    if (snprintf(inside, sizeof(inside), "%s/.", name) >= (int)sizeof(inside))
+        return -ENAMETOOLONG;
     struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_NO_SYMLINKS};
     int fd = (int)syscall(SYS_openat2, walk->at, inside, &how, sizeof(how));
     if (fd < 0)
@@ -121,15 +136,12 @@ int qc_walk(int dirfd, const char *path, uint64_t forbidden)
     if (walk.at < 0)
         return -errno;
 
-    int err = 0;
-    char *name;
-    walk.rest = g_string_new(path);
-    while (!err && (name = next_name(&walk))) {
-        /* a link's text stands before what was left, which begins with a slash or is empty */
+    walk.text = walk.rest = qc_strdup_printf("%s", path);
+    int err = walk.text ? 0 : -ENOMEM;
+    const char *name;
+    while (!err && (name = next_name(&walk)))
         err = step(&walk, name);
-        g_free(name);
-    }
-    g_string_free(walk.rest, TRUE);
+    g_free(walk.text);
     if (!err)
         return walk.at;
     close(walk.at);

@@ -60,7 +60,6 @@ static void expect_clean(MemFile *file, const char *digest)
     cr_expect_null(wrong, "%s", wrong);
     if (digest)
         cr_expect_str_eq(now, digest);
-    qc_check_clear(&result);
 }
 
 Test(check, clean_images_of_every_kind)
@@ -88,7 +87,6 @@ Test(check, wrong_refcounts_are_found_and_mended)
             spoil_refcounts(file, values[v]);
             QcCheck result = check(file);
             cr_expect_gt(result.errors + result.leaks, 0);
-            qc_check_clear(&result);
             cr_expect_eq(0, repair(file));
             expect_clean(file, digest);
             qc_file_unref(mem_file(file));
@@ -144,8 +142,7 @@ Test(check, broken_tables_are_found_and_left_alone)
 
     QcCheck result = check(file);
     cr_expect_gt(result.errors, 0);
-    cr_expect_not_null(result.first);
-    qc_check_clear(&result);
+    cr_expect_str_not_empty(result.first);
     cr_expect_eq(-EUCLEAN, repair(file));
     cr_expect_eq(before->len, file->data->len);
     cr_expect_eq(0, memcmp(before->data, file->data->data, before->len));

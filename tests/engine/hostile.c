@@ -215,7 +215,6 @@ static void expect_refused(Made *m, uint64_t length, uint64_t bytes, int repaire
     Open o = open_image(file);
     QcCheck result = check(&o);
     cr_expect_gt(result.errors, 0);
-    qc_check_clear(&result);
     cr_expect_leq(m->file->bytes, bytes, "to check: %lu bytes", (unsigned long)m->file->bytes);
 
     count_file_reset(m->file);

@@ -37,7 +37,9 @@ static int run_write(QcImage *image, QcGate *gate, QcCache *cache, const Command
                      bool *ret_unknown)
 {
     g_autoptr(QcChain) chain = NULL;
-    g_autofree uint8_t *bytes = g_malloc(c->len);
+    g_autofree uint8_t *bytes = g_try_malloc(c->len);
+    if (!bytes)
+        return -ENOMEM;
     for (uint64_t i = 0; i < c->len; i++)
         bytes[i] = (uint8_t)(c->seed + i / 512);
     int err = qc_chain_open(gate, image, cache, &chain);
