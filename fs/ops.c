@@ -1,8 +1,10 @@
 /*
  * One function per kind of request; each answers exactly once, and holds no lock when it
  * does. Nothing may be cached by the kernel but the pages of snapshots and lower layers
- * (reader.h): names and attributes are right only at the moment of the answer, so their
- * time-outs are 0.
+ * (reader.h): names are right only at the moment of the answer, so their time-out is 0, and
+ * each look-up brings new attributes. ATTR_SECONDS lets the kernel use those for what follows
+ * the look-up at once (may the caller pass? what is it?) without asking again; only who holds
+ * a file or directory open already can see them that old.
  */
 #include "ops.h"
 
@@ -22,6 +24,8 @@ enum {
     MAX_BACKGROUND = 64,
     MAX_GROUPS = 65536, /* of a process, as Linux allows */
 };
+
+static const double ATTR_SECONDS = 0.004; /* the kernel rounds up to its ticks */
 
 static Fs *fs_of(fuse_req_t req)
 {
@@ -87,7 +91,7 @@ static bool is_from_ourselves(fuse_req_t req)
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     Fs *fs = fs_of(req);
-    struct fuse_entry_param entry = {0};
+    struct fuse_entry_param entry = {.attr_timeout = ATTR_SECONDS};
     NodeKind kind;
     Node *node = nodes_get(fs->nodes, parent);
     int r = is_from_ourselves(req) ? -EDEADLK
@@ -147,7 +151,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     if (r < 0)
         reply_status(req, r);
     else
-        fuse_reply_attr(req, &attr, 0);
+        fuse_reply_attr(req, &attr, ATTR_SECONDS);
 }
 
 /* Only control files can be set, and only to a length: `> control` does that. */

@@ -67,6 +67,30 @@ changed_in_place() {
     done
 }
 
+# The kernel may use attributes again for a few milliseconds, but never for another look-up.
+attributes() {
+    new_image store/attr.qcow2 1
+    mkdir store/attrs
+    python3 - <<'END' || fail "attributes of a look-up before"
+import os, sys
+watched = {"store/attr.qcow2": ["mnt/attr.qcow2", "mnt/attr.qcow2/disk", "mnt/attr.qcow2/layers",
+                                "mnt/attr.qcow2/info.json", "mnt/attr.qcow2/control"],
+           "store/attrs": ["mnt/attrs"]}
+for path, shown in watched.items():
+    for turn in range(300):
+        mode = (0o700 if turn % 2 else 0o744) if os.path.isdir(path) else (0o600, 0o640)[turn % 2]
+        os.chmod(path, mode)
+        os.utime(path, ns=(0, 10**18 + turn * 10**9))
+        for each in shown:
+            now = os.stat(each)
+            if now.st_mtime_ns != 10**18 + turn * 10**9:
+                sys.exit("%s: mtime %d in turn %d" % (each, now.st_mtime_ns, turn))
+            if bool(now.st_mode & 0o040) != bool(mode & 0o040):
+                sys.exit("%s: mode %o in turn %d" % (each, now.st_mode, turn))
+END
+    rm -r store/attr.qcow2 store/attrs
+}
+
 # A descriptor that stays open across a change gives the new bytes, or an error.
 open_across_a_change() {
     new_image store/d.qcow2 1
@@ -172,6 +196,7 @@ resized() {
 mkdir store
 mount_store store mnt
 appear_and_vanish
+attributes
 replaced
 changed_in_place
 open_across_a_change
