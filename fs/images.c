@@ -4,7 +4,8 @@
  *
  * Images: the most recently used images stay open, bounded by number and by how many snapshots
  * they have together (a table of 65,536 takes megabytes). An image is used again only while
- * all files beneath it are what they were, by name and by stat; otherwise it is opened anew.
+ * all files beneath it are what they were, by name and by stat; otherwise it is opened anew,
+ * and what is still the same of its lower layers is taken over.
  * A thread closes those that nobody asked for in a while: an open file that was removed keeps
  * its space. Images.lock protects queue and table; images are opened and closed without it.
  *
@@ -69,17 +70,19 @@ static void set_error(Image *image, const char *message)
         image->error = text_one_line(message);
 }
 
-static void open_metadata(Image *image, QcGate *gate, QcCache *cache)
+static void open_metadata(Image *image, const Images *images, const Image *like)
 {
     g_autoptr(GError) error = NULL;
-    int r = qc_image_open(image->file, image->path, image->format, cache, &image->qc, &error);
+    int r =
+        qc_image_open(image->file, image->path, image->format, images->cache, &image->qc, &error);
 
     if (r < 0) {
         image->shortage = qc_is_shortage(r) ? r : 0;
         set_error(image, error ? error->message : g_strerror(-r));
         return;
     }
-    r = qc_chain_open(gate, image->qc, cache, &image->chain);
+    r = qc_chain_open_like(images->gate, image->qc, images->cache, like ? like->chain : NULL,
+                           &image->chain);
     if (r < 0) {
         g_clear_pointer(&image->qc, qc_image_unref);
         image->shortage = r;
@@ -110,7 +113,9 @@ static bool is_settled(const Image *image)
     return true;
 }
 
-static Image *image_new(Images *images, const char *path, const StoreItem *item)
+/* like: the image of that path as it was opened before, or NULL. */
+static Image *image_new(const Images *images, const char *path, const StoreItem *item,
+                        const Image *like)
 {
     Image *image = g_new0(Image, 1);
 
@@ -130,7 +135,7 @@ static Image *image_new(Images *images, const char *path, const StoreItem *item)
 
         set_error(image, message);
     } else {
-        open_metadata(image, images->gate, images->cache);
+        open_metadata(image, images, like);
     }
     image->settled = is_settled(image);
     return image;
@@ -262,27 +267,13 @@ const QcInfo *image_layer_info(const Image *image, unsigned layer)
     return qc_image_info(qc_chain_image(image->chain, layer));
 }
 
-/*
- * Whether the name of a layer still leads to the file that the chain has, in the state that it
- * had; one system call, for chains are long. A device's stat does not tell its state.
- */
-static bool layer_is_same(const Image *image, QcGate *gate, unsigned layer)
-{
-    QcImage *qc = qc_chain_image(image->chain, layer);
-    const QcFileStat *had = &qc_image_info(qc)->stat;
-    QcFileStat now;
-
-    return qc_file_stat_at(qc_gate_dirfd(gate), qc_image_path(qc), 0, &now) == 0 &&
-           qc_file_same_stat(&now, had);
-}
-
 /* Whether the first few layers are still what they were; all: and the chain ends as it did. */
 static bool is_current(const Image *image, QcGate *gate, unsigned layers)
 {
     if (!image->settled)
         return false;
     for (unsigned i = 0; i < MIN(layers, image_n_layers(image)); i++) {
-        if (!layer_is_same(image, gate, i))
+        if (!qc_chain_layer_is_same(image->chain, gate, i))
             return false;
     }
     return layers <= image_n_layers(image) || !qc_chain_error(image->chain) ||
@@ -445,6 +436,24 @@ static Image *images_peek(Images *images, const char *path)
     return image_ref(link->data);
 }
 
+static int open_like(const Images *images, const char *path, const StoreItem *item,
+                     const Image *like, Image **ret)
+{
+    g_autoptr(Image) image = image_new(images, path, item, like);
+
+    if (image->shortage)
+        return image->shortage;
+    *ret = g_steal_pointer(&image);
+    return 0;
+}
+
+int images_open(Images *images, const char *path, const StoreItem *item, Image **ret)
+{
+    g_autoptr(Image) kept = images_peek(images, path);
+
+    return open_like(images, path, item, kept, ret);
+}
+
 int images_get(Images *images, const char *path, unsigned layers, Image **ret)
 {
     g_auto(StoreItem) item = {0};
@@ -459,7 +468,7 @@ int images_get(Images *images, const char *path, unsigned layers, Image **ret)
         return r;
     if (item.kind != STORE_IMAGE)
         return -ENOENT;
-    r = images_open(images, path, &item, ret);
+    r = open_like(images, path, &item, kept, ret);
     if (r == 0 && (*ret)->settled)
         images_keep(images, *ret);
     return r;
@@ -473,16 +482,6 @@ bool images_stat(Images *images, const char *path, QcFileStat *ret)
         return false;
     *ret = kept->stat;
     return true;
-}
-
-int images_open(Images *images, const char *path, const StoreItem *item, Image **ret)
-{
-    g_autoptr(Image) image = image_new(images, path, item);
-
-    if (image->shortage)
-        return image->shortage;
-    *ret = g_steal_pointer(&image);
-    return 0;
 }
 
 int images_reopen(Images *images, const Image *image, Image **ret)
@@ -500,7 +499,7 @@ int images_reopen(Images *images, const Image *image, Image **ret)
     for (unsigned i = 1; i < image_n_layers(image); i++)
         qc_file_settle(qc_image_file(qc_chain_image(image->chain, i)));
     image->file->ops->stat(image->file, &item.stat);
-    return images_open(images, image->path, &item, ret);
+    return open_like(images, image->path, &item, image, ret);
 }
 
 void images_drop(Images *images, const char *path)

@@ -342,6 +342,12 @@ typedef struct QcChain QcChain;
  * file is opened.
  */
 int qc_chain_open(QcGate *gate, QcImage *top, QcCache *cache, QcChain **ret);
+/*
+ * The same, for an image that was opened before: layers of that chain are used again while the
+ * names lead to them and their files are what they were. like NULL: none. With this gate.
+ */
+int qc_chain_open_like(QcGate *gate, QcImage *top, QcCache *cache, const QcChain *like,
+                       QcChain **ret);
 QcChain *qc_chain_ref(QcChain *chain);
 void qc_chain_unref(QcChain *chain); /* accepts NULL */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcChain, qc_chain_unref)
@@ -357,6 +363,11 @@ bool qc_chain_error_stands(const QcChain *chain, QcGate *gate);
 /* Number of layers that could be opened, at least 1; layer 0 is the top image. */
 unsigned qc_chain_layers(const QcChain *chain);
 QcImage *qc_chain_image(const QcChain *chain, unsigned layer); /* borrowed */
+/*
+ * Whether the name of a layer still leads to the file that the chain has, in the state that it had:
+ * one system call, for chains are long. A device's stat does not tell its state.
+ */
+bool qc_chain_layer_is_same(const QcChain *chain, QcGate *gate, unsigned layer);
 /* The disk as layer gives it, with all beneath; 0 is the active disk. Borrowed. */
 QcView *qc_chain_view(const QcChain *chain, unsigned layer);
 /* The disk as it was at a snapshot of the top image (index into its QcInfo). A new reference. */

@@ -125,8 +125,29 @@ static QcImage *lowest_image(const QcChain *chain)
     return chain->layers[chain->n_layers - 1].image;
 }
 
+static bool names_the_same(const QcImage *a, const QcImage *b)
+{
+    return g_str_equal(a->path, b->path) &&
+           g_strcmp0(a->info.backing_file, b->info.backing_file) == 0 &&
+           g_strcmp0(a->info.backing_format, b->info.backing_format) == 0;
+}
+
+/* The layer beneath the lowest one from another chain, if it is the same there; borrowed. */
+static QcImage *layer_in(const QcChain *like, const QcChain *chain, QcGate *gate)
+{
+    unsigned layer = chain->n_layers;
+    if (!like || layer >= like->n_layers ||
+        !names_the_same(like->layers[layer - 1].image, lowest_image(chain)))
+        return NULL;
+    QcImage *image = like->layers[layer].image;
+    bool same =
+        image->cacheable && qc_image_is_current(image) && qc_chain_layer_is_same(like, gate, layer);
+    return same ? image : NULL;
+}
+
 /* Add the layer beneath the lowest one. 1 when there was one, 0 when there is none. */
-static int add_layer(QcChain *chain, QcGate *gate, QcCache *cache, GError **error)
+static int add_layer(QcChain *chain, QcGate *gate, QcCache *cache, const QcChain *like,
+                     GError **error)
 {
     QcImage *lowest = lowest_image(chain);
     const char *unsupported = qc_image_unsupported(lowest);
@@ -137,8 +158,9 @@ static int add_layer(QcChain *chain, QcGate *gate, QcCache *cache, GError **erro
     if (chain->n_layers >= QC_MAX_LAYERS)
         return qc_fail(error, -ELOOP, "the backing chain has more than %u layers", QC_MAX_LAYERS);
 
-    g_autoptr(QcImage) image = NULL;
-    int err = open_backing(chain, gate, lowest, cache, &image, error);
+    QcImage *known = layer_in(like, chain, gate);
+    g_autoptr(QcImage) image = known ? qc_image_ref(known) : NULL;
+    int err = known ? 0 : open_backing(chain, gate, lowest, cache, &image, error);
     if (err < 0) {
         g_prefix_error(error, "%s: ", lowest->path);
         return err;
@@ -176,6 +198,12 @@ static int make_views(QcChain *chain)
 
 int qc_chain_open(QcGate *gate, QcImage *top, QcCache *cache, QcChain **ret)
 {
+    return qc_chain_open_like(gate, top, cache, NULL, ret);
+}
+
+int qc_chain_open_like(QcGate *gate, QcImage *top, QcCache *cache, const QcChain *like,
+                       QcChain **ret)
+{
     g_autoptr(QcChain) chain = g_try_new0(QcChain, 1);
     if (!chain)
         return -ENOMEM;
@@ -184,7 +212,7 @@ int qc_chain_open(QcGate *gate, QcImage *top, QcCache *cache, QcChain **ret)
     if (more < 0)
         return more;
     do
-        more = add_layer(chain, gate, cache, &chain->error);
+        more = add_layer(chain, gate, cache, like, &chain->error);
     while (more == 1);
     if (qc_is_shortage(more))
         return more;
@@ -249,6 +277,14 @@ unsigned qc_chain_layers(const QcChain *chain)
 QcImage *qc_chain_image(const QcChain *chain, unsigned layer)
 {
     return chain->layers[layer].image;
+}
+
+bool qc_chain_layer_is_same(const QcChain *chain, QcGate *gate, unsigned layer)
+{
+    const QcImage *image = chain->layers[layer].image;
+    QcFileStat now;
+    return qc_file_stat_at(qc_gate_dirfd(gate), image->path, 0, &now) == 0 &&
+           qc_file_same_stat(&now, &image->info.stat);
 }
 
 QcView *qc_chain_view(const QcChain *chain, unsigned layer)

@@ -207,6 +207,33 @@ Test(layers, what_is_remembered_is_of_one_state)
     free_stack(&s);
 }
 
+/* Opened once more, a chain takes over the layers that are what they were, and no others. */
+Test(layers, what_is_the_same_is_taken_over)
+{
+    Stack s = new_stack();
+
+    write_layer(&s, 30, 1, 0xcc);
+    g_autofree char *path = path_of(&s, 20), *other = path_of(&s, LAYERS);
+    g_autofree char *bytes = NULL;
+    gsize len;
+    cr_assert(g_file_get_contents(path, &bytes, &len, NULL));
+    cr_assert(g_file_set_contents(other, bytes, (gssize)len, NULL));
+    cr_assert_eq(0, g_rename(other, path)); /* layer 20: another file, with the same in it */
+
+    g_autoptr(QcChain) again = NULL;
+    uint8_t byte;
+    cr_assert_eq(0, qc_chain_open_like(s.gate, s.image, s.cache, s.chain, &again));
+    cr_assert_eq(LAYERS, qc_chain_layers(again));
+    for (unsigned i = 0; i < LAYERS; i++) {
+        bool same =
+            qc_chain_image(again, LAYERS - 1 - i) == qc_chain_image(s.chain, LAYERS - 1 - i);
+        cr_expect_eq(same, i != 30 && i != 20, "layer %u", i);
+    }
+    cr_assert_eq(1, qc_view_read(qc_chain_view(again, 0), &byte, 1, CLUSTER));
+    cr_expect_eq(byte, 0xcc);
+    free_stack(&s);
+}
+
 /* ... also of a layer that was looked at for the first time only after it had changed. */
 Test(layers, a_change_is_noticed_where_nothing_is_remembered)
 {
