@@ -149,10 +149,12 @@ def plain(path):
     yield path
 
 
-def visit(server, use, *files):
-    """A function that starts a server over warm files, uses what it serves, and stops it."""
+def visit(server, use, *files, prepare=warm):
+    """A function that prepares files, starts a server over them, uses what it serves, and stops
+    it."""
     def go():
-        warm(*files)
+        for file in files:
+            prepare(file)
         with server() as path:
             return use(path)
     return go
