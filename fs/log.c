@@ -6,6 +6,10 @@
 #include <stdio.h>
 #include <syslog.h>
 
+enum {
+    REPEAT_SECONDS = 10, /* for which the same complaint of libfuse's is not said again */
+};
+
 /* Written before threads start. */
 static gboolean to_syslog;
 static LogSink sink;
@@ -59,10 +63,28 @@ void log_error(const char *format, ...)
     va_end(args);
 }
 
+/* While threads or memory are short, libfuse says so for each request. */
+static gboolean said_just_now(const char *format)
+{
+    static GMutex lock;
+    static const char *last; /* a constant of libfuse's; lock */
+    static gint64 last_time; /* monotonic, microseconds; lock */
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&lock);
+    gint64 now = g_get_monotonic_time();
+
+    if (format == last && now - last_time < REPEAT_SECONDS * G_TIME_SPAN_SECOND)
+        return TRUE;
+    last = format;
+    last_time = now;
+    return FALSE;
+}
+
 static void from_fuse(enum fuse_log_level level, const char *format, va_list args)
     G_GNUC_PRINTF(2, 0);
 static void from_fuse(enum fuse_log_level level, const char *format, va_list args)
 {
+    if (said_just_now(format))
+        return;
     log_text((int)level, format, args); /* libfuse's levels are those of syslog */
 }
 

@@ -1,0 +1,31 @@
+/* What libfuse says goes to our log, but not the same thing a thousand times a second. */
+#include "log.h"
+
+#define FUSE_USE_VERSION 314
+#include <criterion/criterion.h>
+#include <fuse_log.h>
+#include <syslog.h>
+
+static void count(void *data, int priority, const char *line)
+{
+    GPtrArray *lines = data;
+
+    cr_expect_eq(priority, LOG_ERR);
+    g_ptr_array_add(lines, g_strdup(line));
+}
+
+Test(log, libfuse_does_not_repeat_itself)
+{
+    static const char threads[] = "no thread: %s\n", memory[] = "no memory\n";
+    g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
+
+    log_to_sink(count, lines);
+    log_catch_fuse();
+    for (unsigned i = 0; i < 1000; i++)
+        fuse_log(FUSE_LOG_ERR, threads, "short");
+    fuse_log(FUSE_LOG_ERR, memory);
+    fuse_log(FUSE_LOG_ERR, threads, "short");
+    cr_assert_eq(lines->len, 3);
+    cr_expect_str_eq(lines->pdata[0], "no thread: short");
+    cr_expect_str_eq(lines->pdata[1], "no memory");
+}
