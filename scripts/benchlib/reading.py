@@ -77,13 +77,15 @@ def first_read(sizes):
     use = partial(dd, mib=sizes.big)
     floors = {"floor, direct": visit(partial(servers.floor, raw, "--direct"), use, raw),
               "floor, page cache": visit(partial(servers.floor, raw), use, raw)}
+    reads = "a server of the raw file that reads before it answers"
     more = {BY_HAND: visit(partial(servers.qsd, image, read_ahead=True), use, image),
+            reads: visit(partial(servers.floor, raw, "--direct", "--read"), use, raw),
             **floors, **others(image, use)}
     medians, peer = compare(sizes, work, image, "big.qcow2/disk", use, more=more)
     floor = max(floors, key=medians.get)
     return [*beside_peer(work, "MiB/s", medians, peer, 4),
             faster(work, "MiB/s", medians[OURS], floor, medians[floor], 0.9),
-            *informative(work, "MiB/s", medians, [BY_HAND, "qcowmount", NBD])]
+            *informative(work, "MiB/s", medians, [reads, BY_HAND, "qcowmount", NBD])]
 
 
 def nth_read(path, mib, n):

@@ -1,12 +1,14 @@
 /*
  * floor - serves one raw file as one file, and does nothing else: what FUSE itself costs.
  *
- *   floor [--direct] FILE MOUNTPOINT
+ *   floor [--direct] [--read] FILE MOUNTPOINT
  *
  * MOUNTPOINT is a file, and FILE appears there. With --direct each read comes here; otherwise the
  * kernel caches pages and keeps them from one open to the next. Answers go out straight from a
- * mapping of FILE that is touched in full before the first one. It stays in the foreground, until
- * a signal or until it is unmounted. scripts/bench raises the kernel's read-ahead.
+ * mapping of FILE that is touched in full before the first one. With --read they are read from FILE
+ * first, as by every server that has to know what it says before it says it. It stays in the
+ * foreground, until a signal or until it is unmounted. scripts/bench raises the kernel's
+ * read-ahead.
  */
 #define FUSE_USE_VERSION 312
 #include <fuse_lowlevel.h>
@@ -29,7 +31,8 @@ enum {
 typedef struct Floor {
     char *data;
     size_t size;
-    bool direct;
+    int fd;
+    bool direct, read;
 } Floor;
 
 static const double forever = 86400;
@@ -62,6 +65,18 @@ static void floor_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     fuse_reply_open(req, fi);
 }
 
+/* Each thread has its buffer for good. */
+static void reply_read(fuse_req_t req, const Floor *file, size_t size, off_t off)
+{
+    static _Thread_local char buffer[MAX_REQUEST];
+    ssize_t n = pread(file->fd, buffer, size < MAX_REQUEST ? size : MAX_REQUEST, off);
+
+    if (n < 0)
+        fuse_reply_err(req, errno);
+    else
+        fuse_reply_buf(req, buffer, (size_t)n);
+}
+
 static void floor_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
                        struct fuse_file_info *fi)
 {
@@ -72,7 +87,10 @@ static void floor_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 
     (void)ino;
     (void)fi;
-    fuse_reply_iov(req, &part, 1);
+    if (file->read)
+        reply_read(req, file, size, off);
+    else
+        fuse_reply_iov(req, &part, 1);
 }
 
 static const struct fuse_lowlevel_ops ops = {
@@ -84,14 +102,13 @@ static const struct fuse_lowlevel_ops ops = {
 
 static int map_file(Floor *file, const char *path)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    off_t end = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
+    file->fd = open(path, O_RDONLY | O_CLOEXEC);
+    off_t end = file->fd < 0 ? -1 : lseek(file->fd, 0, SEEK_END);
 
     if (end < 0)
         return -errno;
     file->size = (size_t)end;
-    file->data = mmap(NULL, file->size, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
-    close(fd);
+    file->data = mmap(NULL, file->size, PROT_READ, MAP_SHARED | MAP_POPULATE, file->fd, 0);
     return file->data == MAP_FAILED ? -errno : 0;
 }
 
@@ -126,17 +143,21 @@ static int mount_and_serve(Floor *file, const char *mountpoint)
 
 int main(int argc, char **argv)
 {
-    Floor file = {.direct = argc == 4 && strcmp(argv[1], "--direct") == 0};
-    int r;
+    Floor file = {0};
+    int first = 1, r;
 
-    if (argc != (file.direct ? 4 : 3)) {
-        fprintf(stderr, "usage: floor [--direct] FILE MOUNTPOINT\n");
+    for (; first < argc && argv[first][0] == '-'; first++) {
+        file.direct |= strcmp(argv[first], "--direct") == 0;
+        file.read |= strcmp(argv[first], "--read") == 0;
+    }
+    if (argc - first != 2 || first - 1 != file.direct + file.read) {
+        fprintf(stderr, "usage: floor [--direct] [--read] FILE MOUNTPOINT\n");
         return 2;
     }
-    r = map_file(&file, argv[argc - 2]);
+    r = map_file(&file, argv[first]);
     if (r < 0) {
-        fprintf(stderr, "floor: %s: %s\n", argv[argc - 2], strerror(-r));
+        fprintf(stderr, "floor: %s: %s\n", argv[first], strerror(-r));
         return EXIT_FAILURE;
     }
-    return mount_and_serve(&file, argv[argc - 1]);
+    return mount_and_serve(&file, argv[first + 1]);
 }
