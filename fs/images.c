@@ -99,14 +99,25 @@ static void open_metadata(Image *image, const Images *images, const Image *like)
         set_error(image, qc_chain_error(image->chain));
 }
 
-/* Whether every later change of a file of the chain will show in its stat; never of a device's. */
-static bool is_settled(const Image *image)
+/* Whether its files may stay open: a device is closed when nobody reads it. */
+static bool may_be_kept(const Image *image)
 {
-    if (!image->chain)
-        return false;
     for (unsigned i = 0; i < image_n_layers(image); i++) {
         if (S_ISBLK(image_layer_info(image, i)->stat.mode))
             return false;
+    }
+    return image->chain != NULL;
+}
+
+/*
+ * Whether every later change of a file of the chain will show in its stat; never of a device's.
+ * And whether the stat that all attributes come from is that of what was opened.
+ */
+static bool is_settled(const Image *image)
+{
+    if (!may_be_kept(image) || !qc_file_same_stat(&image->stat, &image_layer_info(image, 0)->stat))
+        return false;
+    for (unsigned i = 0; i < image_n_layers(image); i++) {
         if (!qc_image_is_current(qc_chain_image(image->chain, i)))
             return false;
     }
@@ -469,8 +480,10 @@ int images_get(Images *images, const char *path, unsigned layers, Image **ret)
     if (item.kind != STORE_IMAGE)
         return -ENOENT;
     r = open_like(images, path, &item, kept, ret);
-    if (r == 0 && (*ret)->settled)
-        images_keep(images, *ret);
+    if (r == 0 && may_be_kept(*ret))
+        images_keep(images, *ret); /* unsettled, it is only to take layers from */
+    else
+        images_drop(images, path);
     return r;
 }
 

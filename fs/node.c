@@ -9,7 +9,9 @@
  * of a node can be had without a lock: parent, name and kind never change.
  *
  * Pages: all handles that read through the kernel's page cache at the same time read the same
- * bytes (Pages.identity); one that would read others has to do without the cache.
+ * bytes (Pages.identity); one that would read others has to do without the cache. The kernel ends
+ * those reads at the size that it was told last for the inode number; so when the name leads to a
+ * file of another size by now, it gets another node, and the one that is open keeps its size.
  *
  * One mutex protects table, counts and pages; nothing is called while it is held.
  */
@@ -19,6 +21,7 @@
 
 typedef struct Pages {
     char *identity; /* what the pages were filled from; NULL: do not keep them */
+    uint64_t size;  /* of that */
     unsigned opens;
     bool settled; /* the kernel has certainly dropped the pages of the identity before */
 } Pages;
@@ -32,6 +35,7 @@ struct Node {
     Pages *pages;       /* NULL until opened; Nodes.lock */
     unsigned opens;     /* Nodes.lock */
     uint64_t open_size; /* of the last of them; Nodes.lock */
+    bool left;          /* open with pages when its name led elsewhere; Nodes.lock */
     char name[];
 };
 
@@ -151,13 +155,27 @@ static bool is_child(const Node *node, const Node *parent, const char *name, Nod
     return node->parent == parent && node->kind == kind && strcmp(node->name, name) == 0;
 }
 
-uint64_t nodes_lookup(Nodes *nodes, Node *parent, const char *name, NodeKind kind)
+/* Lock held. */
+static bool has_pages(const Node *node)
+{
+    return node->pages && node->pages->opens > 0;
+}
+
+/* Whether the node can be what a name leads to, with that size. Lock held. */
+static bool is_left(Node *node, uint64_t size)
+{
+    node->left |= has_pages(node) && node->pages->size != size;
+    return node->left;
+}
+
+uint64_t nodes_lookup(Nodes *nodes, Node *parent, const char *name, NodeKind kind, uint64_t size)
 {
     uint64_t ino = node_child_ino(parent, name, kind);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
     Node *node;
 
-    while ((node = g_hash_table_lookup(nodes->table, &ino)) && !is_child(node, parent, name, kind))
+    while ((node = g_hash_table_lookup(nodes->table, &ino)) &&
+           (!is_child(node, parent, name, kind) || is_left(node, size)))
         ino = MAX(ino + 1, NODE_ROOT + 1);
     if (!node) {
         node = node_new(parent, name, kind, ino);
@@ -251,7 +269,7 @@ bool node_is_open(Nodes *nodes, const Node *node, uint64_t *ret_size)
 
 /* ---- pages ------------------------------------------------------------------------------- */
 
-NodePages node_pages_open(Nodes *nodes, Node *node, const char *identity)
+NodePages node_pages_open(Nodes *nodes, Node *node, const char *identity, uint64_t size)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
 
@@ -264,6 +282,7 @@ NodePages node_pages_open(Nodes *nodes, Node *node, const char *identity)
     if (!same) {
         g_free(node->pages->identity);
         node->pages->identity = g_strdup(identity);
+        node->pages->size = size;
         node->pages->settled = false;
     }
     node->pages->opens++;
@@ -276,6 +295,16 @@ void node_pages_close(Nodes *nodes, Node *node)
 
     node->pages->opens--;
     node->pages->settled = true;
+}
+
+bool node_pages_size(Nodes *nodes, const Node *node, uint64_t *ret)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
+
+    if (!has_pages(node))
+        return false;
+    *ret = node->pages->size;
+    return true;
 }
 
 void node_pages_settled(Nodes *nodes, Node *node)

@@ -33,9 +33,10 @@ void node_unref(Nodes *nodes, Node *node); /* accepts NULL */
 
 /*
  * The child of a node, made if there is none; counts one look-up by the kernel, which
- * nodes_forget() takes back. Returns its inode number.
+ * nodes_forget() takes back. Returns its inode number. While the child is open with pages of a
+ * file that had another size, the name gets another one.
  */
-uint64_t nodes_lookup(Nodes *nodes, Node *parent, const char *name, NodeKind kind);
+uint64_t nodes_lookup(Nodes *nodes, Node *parent, const char *name, NodeKind kind, uint64_t size);
 void nodes_forget(Nodes *nodes, uint64_t ino, uint64_t n_lookups);
 
 /* The inode number that a child has, or would have but for a collision. */
@@ -67,11 +68,13 @@ typedef enum NodePages {
 } NodePages;
 
 /*
- * A file is opened whose bytes are told by identity (NULL: equal to no other). Unless the
- * answer is DIRECT, node_pages_close() has to follow.
+ * A file of that size is opened whose bytes are told by identity (NULL: equal to no other).
+ * Unless the answer is DIRECT, node_pages_close() has to follow.
  */
-NodePages node_pages_open(Nodes *nodes, Node *node, const char *identity);
+NodePages node_pages_open(Nodes *nodes, Node *node, const char *identity, uint64_t size);
 void node_pages_close(Nodes *nodes, Node *node);
+/* The size of what the pages show, while it is open; false: it is not. */
+bool node_pages_size(Nodes *nodes, const Node *node, uint64_t *ret);
 /* A read came through the cache, so the kernel has dropped what it was told to drop. */
 void node_pages_settled(Nodes *nodes, Node *node);
 /* The bytes turned out to be others than the identity said: do not keep the pages. */

@@ -2,9 +2,8 @@
  * One function per kind of request; each answers exactly once, and holds no lock when it
  * does. Nothing may be cached by the kernel but the pages of snapshots and lower layers
  * (reader.h): names are right only at the moment of the answer, so their time-out is 0, and
- * each look-up brings new attributes. ATTR_SECONDS lets the kernel use those for what follows
- * the look-up at once (may the caller pass? what is it?) without asking again; only who holds
- * a file or directory open already can see them that old.
+ * so is the size of a file. Of directories below the root the kernel may use what it was told for
+ * DIR_ATTR_SECONDS, for all that follows a look-up at once (may the caller pass? what is it?).
  */
 #include "ops.h"
 
@@ -25,7 +24,7 @@ enum {
     MAX_GROUPS = 65536, /* of a process, as Linux allows */
 };
 
-static const double ATTR_SECONDS = 0.004; /* the kernel rounds up to its ticks */
+static const double DIR_ATTR_SECONDS = 0.004; /* the kernel makes up to two ticks of it */
 
 static Fs *fs_of(fuse_req_t req)
 {
@@ -88,10 +87,16 @@ static bool is_from_ourselves(fuse_req_t req)
     return tgkill(getpid(), pid, 0) == 0 || (fs_of(req)->keeper && pid == getppid());
 }
 
+/* For how long the kernel may use the attributes. The root is never looked up again. */
+static double attr_seconds(fuse_ino_t ino, const struct stat *attr)
+{
+    return S_ISDIR(attr->st_mode) && ino != NODE_ROOT ? DIR_ATTR_SECONDS : 0;
+}
+
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     Fs *fs = fs_of(req);
-    struct fuse_entry_param entry = {.attr_timeout = ATTR_SECONDS};
+    struct fuse_entry_param entry = {0};
     NodeKind kind;
     Node *node = nodes_get(fs->nodes, parent);
     int r = is_from_ourselves(req) ? -EDEADLK
@@ -99,7 +104,9 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
                                    : -ESTALE;
 
     if (r == 0) {
-        entry.ino = entry.attr.st_ino = nodes_lookup(fs->nodes, node, name, kind);
+        entry.ino = entry.attr.st_ino =
+            nodes_lookup(fs->nodes, node, name, kind, (uint64_t)entry.attr.st_size);
+        entry.attr_timeout = attr_seconds(entry.ino, &entry.attr);
         if (fuse_reply_entry(req, &entry) == -ENOENT) /* interrupted: the kernel has no node */
             nodes_forget(fs->nodes, entry.ino, 1);
     } else {
@@ -136,6 +143,8 @@ static int attr_now(Fs *fs, fuse_ino_t ino, struct stat *attr)
         attr->st_mode = S_IFREG | 0400;
         attr->st_size = (off_t)size;
         r = 0;
+    } else if (r == 0 && node_pages_size(fs->nodes, node, &size)) {
+        attr->st_size = (off_t)size; /* where the kernel ends reads from its pages */
     }
     node_unref(fs->nodes, node);
     attr->st_ino = ino;
@@ -151,7 +160,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     if (r < 0)
         reply_status(req, r);
     else
-        fuse_reply_attr(req, &attr, ATTR_SECONDS);
+        fuse_reply_attr(req, &attr, attr_seconds(ino, &attr));
 }
 
 /* Only control files can be set, and only to a length: `> control` does that. */

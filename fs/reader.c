@@ -287,7 +287,8 @@ static int set_up(Reader *reader, const Creds *creds)
     } else {
         g_autofree char *identity = identity_of(reader, reader->image);
 
-        reader->pages = node_pages_open(reader->fs->nodes, reader->node, identity);
+        reader->pages =
+            node_pages_open(reader->fs->nodes, reader->node, identity, qc_view_size(reader->view));
     }
     node_open(reader->fs->nodes, reader->node, qc_view_size(reader->view));
     reader->opened = true;

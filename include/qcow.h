@@ -87,6 +87,8 @@ const char *qc_gate_store(const QcGate *gate);
  * store, -EACCES, -EROFS (write only), -EOPNOTSUPP when it is no regular file or block device.
  */
 int qc_gate_open(QcGate *gate, const char *path, bool write, QcFile **ret, GError **error);
+/* The stat of what that would open, without opening it. */
+int qc_gate_stat(QcGate *gate, const char *path, QcFileStat *ret);
 
 /*
  * Open the file that the image at path overlay names as its backing file, read-only. name is
@@ -344,7 +346,8 @@ typedef struct QcChain QcChain;
 int qc_chain_open(QcGate *gate, QcImage *top, QcCache *cache, QcChain **ret);
 /*
  * The same, for an image that was opened before: layers of that chain are used again while the
- * names lead to them and their files are what they were. like NULL: none. With this gate.
+ * names lead to them and their files are what they were. like: opened with the same gate and
+ * cache, or NULL.
  */
 int qc_chain_open_like(QcGate *gate, QcImage *top, QcCache *cache, const QcChain *like,
                        QcChain **ret);
@@ -364,8 +367,8 @@ bool qc_chain_error_stands(const QcChain *chain, QcGate *gate);
 unsigned qc_chain_layers(const QcChain *chain);
 QcImage *qc_chain_image(const QcChain *chain, unsigned layer); /* borrowed */
 /*
- * Whether the name of a layer still leads to the file that the chain has, in the state that it had:
- * one system call, for chains are long. A device's stat does not tell its state.
+ * Whether the name of a layer still leads to the file that the chain has, in the state that it had,
+ * and still may. A device's stat does not tell its state.
  */
 bool qc_chain_layer_is_same(const QcChain *chain, QcGate *gate, unsigned layer);
 /* The disk as layer gives it, with all beneath; 0 is the active disk. Borrowed. */

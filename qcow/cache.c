@@ -17,7 +17,7 @@
 
 enum {
     MAX_INFLATERS = 16, /* kept for reuse; each up to some 200 KiB */
-    OVERHEAD = 64,      /* of a block in the hash table and in malloc */
+    OVERHEAD = 64,      /* of a block in malloc, and some */
     BUCKET_BYTES = 512, /* of the budget for each bucket; the smallest block costs 140 */
     MIN_BUCKET_BITS = 6,
     MAX_BUCKET_BITS = 24,

@@ -20,7 +20,7 @@ struct QcChain {
     QcView *bottom; /* beneath the last image: broken, or NULL when the chain is complete */
     GError *error;
     int open_error;     /* why the gate did not open the layer after the last; 0: it did ... */
-    QcFileStat refused; /* ... and this file was then refused for what is in it */
+    QcFileStat refused; /* ... and this file, which could then be refused for what is in it */
 };
 
 /* What a backing file whose format the header states as format is to be opened as. */
@@ -91,7 +91,10 @@ static int open_backing(QcChain *chain, QcGate *gate, QcImage *overlay, QcCache 
         err = unstated_format(gate, file, &format, error);
     if (err < 0)
         return err;
-    return qc_image_open(file, path, format, cache, ret, error);
+    err = qc_image_open(file, path, format, cache, ret, error);
+    if (!err && !qc_file_same_stat(&chain->refused, &(*ret)->info.stat))
+        (*ret)->settled = false; /* it was changed between the look at its format and now */
+    return err;
 }
 
 static bool chain_has(const QcChain *chain, const QcImage *image)
@@ -140,8 +143,7 @@ static QcImage *layer_in(const QcChain *like, const QcChain *chain, QcGate *gate
         !names_the_same(like->layers[layer - 1].image, lowest_image(chain)))
         return NULL;
     QcImage *image = like->layers[layer].image;
-    bool same =
-        image->cacheable && qc_image_is_current(image) && qc_chain_layer_is_same(like, gate, layer);
+    bool same = image->cacheable && image->settled && qc_chain_layer_is_same(like, gate, layer);
     return same ? image : NULL;
 }
 
@@ -160,7 +162,13 @@ static int add_layer(QcChain *chain, QcGate *gate, QcCache *cache, const QcChain
 
     QcImage *known = layer_in(like, chain, gate);
     g_autoptr(QcImage) image = known ? qc_image_ref(known) : NULL;
-    int err = known ? 0 : open_backing(chain, gate, lowest, cache, &image, error);
+    int err = 0;
+    if (known) {
+        chain->open_error = 0;
+        chain->refused = known->info.stat;
+    } else {
+        err = open_backing(chain, gate, lowest, cache, &image, error);
+    }
     if (err < 0) {
         g_prefix_error(error, "%s: ", lowest->path);
         return err;
@@ -283,8 +291,7 @@ bool qc_chain_layer_is_same(const QcChain *chain, QcGate *gate, unsigned layer)
 {
     const QcImage *image = chain->layers[layer].image;
     QcFileStat now;
-    return qc_file_stat_at(qc_gate_dirfd(gate), image->path, 0, &now) == 0 &&
-           qc_file_same_stat(&now, &image->info.stat);
+    return qc_gate_stat(gate, image->path, &now) == 0 && qc_file_same_stat(&now, &image->info.stat);
 }
 
 QcView *qc_chain_view(const QcChain *chain, unsigned layer)

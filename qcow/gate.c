@@ -295,10 +295,25 @@ static int resolve_failed(const char *path, int err, GError **error)
     return qc_fail(error, err, "%s: %s", path, g_strerror(-err));
 }
 
-int qc_gate_open(QcGate *gate, const char *path, bool write, QcFile **ret, GError **error)
+static int resolve(const QcGate *gate, const char *path)
 {
     bool anywhere = path[0] == '/' && gate->policy == QC_BACKING_ANY;
-    int fd = anywhere ? resolve_anywhere(gate, path) : resolve_in_store(gate, path);
+    return anywhere ? resolve_anywhere(gate, path) : resolve_in_store(gate, path);
+}
+
+int qc_gate_stat(QcGate *gate, const char *path, QcFileStat *ret)
+{
+    int fd = resolve(gate, path);
+    if (fd < 0)
+        return fd;
+    int err = qc_file_stat_at(fd, "", AT_EMPTY_PATH, ret);
+    close(fd);
+    return err;
+}
+
+int qc_gate_open(QcGate *gate, const char *path, bool write, QcFile **ret, GError **error)
+{
+    int fd = resolve(gate, path);
     if (fd < 0)
         return resolve_failed(path, fd, error);
     return open_resolved(gate, fd, path, write, ret, error);

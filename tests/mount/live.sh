@@ -67,7 +67,7 @@ changed_in_place() {
     done
 }
 
-# The kernel may use attributes again for a few milliseconds, but never for another look-up.
+# The kernel may use attributes of directories for a few milliseconds, but not for another look-up.
 attributes() {
     new_image store/attr.qcow2 1
     mkdir store/attrs
@@ -88,7 +88,52 @@ for path, shown in watched.items():
             if bool(now.st_mode & 0o040) != bool(mode & 0o040):
                 sys.exit("%s: mode %o in turn %d" % (each, now.st_mode, turn))
 END
-    rm -r store/attr.qcow2 store/attrs
+    rm -r store/attrs
+}
+
+# Those of files it may not use at all: answers to others who ask in the same moment would be old.
+attributes_in_company() {
+    python3 - <<'END' || fail "attributes that somebody else was told"
+import os, sys
+shown = ["mnt/attr.qcow2/disk", "mnt/attr.qcow2/info.json"]
+parent = os.getpid()
+for _ in range(3):
+    if os.fork() == 0:
+        while os.getppid() == parent:
+            for each in shown:
+                os.stat(each)
+        os._exit(0)
+for turn in range(1500):
+    os.utime("store/attr.qcow2", ns=(0, 10**18 + turn * 10**9))
+    for each in shown:
+        now = os.stat(each).st_mtime_ns
+        if now != 10**18 + turn * 10**9:
+            sys.exit("%s: mtime %d in turn %d" % (each, now, turn))
+END
+    rm store/attr.qcow2
+}
+
+# Who reads a snapshot when its name comes to stand for a smaller one gets to its end, or an error.
+smaller_meanwhile() {
+    mkdir store/now store/next
+    local size
+    for size in 8M,now 1M,next; do
+        qemu-img create -q -f qcow2 "store/${size#*,}/s.qcow2" "${size%,*}"
+        qemu-io -c "write -q -P 7 0 1M" "store/${size#*,}/s.qcow2"
+        qemu-img snapshot -c s "store/${size#*,}/s.qcow2"
+    done
+    exec 7<mnt/now/s.qcow2/snapshots/s
+    head -c 4096 <&7 >/dev/null
+    mv store/now store/last
+    mv store/next store/now
+    assert_eq "$(stat -c %s mnt/now/s.qcow2/snapshots/s)" 1048576 "size of what the name leads to"
+    assert_eq "$(stat -L -c %s /dev/fd/7)" 8388608 "size of what is open"
+    assert_eq "$(wc -c <mnt/now/s.qcow2/snapshots/s)" 1048576 "bytes of what the name leads to"
+    if cat <&7 >rest; then
+        assert_eq "$(stat -c %s rest)" $((8388608 - 4096)) "bytes of what was open"
+    fi
+    exec 7<&-
+    rm -r store/now store/last
 }
 
 # A descriptor that stays open across a change gives the new bytes, or an error.
@@ -197,7 +242,9 @@ mkdir store
 mount_store store mnt
 appear_and_vanish
 attributes
+attributes_in_company
 replaced
+smaller_meanwhile
 changed_in_place
 open_across_a_change
 snapshots_of_others

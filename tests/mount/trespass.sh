@@ -35,6 +35,25 @@ link_into_the_mount() {
     assert_match "$(cat mnt/loop.raw/error)" "out of the store"
 }
 
+# A backing file whose directory is moved out of the store, with a link left in its place: its state
+# is the same, but it lies outside now. Nothing that is still open may make up for that.
+moved_out_of_the_store() {
+    local part
+    mkdir store/sub outside
+    qemu-img create -q -f qcow2 store/sub/base.qcow2 1M
+    (cd store && qemu-img create -q -f qcow2 -b sub/base.qcow2 -F qcow2 top.qcow2)
+    qemu-img snapshot -c s store/top.qcow2
+    sleep 0.1
+    cat mnt/top.qcow2/disk mnt/top.qcow2/snapshots/s >/dev/null || fail "inside the store"
+    mv store/sub outside/
+    ln -s "$TMP/outside/sub" store/sub
+    for part in disk snapshots/s layers/1-base.qcow2; do
+        ! cat "mnt/top.qcow2/$part" >/dev/null 2>&1 || fail "$part rests on a file outside"
+    done
+    assert_match "$(cat mnt/top.qcow2/error)" "outside the store"
+    rm -r store/sub outside store/top.qcow2
+}
+
 # With backing=any a backing file may lie anywhere, but in the tree itself, by any way.
 backing_file_in_the_mount() {
     local i
@@ -83,4 +102,5 @@ rename_backing_while_open
 tree_in_its_own_store
 link_into_the_mount
 from_the_future
+moved_out_of_the_store
 backing_file_in_the_mount

@@ -16,13 +16,18 @@ static void tear_down(void)
 }
 
 /* The number of a child of a node, which the kernel has now looked up. */
-static uint64_t look(uint64_t parent, const char *name, NodeKind kind)
+static uint64_t look_at(uint64_t parent, const char *name, NodeKind kind, uint64_t size)
 {
     Node *node = nodes_get(nodes, parent);
-    uint64_t ino = nodes_lookup(nodes, node, name, kind);
+    uint64_t ino = nodes_lookup(nodes, node, name, kind, size);
 
     node_unref(nodes, node);
     return ino;
+}
+
+static uint64_t look(uint64_t parent, const char *name, NodeKind kind)
+{
+    return look_at(parent, name, kind, 0);
 }
 
 static bool is_known(uint64_t ino)
@@ -97,27 +102,47 @@ Test(node, pages_are_kept_only_for_the_same_bytes)
     uint64_t ino = look(NODE_ROOT, "a", NODE_IMAGE);
     Node *node = nodes_get(nodes, ino);
 
-    cr_expect_eq(node_pages_open(nodes, node, "one"), NODE_PAGES_NEW);
-    cr_expect_eq(node_pages_open(nodes, node, "one"), NODE_PAGES_NEW, "nothing was read yet");
+    cr_expect_eq(node_pages_open(nodes, node, "one", 1000), NODE_PAGES_NEW);
+    cr_expect_eq(node_pages_open(nodes, node, "one", 1000), NODE_PAGES_NEW, "nothing was read yet");
     node_pages_settled(nodes, node);
-    cr_expect_eq(node_pages_open(nodes, node, "one"), NODE_PAGES_KEEP);
-    cr_expect_eq(node_pages_open(nodes, node, "two"), NODE_PAGES_DIRECT);
-    cr_expect_eq(node_pages_open(nodes, node, NULL), NODE_PAGES_DIRECT);
+    cr_expect_eq(node_pages_open(nodes, node, "one", 1000), NODE_PAGES_KEEP);
+    cr_expect_eq(node_pages_open(nodes, node, "two", 1000), NODE_PAGES_DIRECT);
+    cr_expect_eq(node_pages_open(nodes, node, NULL, 1000), NODE_PAGES_DIRECT);
     for (int i = 0; i < 3; i++)
         node_pages_close(nodes, node);
 
-    cr_expect_eq(node_pages_open(nodes, node, "two"), NODE_PAGES_NEW);
+    cr_expect_eq(node_pages_open(nodes, node, "two", 1000), NODE_PAGES_NEW);
     node_pages_close(nodes, node);
-    cr_expect_eq(node_pages_open(nodes, node, "two"), NODE_PAGES_KEEP);
+    cr_expect_eq(node_pages_open(nodes, node, "two", 1000), NODE_PAGES_KEEP);
     node_pages_spoil(nodes, node);
-    cr_expect_eq(node_pages_open(nodes, node, "two"), NODE_PAGES_DIRECT);
+    cr_expect_eq(node_pages_open(nodes, node, "two", 1000), NODE_PAGES_DIRECT);
     node_pages_close(nodes, node);
-    cr_expect_eq(node_pages_open(nodes, node, "two"), NODE_PAGES_NEW);
+    cr_expect_eq(node_pages_open(nodes, node, "two", 1000), NODE_PAGES_NEW);
     node_pages_close(nodes, node);
-    cr_expect_eq(node_pages_open(nodes, node, NULL), NODE_PAGES_NEW);
+    cr_expect_eq(node_pages_open(nodes, node, NULL, 1000), NODE_PAGES_NEW);
     node_pages_close(nodes, node);
-    cr_expect_eq(node_pages_open(nodes, node, NULL), NODE_PAGES_NEW, "NULL equals nothing");
+    cr_expect_eq(node_pages_open(nodes, node, NULL, 1000), NODE_PAGES_NEW, "NULL equals nothing");
     node_pages_close(nodes, node);
+    node_unref(nodes, node);
+}
+
+Test(node, what_is_open_with_pages_keeps_its_size)
+{
+    uint64_t ino = look_at(NODE_ROOT, "monday", NODE_SNAPSHOT, 1000), other, size;
+    Node *node = nodes_get(nodes, ino);
+
+    cr_expect_eq(ino, look_at(NODE_ROOT, "monday", NODE_SNAPSHOT, 500), "it is not open");
+    cr_expect_not(node_pages_size(nodes, node, &size));
+    node_pages_open(nodes, node, "one", 1000);
+    cr_expect_eq(ino, look_at(NODE_ROOT, "monday", NODE_SNAPSHOT, 1000));
+    other = look_at(NODE_ROOT, "monday", NODE_SNAPSHOT, 500);
+    cr_expect_neq(ino, other, "the name leads to another file");
+    cr_expect_eq(other, look_at(NODE_ROOT, "monday", NODE_SNAPSHOT, 500));
+    cr_expect_neq(ino, look_at(NODE_ROOT, "monday", NODE_SNAPSHOT, 1000), "left for good");
+    cr_expect(node_pages_size(nodes, node, &size));
+    cr_expect_eq(size, 1000);
+    node_pages_close(nodes, node);
+    cr_expect_not(node_pages_size(nodes, node, &size));
     node_unref(nodes, node);
 }
 
