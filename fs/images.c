@@ -5,7 +5,8 @@
  * Images: the most recently used images stay open, bounded by number and by how many snapshots
  * they have together (a table of 65,536 takes megabytes). An image is used again only while
  * all files beneath it are what they were, by name and by stat; otherwise it is opened anew,
- * and what is still the same of its lower layers is taken over.
+ * and what is still the same of its lower layers is taken over. Only who has found all of them
+ * to be the same makes it the most recently used: a file that was removed is let go.
  * A thread closes those that nobody asked for in a while: an open file that was removed keeps
  * its space. Images.lock protects queue and table; images are opened and closed without it.
  *
@@ -433,18 +434,26 @@ static void images_keep(Images *images, Image *image)
         g_ptr_array_add(dropped, take_out(images, images->order.head));
 }
 
-/* The image at a path if it is open, as the most recently used; a new reference. */
+/* The image at a path if it is open; a new reference. */
 static Image *images_peek(Images *images, const char *path)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&images->lock);
     GList *link = g_hash_table_lookup(images->links, path);
 
-    if (!link)
-        return NULL;
+    return link ? image_ref(link->data) : NULL;
+}
+
+/* Make it the most recently used, unless it has been replaced. */
+static void images_touch(Images *images, Image *image)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&images->lock);
+    GList *link = g_hash_table_lookup(images->links, image->path);
+
+    if (!link || link->data != image)
+        return;
     g_queue_unlink(&images->order, link);
     g_queue_push_tail_link(&images->order, link);
-    ((Image *)link->data)->used = g_get_monotonic_time();
-    return image_ref(link->data);
+    image->used = g_get_monotonic_time();
 }
 
 static int open_like(const Images *images, const char *path, const StoreItem *item,
@@ -471,15 +480,14 @@ int images_get(Images *images, const char *path, unsigned layers, Image **ret)
     g_autoptr(Image) kept = images_peek(images, path);
 
     if (kept && is_current(kept, images->gate, layers)) {
+        if (layers >= image_n_layers(kept))
+            images_touch(images, kept);
         *ret = g_steal_pointer(&kept);
         return 0;
     }
     int r = store_look(images->gate, path, &item);
-    if (r < 0)
-        return r;
-    if (item.kind != STORE_IMAGE)
-        return -ENOENT;
-    r = open_like(images, path, &item, kept, ret);
+    if (r == 0)
+        r = item.kind == STORE_IMAGE ? open_like(images, path, &item, kept, ret) : -ENOENT;
     if (r == 0 && may_be_kept(*ret))
         images_keep(images, *ret); /* unsettled, it is only to take layers from */
     else

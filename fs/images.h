@@ -62,7 +62,7 @@ int images_get(Images *images, const char *path, unsigned layers, Image **ret);
 
 /*
  * The stat of the image at a path, when it is open and its file is certainly still what it
- * was: costs one system call, where store_look() has to open and read. False: look.
+ * was: costs three system calls, where store_look() has to open and read. False: look.
  */
 bool images_stat(Images *images, const char *path, QcFileStat *ret);
 

@@ -142,10 +142,11 @@ static int attr_now(Fs *fs, fuse_ino_t ino, struct stat *attr)
         memset(attr, 0, sizeof(*attr));
         attr->st_mode = S_IFREG | 0400;
         attr->st_size = (off_t)size;
+        attr->st_blocks = 1; /* see set_view() in tree.c */
         r = 0;
-    } else if (r == 0 && node_pages_size(fs->nodes, node, &size)) {
-        attr->st_size = (off_t)size; /* where the kernel ends reads from its pages */
     }
+    if (r == 0 && node_pages_size(fs->nodes, node, &size))
+        attr->st_size = (off_t)size; /* where the kernel ends reads from its pages */
     node_unref(fs->nodes, node);
     attr->st_ino = ino;
     return r;

@@ -262,6 +262,7 @@ static int look_again(Reader *reader)
 /* Fill in a reader; what it holds by then is freed with it, also on failure. */
 static int set_up(Reader *reader, const Creds *creds)
 {
+    uint64_t size;
     int r = get_image(reader, reader->node, &reader->image);
 
     if (r == 0)
@@ -276,6 +277,9 @@ static int set_up(Reader *reader, const Creds *creds)
         r = find_view(reader, reader->image, &reader->view);
     if (r == 0 && reader->layer < 0)
         r = look_again(reader);
+    if (r == 0 && node_pages_size(reader->fs->nodes, reader->node, &size) &&
+        size != qc_view_size(reader->view))
+        r = -ESTALE; /* not what this node is; the kernel looks the name up once more */
     if (r < 0)
         return r;
 
@@ -370,6 +374,8 @@ static int reload(Reader *reader, const QcView *stale)
     int r = images_reopen(reader->fs->images, reader->image, &image);
     if (r == 0)
         r = has_same_files(reader->image, image) ? find_view(reader, image, &view) : -EIO;
+    if (r == 0 && reader->pages != NODE_PAGES_DIRECT && qc_view_size(view) != qc_view_size(stale))
+        r = -EIO; /* the kernel ends reads where it ended before, or fills them up with zeros */
     if (r < 0)
         return r;
 

@@ -306,7 +306,7 @@ int qc_gate_stat(QcGate *gate, const char *path, QcFileStat *ret)
     int fd = resolve(gate, path);
     if (fd < 0)
         return fd;
-    int err = qc_file_stat_at(fd, "", AT_EMPTY_PATH, ret);
+    int err = qc_gate_is_own(gate, fd) ? -EDEADLK : qc_file_stat_at(fd, "", AT_EMPTY_PATH, ret);
     close(fd);
     return err;
 }

@@ -128,12 +128,58 @@ smaller_meanwhile() {
     mv store/next store/now
     assert_eq "$(stat -c %s mnt/now/s.qcow2/snapshots/s)" 1048576 "size of what the name leads to"
     assert_eq "$(stat -L -c %s /dev/fd/7)" 8388608 "size of what is open"
+    if cp /dev/fd/7 rest; then # opened once more, by its number
+        assert_eq "$(head -c 1M rest | tr -d '\7' | wc -c)" 0 "a copy of what was open"
+        assert_eq "$(stat -c %s rest)" 8388608 "a copy of what was open"
+    fi
     assert_eq "$(wc -c <mnt/now/s.qcow2/snapshots/s)" 1048576 "bytes of what the name leads to"
     if cat <&7 >rest; then
         assert_eq "$(stat -c %s rest)" $((8388608 - 4096)) "bytes of what was open"
     fi
     exec 7<&-
     rm -r store/now store/last
+}
+
+# A raw layer that is cut off beneath its reader: no zeros in the place of what is gone.
+layer_cut_off() {
+    head -c 8M /dev/zero | tr '\0' '\7' >store/cut.raw
+    (cd store && qemu-img create -q -f qcow2 -b cut.raw -F raw cutoff.qcow2)
+    sleep 0.1
+    python3 - <<'END' || fail "a layer that was cut off"
+import os, sys
+fd = os.open("mnt/cutoff.qcow2/layers/1-cut.raw", os.O_RDONLY)
+assert os.pread(fd, 4096, 0) == b"\7" * 4096
+os.truncate("store/cut.raw", 1 << 20)
+for turn in range(3):
+    for look in os.fstat, lambda fd: os.stat("mnt/cutoff.qcow2/layers/1-cut.raw"):
+        look(fd)
+        try:
+            got = os.pread(fd, 4096, 4 << 20)
+        except OSError:
+            continue
+        if got.strip(b"\7"):
+            sys.exit("%r in turn %d" % (got[:8], turn))
+END
+    rm store/cut*
+}
+
+# A backing file that was removed is let go, also while the image above it is looked at.
+removed_is_let_go() {
+    qemu-img create -q -f qcow2 store/gone.qcow2 1M
+    (cd store && qemu-img create -q -f qcow2 -b gone.qcow2 -F qcow2 rests.qcow2)
+    sleep 0.1
+    cat mnt/rests.qcow2/disk >/dev/null
+    local worker i
+    worker=$(worker_of "$(daemon_of mnt)")
+    ls -l "/proc/$worker/fd" | grep -q 'gone.qcow2$' || fail "the daemon did not keep it open"
+    rm store/gone.qcow2
+    for i in $(seq 20); do
+        ls -l mnt >/dev/null
+        ls -l "/proc/$worker/fd" | grep -q 'gone.qcow2 (deleted)' || break
+        sleep 0.5
+    done
+    ((i < 20)) || fail "the daemon holds what was removed"
+    rm store/rests.qcow2
 }
 
 # A descriptor that stays open across a change gives the new bytes, or an error.
@@ -245,6 +291,8 @@ attributes
 attributes_in_company
 replaced
 smaller_meanwhile
+layer_cut_off
+removed_is_let_go
 changed_in_place
 open_across_a_change
 snapshots_of_others
