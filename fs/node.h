@@ -39,7 +39,7 @@ void node_unref(Nodes *nodes, Node *node); /* accepts NULL */
 uint64_t nodes_lookup(Nodes *nodes, Node *parent, const char *name, NodeKind kind, uint64_t size);
 void nodes_forget(Nodes *nodes, uint64_t ino, uint64_t n_lookups);
 
-/* The inode number that a child has, or would have but for a collision or one that is still open. */
+/* The inode number that a child has, or would have but for a collision or one still open. */
 uint64_t node_child_ino(const Node *parent, const char *name, NodeKind kind);
 
 uint64_t node_ino(const Node *node);
