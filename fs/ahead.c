@@ -4,7 +4,9 @@
  * A reader that asks for one range after the other is given chunks, which threads of the pool
  * fill while earlier ones are on their way to the kernel: decoding uses all processors, and
  * copying out of the page cache happens next to the copying into the reply. Whoever needs a
- * chunk that no thread has begun with fills it himself, so nobody waits for a busy pool.
+ * chunk that no thread has begun with fills it himself, so nobody waits for a busy pool. The
+ * threads are there from the start: one that cannot be had later would leave chunks queued for
+ * ever.
  *
  * The chunks of a file are neighbours, in the order of their offsets. A chunk is filled from
  * one view and never changes afterwards; that the view was right until the bytes are handed
@@ -22,6 +24,7 @@
 #include <string.h>
 
 enum {
+    MAX_THREADS = 16,
     MAX_CHUNKS = 64,              /* 16 MiB */
     IDLE_BUFFERS = 16,            /* of chunks that are gone */
     START = AHEAD_CHUNK,          /* bytes read in order before anything is read ahead */
@@ -170,7 +173,8 @@ AheadPool *ahead_pool_new(unsigned threads)
     g_mutex_init(&pool->lock);
     g_cond_init(&pool->filled);
     pool->buffers = buffers_new(AHEAD_CHUNK, IDLE_BUFFERS);
-    pool->threads = g_thread_pool_new(fill_in_thread, NULL, (gint)threads, FALSE, NULL);
+    pool->threads =
+        g_thread_pool_new(fill_in_thread, NULL, (gint)MIN(threads, MAX_THREADS), TRUE, NULL);
     return pool;
 }
 

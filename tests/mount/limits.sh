@@ -131,11 +131,37 @@ short_of_memory() {
     unmount_store "$TMP/mnt"
 }
 
+# No thread can be started any more while many read. What then fails may fail, but all that was begun
+# ends: so does the daemon, once it is unmounted.
+short_of_threads() {
+    local i data daemon
+    mount_store "$TMP/disks" "$TMP/mnt"
+    daemon=$(daemon_of "$TMP/mnt")
+    WORKER=$(worker_of "$daemon")
+    data=$(awk '/^VmData/ { print $2 }' "/proc/$WORKER/status")
+    prlimit --pid "$WORKER" --data=$(((data + $1) * 1024)):
+    for i in $(seq 8); do
+        { cat "mnt/$i.qcow2/disk" || true; } >/dev/null 2>&1 &
+    done
+    wait
+    # libfuse gives up when it has no buffer
+    { prlimit --pid "$WORKER" --data=unlimited: && fusermount3 -u "$TMP/mnt"; } 2>/dev/null || true
+    wait_for is_gone "$daemon"
+    wait_for is_gone "$WORKER"
+}
+
 make_store
 mkdir mnt
 if [ -z "${SANITIZED:-}" ]; then # whose programs take all the memory there is
     make_large_images
     short_of_memory
+    mkdir disks
+    for i in $(seq 8); do
+        qemu-img create -q -f qcow2 "disks/$i.qcow2" 8M
+    done
+    for room in 8192 16384 20480 28672; do
+        short_of_threads $room
+    done
 fi
 (
     ulimit -n $FILES
