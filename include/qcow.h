@@ -87,7 +87,10 @@ const char *qc_gate_store(const QcGate *gate);
  * store, -EACCES, -EROFS (write only), -EOPNOTSUPP when it is no regular file or block device.
  */
 int qc_gate_open(QcGate *gate, const char *path, bool write, QcFile **ret, GError **error);
-/* The stat of what that would open, whatever it is, without opening it. */
+/*
+ * The stat of what that would open, whatever it is, without opening it. Fails as that does, and
+ * with -EDEADLK for what lies in this very tree. Thread-safe.
+ */
 int qc_gate_stat(QcGate *gate, const char *path, QcFileStat *ret);
 
 /*
