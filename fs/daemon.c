@@ -26,6 +26,11 @@ enum {
     MIN_THREADS = 16,
 };
 
+static bool uses_io_uring(const Options *options)
+{
+    return options->io_uring && HAS_IO_URING;
+}
+
 static void add_option(GString *list, const char *key, const char *value)
 {
     if (list->len)
@@ -48,7 +53,7 @@ static void fill_args(struct fuse_args *args, const Options *options, const char
         add_option(list, "fsname=", store);
     if (!options->has_subtype)
         add_option(list, "subtype=snaptree", "");
-    if (options->io_uring && HAS_IO_URING)
+    if (uses_io_uring(options))
         add_option(list, "io_uring", "");
     for (guint i = 0; i < options->fuse->len; i++)
         add_option(list, "", options->fuse->pdata[i]);
@@ -86,6 +91,8 @@ static int serve(struct fuse_session *session, Fs **fs, QcGate *gate, Keeper *ke
         log_error("no memory for the cache");
         return status;
     }
+    if (!uses_io_uring(options) && channel_attach(session) < 0)
+        log_error("no memory to fetch requests in our own way; they are fetched in libfuse's");
     if (fuse_set_signal_handlers(session) == 0) {
         signals_hold(false);
         status = loop(session, options);
@@ -104,7 +111,7 @@ static void confine(QcGate *gate, Keeper *keeper, const Options *options)
         .may_write = !options->read_only,
         .read_anywhere = options->backing == QC_BACKING_ANY,
         .fuse_device = options->clone_fd,
-        .io_uring = options->io_uring && HAS_IO_URING,
+        .io_uring = uses_io_uring(options),
     };
 
     if (!options->foreground)

@@ -21,6 +21,7 @@ Fs *fs_new(QcGate *gate, Keeper *keeper, int read_ahead, const Options *options)
     fs->serial = serial_new(MAX(4, g_get_num_processors()));
     fs->buffers = buffers_new(FS_MAX_REQUEST, IDLE_BUFFERS);
     fs->ahead = ahead_pool_new(g_get_num_processors());
+    fs->channel = channel_new(g_get_num_processors());
     fs->zeros = g_malloc0(FS_MAX_REQUEST);
     fs->keeper = keeper;
     fs->read_ahead = read_ahead;
@@ -38,6 +39,7 @@ void fs_free(Fs *fs)
     claims_free(fs->claims);
     journal_free(fs->journal);
     ahead_pool_free(fs->ahead);
+    channel_free(fs->channel);
     buffers_free(fs->buffers);
     g_free((void *)fs->zeros);
     qc_gate_unref(fs->gate);

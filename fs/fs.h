@@ -7,6 +7,7 @@
 
 #include "ahead.h"
 #include "buffers.h"
+#include "channel.h"
 #include "claims.h"
 #include "images.h"
 #include "journal.h"
@@ -27,6 +28,7 @@ typedef struct Fs {
     Serial *serial;
     Buffers *buffers;
     AheadPool *ahead;
+    Channel *channel;
     const void *zeros; /* FS_MAX_REQUEST bytes */
     Keeper *keeper;    /* borrowed; NULL: there is none */
     int read_ahead;    /* see tune.h; closed with it */
