@@ -6,7 +6,7 @@
  * copying out of the page cache happens next to the copying into the reply. Whoever needs a
  * chunk that no thread has begun with fills it himself, so nobody waits for a busy pool. The
  * threads are there from the start: one that cannot be had later would leave chunks queued for
- * ever.
+ * ever. A thread that has filled a chunk of a long chain then prepares what comes after it.
  *
  * The chunks of a file are neighbours, in the order of their offsets. A chunk is filled from
  * one view and never changes afterwards; that the view was right until the bytes are handed
@@ -159,9 +159,12 @@ static bool chunk_settle(AheadChunk *chunk, bool wait)
 
 static void fill_in_thread(gpointer data, gpointer unused)
 {
+    AheadChunk *chunk = data;
+
     (void)unused;
-    chunk_settle(data, false);
-    ahead_chunk_unref(data);
+    if (chunk_settle(chunk, false))
+        qc_view_prepare(chunk->view, chunk->offset);
+    ahead_chunk_unref(chunk);
 }
 
 /* ---- the pool ---------------------------------------------------------------------------- */

@@ -11,7 +11,7 @@
 #include "cache.h"
 
 enum {
-    QC_AREA_GRAINS = 256,
+    QC_AREA_GRAINS = 512,
 };
 
 /*

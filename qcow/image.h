@@ -69,10 +69,10 @@ enum {
  */
 int qc_image_table_is_blank(const QcImage *image, uint64_t offset, QcLook *look);
 
-/* Bytes in a slice: 4 KiB, or a cluster where that is less. */
+/* Bytes in a slice: 16 KiB, or a cluster where that is less. */
 static inline uint64_t qc_table_slice(const QcLayout *l)
 {
-    return MIN(qc_cluster_size(l), 4096);
+    return MIN(qc_cluster_size(l), 16384);
 }
 
 /* A decoded compressed cluster, from the cache or the file. -EIO, -ENOMEM. */

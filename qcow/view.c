@@ -43,6 +43,8 @@ struct QcView {
     uint64_t owner;      /* key of the areas in the cache; 0: none are kept */
     _Atomic int64_t checked_at; /* monotonic, microseconds: all layers were right; 0: never */
     _Atomic bool stale;         /* some layer was not; nothing is taken on trust any more */
+    _Atomic bool preparing;     /* somebody is in qc_view_prepare() */
+    uint64_t prepared;          /* for him: an offset in the area that he looked up last */
 
     /* VIEW_QCOW2 */
     uint64_t l1_offset;
@@ -474,6 +476,28 @@ static int go_to(QcView *view, uint64_t offset, QcPlace *place)
     place->area = qc_cache_find(view->image->cache, &key);
     int err = place->area ? 0 : build_area(view, &key, place->end - place->start, &place->area);
     return err == -ENOMEM ? err : 0;
+}
+
+/* So that a check of what is read now need not look at all layers itself. */
+static void check_early(QcView *view)
+{
+    int64_t checked_at = atomic_load(&view->checked_at);
+    if (checked_at && g_get_monotonic_time() - checked_at > QC_RECHECK_US / 2)
+        qc_view_check(view);
+}
+
+void qc_view_prepare(QcView *view, uint64_t offset)
+{
+    uint64_t size = (uint64_t)QC_AREA_GRAINS << view->grain_bits, next = offset + size;
+    if (!view->owner || atomic_load(&view->stale) || atomic_exchange(&view->preparing, true))
+        return;
+    check_early(view);
+    if (next < view->size && next / size != view->prepared / size) {
+        g_auto(QcPlace) place = {0};
+        go_to(view, next, &place);
+        view->prepared = next;
+    }
+    atomic_store(&view->preparing, false);
 }
 
 int qc_view_map_to_read(QcView *view, uint64_t offset, uint64_t length, QcPlace *place,
