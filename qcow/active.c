@@ -11,22 +11,23 @@ typedef struct Fix {
 } Fix;
 
 /* Set the flags of one L2 table by the counts. 1 when one changed. */
-static int fix_flags(const QcLayout *l, const QcRefs *refs, uint8_t *table)
+static int fix_flags(const QcLayout *l, QcRefs *refs, uint8_t *table)
 {
     unsigned size = qc_l2_entry_size(l);
     uint64_t n = UINT64_C(1) << qc_l2_bits(l);
     int changed = 0;
     for (uint64_t i = 0; i < n; i++) {
         QcCluster c = qc_cluster_decode(l, table + i * size);
-        qc_refs_expect(refs, table, i);
+        qc_refs_expect_use(refs, table, i);
         if (c.kind == QC_CLUSTER_BAD)
             return -EUCLEAN;
         if (c.host_offset == 0)
             continue;
-        uint64_t count = qc_refs_get(refs, c.host_offset >> l->cluster_bits);
-        bool copied = count == 1 && c.kind != QC_CLUSTER_COMPRESSED;
-        if (count == 0)
-            return -EUCLEAN;
+        QcRefUse use;
+        int err = qc_refs_use(refs, c.host_offset >> l->cluster_bits, &use);
+        bool copied = use == QC_REF_SINGLE && c.kind != QC_CLUSTER_COMPRESSED;
+        if (err < 0 || use == QC_REF_UNUSED)
+            return err ? err : -EUCLEAN;
         if (copied == c.copied)
             continue;
         qc_cluster_set_copied(table + i * size, copied);

@@ -10,6 +10,7 @@
 #include "count.h"
 #include "batch.h"
 #include "entry.h"
+#include "spread.h"
 #include "tree.h"
 #include "words.h"
 #include <errno.h>
@@ -32,6 +33,7 @@ typedef struct Count {
     const QcLayout *layout;
     QcRefs *refs;
     QcFindings *findings;
+    QcSpread *spread;    /* of single clusters of data; tag is how often to count one */
     QcBatchItem *tables; /* L2 tables; tag is how many L1 entries point there */
     size_t n_tables, room;
     size_t most_entries; /* of an L1 table: room to begin with, so as not to sort too often */
@@ -184,6 +186,17 @@ static int collect_l1_tables(Count *c, L1Table *list, size_t n)
     return done(err);
 }
 
+static int count_data(Count *c, uint64_t first, uint64_t count, uint64_t times)
+{
+    unsigned bits = c->layout->cluster_bits;
+    return done(count_range(c, "the cluster", first << bits, count << bits, times, QC_REF_DATA));
+}
+
+static int count_spread(void *data, uint64_t cluster, uint32_t times)
+{
+    return count_data(data, cluster, 1, times);
+}
+
 /* Count what an L2 table refers to. */
 static int count_entries(void *data, const QcBatchItem *item, uint8_t *table)
 {
@@ -191,19 +204,19 @@ static int count_entries(void *data, const QcBatchItem *item, uint8_t *table)
     const QcLayout *l = c->layout;
     uint64_t n = table ? UINT64_C(1) << qc_l2_bits(l) : 0;
     int err = 0;
-    for (uint64_t i = 0; i < n && err >= 0; i++) {
+    for (uint64_t i = 0; i < n && !err; i++) {
         QcCluster cluster = qc_cluster_decode(l, table + i * qc_l2_entry_size(l));
         uint64_t first, count;
-        qc_refs_expect(c->refs, table, i);
         if (cluster.kind == QC_CLUSTER_BAD)
             qc_find(c->findings, "entry %" G_GUINT64_FORMAT " of the L2 table" AT "is broken", i,
                     item->offset);
         qc_cluster_span(l, &cluster, &first, &count);
-        if (count > 0)
-            err = count_range(c, "the cluster", first << l->cluster_bits, count << l->cluster_bits,
-                              item->tag, QC_REF_DATA);
+        if (count == 1)
+            err = qc_spread_add(c->spread, first, item->tag);
+        else if (count > 0)
+            err = count_data(c, first, count, item->tag);
     }
-    return done(err);
+    return err;
 }
 
 /* The tables first; those that cannot be tables are not read. */
@@ -221,7 +234,11 @@ static int count_l2_tables(Count *c)
     if (err < 0)
         return err;
     qc_meter_expect(&c->image->meter, n);
-    return qc_batch_read(c->image, c->tables, n, count_entries, c);
+    err = qc_spread_new(c->refs, qc_clusters_for(c->layout, c->image->info.stat.size), count_spread,
+                        c, &c->spread);
+    if (!err)
+        err = qc_batch_read(c->image, c->tables, n, count_entries, c);
+    return err ? err : qc_spread_flush(c->spread);
 }
 
 static int count_trees(Count *c)
@@ -322,6 +339,7 @@ int qc_count_references(QcImage *image, const QcRefs *stored, QcFindings *findin
     Count c = {.image = image, .layout = &image->header.layout, .refs = refs, .findings = findings};
     err = count_all(&c);
     g_free(c.tables);
+    qc_spread_free(c.spread);
     if (!err)
         *ret = g_steal_pointer(&refs);
     return err;
@@ -331,7 +349,7 @@ int qc_count_references(QcImage *image, const QcRefs *stored, QcFindings *findin
 
 typedef struct Flags {
     const QcLayout *layout;
-    const QcRefs *refs;
+    QcRefs *refs;
     QcFindings *findings;
 } Flags;
 
@@ -342,9 +360,12 @@ static int check_table_flags(void *data, uint32_t slot, uint64_t l2_offset, uint
     (void)slot;
     for (uint64_t i = 0; table && i < UINT64_C(1) << qc_l2_bits(l); i++) {
         QcCluster c = qc_cluster_decode(l, table + i * qc_l2_entry_size(l));
-        qc_refs_expect(f->refs, table, i);
-        uint64_t count = qc_refs_get(f->refs, c.host_offset >> l->cluster_bits);
-        bool want = count == 1 && c.kind != QC_CLUSTER_COMPRESSED;
+        QcRefUse use;
+        qc_refs_expect_use(f->refs, table, i);
+        int err = qc_refs_use(f->refs, c.host_offset >> l->cluster_bits, &use);
+        if (err < 0)
+            return err;
+        bool want = use == QC_REF_SINGLE && c.kind != QC_CLUSTER_COMPRESSED;
         if (c.host_offset && c.kind != QC_CLUSTER_BAD && c.copied != want)
             qc_find(f->findings,
                     "entry %" G_GUINT64_FORMAT " of the L2 table at %#" G_GINT64_MODIFIER
@@ -354,7 +375,7 @@ static int check_table_flags(void *data, uint32_t slot, uint64_t l2_offset, uint
     return 0;
 }
 
-int qc_check_copied(QcImage *image, const QcRefs *refs, QcFindings *findings)
+int qc_check_copied(QcImage *image, QcRefs *refs, QcFindings *findings)
 {
     const QcHeader *h = &image->header;
     Flags f = {.layout = &h->layout, .refs = refs, .findings = findings};

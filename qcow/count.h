@@ -30,6 +30,6 @@ void qc_compare_counts(const QcRefs *stored, const QcRefs *counted, QcFindings *
                        uint64_t *ret_leaks);
 
 /* Compare the COPIED flags of the active tree with the counts; differences are findings. */
-int qc_check_copied(QcImage *image, const QcRefs *refs, QcFindings *findings);
+int qc_check_copied(QcImage *image, QcRefs *refs, QcFindings *findings);
 
 #endif

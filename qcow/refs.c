@@ -8,57 +8,19 @@
  * so on, until the queue of blocks that changed is empty. That ends, because each block is in it
  * only once.
  */
-#include "refs.h"
 #include "batch.h"
 #include "error.h"
-#include "refcodec.h"
+#include "refblocks.h"
 #include "words.h"
 #include <sys/stat.h>
 
-/* Counts that are looked at together, as most of a block is nothing. The smallest block, 512
- * bytes of 64-bit counts, has so many. */
-#define RUN 64
-
-typedef struct RefBlock {
-    uint64_t offset;     /* on disk; 0 when there is none */
-    uint64_t new_offset; /* where it is to be; 0 while it has not moved */
-    uint8_t *counts;
-    uint8_t *busy;   /* a bit for each cluster; NULL: none */
-    uint8_t *tables; /* a bit for each cluster that was counted as a table; NULL: none */
-    uint32_t n_busy;
-    uint32_t next; /* in the queue; see touch() */
-    bool dirty;    /* changed: it is in the queue, or has been */
-} RefBlock;
-
-struct QcRefs {
-    QcImage *image;
-    const QcLayout *layout;
-    unsigned order;
-    unsigned block_bits; /* log2 of the counts in a block */
-    RefBlock *blocks;
-    uint64_t n_blocks; /* up to the last one in use: the rest of the table is not even touched */
-    uint64_t room;
-    uint64_t max_clusters; /* what the file may grow to */
-    bool device;           /* it cannot grow at all: max_clusters is its capacity */
-    uint64_t next_free;    /* no single cluster is free before this one */
-    uint64_t table_offset; /* the new table; 0 until placed */
-    uint64_t table_clusters;
-    uint64_t first_dirty, last_dirty; /* queue of blocks to move: indexes, NO_BLOCK when empty */
-
-    /* While references are counted. */
-    const QcRefs *stored; /* what it has no block for is not counted; NULL: all is */
-    uint64_t memory_left; /* for blocks */
-};
-
 enum {
     NO_BLOCK = UINT32_MAX, /* a table has a million entries at most */
-    /* Counting starts with that much memory, whatever the file holds. */
-    COUNT_MEMORY = 64 << 20,
-    EXPECTED = 24, /* entries ahead */
+    EXPECTED = 24,         /* entries ahead */
+    SMALL_ORDER = 4,       /* smaller counts are not worth a copy */
 };
 
-/* Note that a block changed: it has to move. Each is queued once. */
-static void touch(QcRefs *r, uint64_t i)
+void qc_refs_touch(QcRefs *r, uint64_t i)
 {
     RefBlock *b = &r->blocks[i];
     if (b->dirty)
@@ -74,11 +36,6 @@ static void touch(QcRefs *r, uint64_t i)
 
 /* ---- loading ---------------------------------------------------------------------------- */
 
-static uint64_t counts_per_block(const QcRefs *r)
-{
-    return UINT64_C(1) << r->block_bits;
-}
-
 static int make_counts(QcRefs *r, RefBlock *b)
 {
     if (!b->counts)
@@ -88,25 +45,24 @@ static int make_counts(QcRefs *r, RefBlock *b)
     return b->counts && b->busy ? 0 : -ENOMEM;
 }
 
-static void set_busy(RefBlock *b, uint64_t index)
+void qc_refs_set_busy(RefBlock *b, uint64_t index)
 {
     b->busy[index / 8] |= (uint8_t)(1u << (index % 8));
     b->n_busy++;
 }
 
-/* Whether two blocks have the same counts in a run; NULL is a block without any. */
-static bool same_run(const QcRefs *r, const uint8_t *a, const uint8_t *b, uint64_t first)
+bool qc_refs_same_run(const QcRefs *r, const uint8_t *a, const uint8_t *b, uint64_t first)
 {
-    static const uint8_t zeros[RUN * sizeof(uint64_t)];
-    size_t at = (first << r->order) / 8, len = ((size_t)RUN << r->order) / 8;
+    static const uint8_t zeros[QC_REF_RUN * sizeof(uint64_t)];
+    size_t at = (first << r->order) / 8, len = ((size_t)QC_REF_RUN << r->order) / 8;
     return memcmp(a ? a + at : zeros, b ? b + at : zeros, len) == 0;
 }
 
 static void set_run_busy(const QcRefs *r, RefBlock *b, uint64_t first)
 {
-    for (uint64_t i = first; i < first + RUN; i++)
+    for (uint64_t i = first; i < first + QC_REF_RUN; i++)
         if (qc_refcount_get(b->counts, r->order, i) != 0)
-            set_busy(b, i);
+            qc_refs_set_busy(b, i);
 }
 
 static int load_block(void *data, const QcBatchItem *item, uint8_t *cluster)
@@ -119,8 +75,8 @@ static int load_block(void *data, const QcBatchItem *item, uint8_t *cluster)
     if (err < 0)
         return err;
     memcpy(b->counts, cluster, qc_cluster_size(r->layout));
-    for (uint64_t first = 0; first < counts_per_block(r); first += RUN)
-        if (!same_run(r, b->counts, NULL, first))
+    for (uint64_t first = 0; first < counts_per_block(r); first += QC_REF_RUN)
+        if (!qc_refs_same_run(r, b->counts, NULL, first))
             set_run_busy(r, b, first);
     return 0;
 }
@@ -210,10 +166,19 @@ static QcRefs *refs_new(QcImage *image)
     return r;
 }
 
-int qc_refs_load(QcImage *image, QcRefs **ret, GError **error)
+int qc_refs_open(QcImage *image, bool lenient, QcRefs **ret)
 {
     g_autoptr(QcRefs) r = refs_new(image);
-    int err = !r ? -ENOMEM : load_table(r, false);
+    int err = !r ? -ENOMEM : load_table(r, lenient);
+    if (!err)
+        *ret = g_steal_pointer(&r);
+    return err;
+}
+
+int qc_refs_load(QcImage *image, QcRefs **ret, GError **error)
+{
+    g_autoptr(QcRefs) r = NULL;
+    int err = qc_refs_open(image, false, &r);
     if (!err)
         err = load_blocks(r);
     if (!err && !blocks_are_used(r))
@@ -228,24 +193,6 @@ int qc_refs_load(QcImage *image, QcRefs **ret, GError **error)
     return 0;
 }
 
-/*
- * Where nothing is stored that could be believed, memory is bounded by what the file really
- * holds: a cluster in use has bytes of its own, in a row with others, or at least an L2 entry
- * and a refcount. Only in an image made to be a burden each has a block for itself.
- */
-int qc_refs_new(QcImage *image, const QcRefs *stored, QcRefs **ret)
-{
-    g_autoptr(QcRefs) r = refs_new(image);
-    if (!r)
-        return -ENOMEM;
-    r->stored = stored;
-    r->memory_left = stored ? UINT64_MAX : COUNT_MEMORY + image->info.stat.allocated;
-    int err = load_table(r, true);
-    if (!err)
-        *ret = g_steal_pointer(&r);
-    return err;
-}
-
 void qc_refs_free(QcRefs *r)
 {
     if (!r)
@@ -254,24 +201,13 @@ void qc_refs_free(QcRefs *r)
         g_free(r->blocks[i].counts);
         g_free(r->blocks[i].busy);
         g_free(r->blocks[i].tables);
+        g_free(r->blocks[i].uses);
     }
     g_free(r->blocks);
     g_free(r);
 }
 
 /* ---- counts ----------------------------------------------------------------------------- */
-
-/* The block of a cluster, or NULL when the table does not reach so far. */
-static RefBlock *block_of(const QcRefs *r, uint64_t cluster)
-{
-    uint64_t i = cluster >> r->block_bits;
-    return i < r->n_blocks ? &r->blocks[i] : NULL;
-}
-
-static uint64_t index_of(const QcRefs *r, uint64_t cluster)
-{
-    return cluster & (counts_per_block(r) - 1);
-}
 
 static bool is_busy(const QcRefs *r, uint64_t cluster)
 {
@@ -286,7 +222,40 @@ uint64_t qc_refs_get(const QcRefs *r, uint64_t cluster)
     return b && b->counts ? qc_refcount_get(b->counts, r->order, index_of(r, cluster)) : 0;
 }
 
-void qc_refs_expect(const QcRefs *r, const uint8_t *table, uint64_t i)
+static QcRefUse use_of_count(uint64_t count)
+{
+    return (QcRefUse)MIN(count, QC_REF_SHARED);
+}
+
+static void set_use(RefBlock *b, uint64_t index, QcRefUse use)
+{
+    unsigned shift = index % 4 * 2;
+    b->uses[index / 4] = (uint8_t)((b->uses[index / 4] & ~(3u << shift)) | (unsigned)use << shift);
+}
+
+static int make_uses(const QcRefs *r, RefBlock *b)
+{
+    b->uses = g_try_malloc0((counts_per_block(r) + 3) / 4);
+    for (uint64_t i = 0; b->uses && i < counts_per_block(r); i++)
+        set_use(b, i, use_of_count(qc_refcount_get(b->counts, r->order, i)));
+    return b->uses ? 0 : -ENOMEM;
+}
+
+int qc_refs_use(QcRefs *r, uint64_t cluster, QcRefUse *ret)
+{
+    RefBlock *b = block_of(r, cluster);
+    uint64_t i = index_of(r, cluster);
+    if (!b || !b->counts || r->order < SMALL_ORDER) {
+        *ret = use_of_count(qc_refs_get(r, cluster));
+        return 0;
+    }
+    int err = b->uses ? 0 : make_uses(r, b);
+    if (!err)
+        *ret = b->uses[i / 4] >> i % 4 * 2 & 3;
+    return err;
+}
+
+void qc_refs_expect_use(const QcRefs *r, const uint8_t *table, uint64_t i)
 {
     const QcLayout *l = r->layout;
     be64 word;
@@ -295,6 +264,20 @@ void qc_refs_expect(const QcRefs *r, const uint8_t *table, uint64_t i)
         return;
     memcpy(&word, table + i * qc_l2_entry_size(l), sizeof(word));
     uint64_t cluster = (be64_get(word) & QC_OFFSET_MASK) >> l->cluster_bits;
+    const RefBlock *b = block_of(r, cluster);
+    if (b && b->uses)
+        __builtin_prefetch(b->uses + index_of(r, cluster) / 4);
+}
+
+void qc_refs_set_count(const QcRefs *r, RefBlock *b, uint64_t index, uint64_t count)
+{
+    qc_refcount_set(b->counts, r->order, index, count);
+    if (b->uses)
+        set_use(b, index, use_of_count(count));
+}
+
+void qc_refs_expect(const QcRefs *r, uint64_t cluster)
+{
     uint64_t index = index_of(r, cluster);
     const RefBlock *b = block_of(r, cluster);
     if (!b || !b->counts)
@@ -323,8 +306,8 @@ static int add_one(QcRefs *r, uint64_t cluster, int delta)
         return -EUCLEAN;
     if (delta > 0 && count == qc_refcount_max(r->order))
         return -EFBIG;
-    qc_refcount_set(b->counts, r->order, i, delta > 0 ? count + 1 : count - 1);
-    touch(r, cluster >> r->block_bits);
+    qc_refs_set_count(r, b, i, delta > 0 ? count + 1 : count - 1);
+    qc_refs_touch(r, cluster >> r->block_bits);
     return 0;
 }
 
@@ -338,8 +321,7 @@ int qc_refs_add(QcRefs *r, uint64_t first, uint64_t count, int delta)
 
 /* ---- giving out clusters ---------------------------------------------------------------- */
 
-/* Have blocks up to the one of cluster, with counts. */
-static int reach(QcRefs *r, uint64_t cluster)
+int qc_refs_reach(QcRefs *r, uint64_t cluster)
 {
     uint64_t need = (cluster >> r->block_bits) + 1;
     if (need > r->room) {
@@ -357,125 +339,16 @@ static int reach(QcRefs *r, uint64_t cluster)
     return make_counts(r, block_of(r, cluster));
 }
 
-/* Whether a cluster may be counted, for the memory that it takes. */
-static int admit(QcRefs *r, uint64_t cluster)
-{
-    const RefBlock *b = block_of(r, cluster), *stored;
-    uint64_t i = cluster >> r->block_bits, bytes = qc_cluster_size(r->layout);
-    if (b && b->counts)
-        return 0;
-    if (r->stored && (!(stored = block_of(r->stored, cluster)) || !stored->counts))
-        return -ENODATA;
-    if (i >= r->n_blocks)
-        bytes += (i + 1 - r->n_blocks) * sizeof(RefBlock);
-    if (bytes > r->memory_left)
-        return -E2BIG;
-    r->memory_left -= bytes;
-    return 0;
-}
-
-/* Whether a cluster may be counted as that kind; remembers those that hold a table. */
-static int admit_kind(QcRefs *r, RefBlock *b, uint64_t i, QcRefKind kind)
-{
-    bool is_table = b->tables && (b->tables[i / 8] >> (i % 8) & 1);
-    if (is_table || (kind == QC_REF_TABLE && qc_refcount_get(b->counts, r->order, i) > 0))
-        return -EEXIST;
-    if (kind == QC_REF_DATA)
-        return 0;
-    if (!b->tables)
-        b->tables = g_try_malloc0((counts_per_block(r) + 7) / 8);
-    if (!b->tables)
-        return -ENOMEM;
-    b->tables[i / 8] |= (uint8_t)(1u << (i % 8));
-    return 0;
-}
-
-static int count_one(QcRefs *r, RefBlock *b, uint64_t i, uint64_t times, QcRefKind kind)
-{
-    uint64_t count = qc_refcount_get(b->counts, r->order, i);
-    int err = admit_kind(r, b, i, kind);
-    if (err < 0)
-        return err;
-    if (times > qc_refcount_max(r->order) - count)
-        return -EFBIG;
-    if (!(b->busy[i / 8] >> (i % 8) & 1))
-        set_busy(b, i);
-    qc_refcount_set(b->counts, r->order, i, count + times);
-    return 0;
-}
-
-/* Clusters of one block. */
-static int count_run(QcRefs *r, uint64_t first, uint64_t count, uint64_t times, QcRefKind kind)
-{
-    int err = admit(r, first);
-    if (!err)
-        err = reach(r, first);
-    for (uint64_t i = 0; i < count && !err; i++)
-        err = count_one(r, block_of(r, first), index_of(r, first) + i, times, kind);
-    return err;
-}
-
-int qc_refs_count(QcRefs *r, uint64_t first, uint64_t count, uint64_t times, QcRefKind kind)
-{
-    uint64_t in_file = qc_clusters_for(r->layout, r->image->info.stat.size);
-    uint64_t limit = MIN(in_file, r->max_clusters);
-    if (first >= limit || count > limit - first)
-        return -EUCLEAN;
-    int err = 0;
-    for (uint64_t run; count > 0 && !err; first += run, count -= run) {
-        run = MIN(count, counts_per_block(r) - index_of(r, first));
-        err = count_run(r, first, run, times, kind);
-    }
-    return err;
-}
-
-int qc_refs_renew_all(QcRefs *r)
-{
-    for (uint64_t i = 0; i < r->n_blocks; i++) {
-        RefBlock *b = &r->blocks[i];
-        if (b->counts)
-            touch(r, i);
-        if (b->counts || !b->offset)
-            continue;
-        int err = qc_refs_add(r, b->offset >> r->layout->cluster_bits, 1, -1);
-        if (err < 0)
-            return err;
-        b->offset = 0;
-    }
-    return 0;
-}
-
-static void compare_run(const QcRefs *a, const QcRefs *b, uint64_t first, QcRefsDiffer func,
-                        void *data)
-{
-    for (uint64_t c = first; c < first + RUN; c++) {
-        uint64_t x = qc_refs_get(a, c), y = qc_refs_get(b, c);
-        if (x != y)
-            func(data, c, x, y);
-    }
-}
-
-void qc_refs_compare(const QcRefs *a, const QcRefs *b, QcRefsDiffer func, void *data)
-{
-    for (uint64_t i = 0; i < MAX(a->n_blocks, b->n_blocks); i++) {
-        const uint8_t *x = i < a->n_blocks ? a->blocks[i].counts : NULL;
-        const uint8_t *y = i < b->n_blocks ? b->blocks[i].counts : NULL;
-        for (uint64_t first = 0; (x || y) && first < counts_per_block(a); first += RUN)
-            if (!same_run(a, x, y, first))
-                compare_run(a, b, (i << a->block_bits) + first, func, data);
-    }
-}
-
 static int give_out(QcRefs *r, uint64_t first, uint64_t count, uint64_t value)
 {
     for (uint64_t c = first; c < first + count; c++) {
-        int err = reach(r, c);
+        int err = qc_refs_reach(r, c);
         if (err < 0)
             return err;
         RefBlock *b = block_of(r, c);
-        set_busy(b, index_of(r, c));
-        qc_refcount_set(b->counts, r->order, index_of(r, c), value);
-        touch(r, c >> r->block_bits);
+        qc_refs_set_busy(b, index_of(r, c));
+        qc_refs_set_count(r, b, index_of(r, c), value);
+        qc_refs_touch(r, c >> r->block_bits);
     }
     return 0;
 }

@@ -57,6 +57,20 @@ void qc_refs_compare(const QcRefs *a, const QcRefs *b, QcRefsDiffer func, void *
 uint64_t qc_refs_get(const QcRefs *refs, uint64_t cluster);
 
 /*
+ * How often a cluster is referred to, as far as COPIED flags depend on it. The same as
+ * qc_refs_get() tells, but kept closer together: for large numbers of clusters in any order.
+ */
+typedef enum QcRefUse {
+    QC_REF_UNUSED,
+    QC_REF_SINGLE,
+    QC_REF_SHARED,
+} QcRefUse;
+/* -ENOMEM. */
+int qc_refs_use(QcRefs *refs, uint64_t cluster, QcRefUse *ret);
+/* Entry i of an L2 table is about to be asked about, and then those behind it: as above. */
+void qc_refs_expect_use(const QcRefs *refs, const uint8_t *table, uint64_t i);
+
+/*
  * Add delta (1 or -1) to count clusters from first on. -EUCLEAN when one of them was not in
  * use when the model was loaded or would fall below 0; -EFBIG when its count would not fit
  * the width. After an error the model is of no use.
@@ -64,11 +78,10 @@ uint64_t qc_refs_get(const QcRefs *refs, uint64_t cluster);
 int qc_refs_add(QcRefs *refs, uint64_t first, uint64_t count, int delta);
 
 /*
- * Entry i of an L2 table is about to be looked at, and then those behind it: let the processor
- * fetch the counts that the later ones will need. Clusters in random order would otherwise make
- * it wait for memory at each.
+ * The count of a cluster will be needed soon: let the processor fetch it, as it would otherwise
+ * wait for memory at each of them.
  */
-void qc_refs_expect(const QcRefs *refs, const uint8_t *table, uint64_t i);
+void qc_refs_expect(const QcRefs *refs, uint64_t cluster);
 
 /* Whether all of count clusters from first on were in use when the model was loaded. */
 bool qc_refs_all_used(const QcRefs *refs, uint64_t first, uint64_t count);

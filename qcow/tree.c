@@ -2,6 +2,7 @@
 #include "tree.h"
 #include "batch.h"
 #include "entry.h"
+#include "spread.h"
 #include "words.h"
 #include <errno.h>
 
@@ -61,8 +62,16 @@ int qc_tree_walk(QcImage *image, const uint64_t *l1, uint32_t n, QcTreeFunc func
 typedef struct Account {
     const QcLayout *layout;
     QcRefs *refs;
+    QcSpread *spread; /* of single clusters */
     int delta;
 } Account;
+
+static int account_cluster(void *data, uint64_t cluster, uint32_t tag)
+{
+    Account *a = data;
+    (void)tag;
+    return qc_refs_add(a->refs, cluster, 1, a->delta);
+}
 
 static int account_table(void *data, uint32_t slot, uint64_t l2_offset, uint8_t *table)
 {
@@ -74,17 +83,25 @@ static int account_table(void *data, uint32_t slot, uint64_t l2_offset, uint8_t 
     for (uint64_t i = 0; table && i < n && !err; i++) {
         QcCluster c = qc_cluster_decode(l, table + i * qc_l2_entry_size(l));
         uint64_t first, count;
-        qc_refs_expect(a->refs, table, i);
         if (c.kind == QC_CLUSTER_BAD)
             return -EUCLEAN;
         qc_cluster_span(l, &c, &first, &count);
-        err = qc_refs_add(a->refs, first, count, a->delta);
+        err = count == 1 ? qc_spread_add(a->spread, first, 0)
+                         : qc_refs_add(a->refs, first, count, a->delta);
     }
     return err;
 }
 
 int qc_tree_account(QcImage *image, QcRefs *refs, const uint64_t *l1, uint32_t n, int delta)
 {
-    Account a = {.layout = &image->header.layout, .refs = refs, .delta = delta};
-    return qc_tree_walk(image, l1, n, account_table, &a);
+    const QcLayout *l = &image->header.layout;
+    Account a = {.layout = l, .refs = refs, .delta = delta};
+    int err = qc_spread_new(refs, qc_clusters_for(l, image->info.stat.size), account_cluster, &a,
+                            &a.spread);
+    if (!err)
+        err = qc_tree_walk(image, l1, n, account_table, &a);
+    if (!err)
+        err = qc_spread_flush(a.spread);
+    qc_spread_free(a.spread);
+    return err;
 }

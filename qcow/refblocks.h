@@ -1,0 +1,74 @@
+/*
+ * refblocks.h - the inside of the refcount model, for refs.c and tally.c alone.
+ */
+#ifndef QCOW_REFBLOCKS_H
+#define QCOW_REFBLOCKS_H
+
+#include "refcodec.h"
+#include "refs.h"
+
+/* Counts that are looked at together, as most of a block is nothing. The smallest block, 512
+ * bytes of 64-bit counts, has so many. */
+#define QC_REF_RUN 64
+
+typedef struct RefBlock {
+    uint64_t offset;     /* on disk; 0 when there is none */
+    uint64_t new_offset; /* where it is to be; 0 while it has not moved */
+    uint8_t *counts;
+    uint8_t *busy;   /* a bit for each cluster; NULL: none */
+    uint8_t *tables; /* a bit for each cluster that was counted as a table; NULL: none */
+    uint8_t *uses;   /* two for each cluster: its QcRefUse; NULL: nobody has asked yet */
+    uint32_t n_busy;
+    uint32_t next; /* in the queue; see qc_refs_touch() */
+    bool dirty;    /* changed: it is in the queue, or has been */
+} RefBlock;
+
+struct QcRefs {
+    QcImage *image;
+    const QcLayout *layout;
+    unsigned order;
+    unsigned block_bits; /* log2 of the counts in a block */
+    RefBlock *blocks;
+    uint64_t n_blocks; /* up to the last one in use: the rest of the table is not even touched */
+    uint64_t room;
+    uint64_t max_clusters; /* what the file may grow to */
+    bool device;           /* it cannot grow at all: max_clusters is its capacity */
+    uint64_t next_free;    /* no single cluster is free before this one */
+    uint64_t table_offset; /* the new table; 0 until placed */
+    uint64_t table_clusters;
+    uint64_t first_dirty, last_dirty; /* queue of blocks to move: indexes, NO_BLOCK when empty */
+
+    /* While references are counted. */
+    const QcRefs *stored; /* what it has no block for is not counted; NULL: all is */
+    uint64_t memory_left; /* for blocks */
+};
+
+static inline uint64_t counts_per_block(const QcRefs *r)
+{
+    return UINT64_C(1) << r->block_bits;
+}
+
+/* The block of a cluster, or NULL when the table does not reach so far. */
+static inline RefBlock *block_of(const QcRefs *r, uint64_t cluster)
+{
+    uint64_t i = cluster >> r->block_bits;
+    return i < r->n_blocks ? &r->blocks[i] : NULL;
+}
+
+static inline uint64_t index_of(const QcRefs *r, uint64_t cluster)
+{
+    return cluster & (counts_per_block(r) - 1);
+}
+
+/* A model with a table, but no counts. lenient: entries that are not valid are left out. */
+int qc_refs_open(QcImage *image, bool lenient, QcRefs **ret);
+/* Have blocks up to the one of cluster, with counts. -ENOMEM. */
+int qc_refs_reach(QcRefs *r, uint64_t cluster);
+/* Note that a block (index) changed: it has to move. Each is queued once. */
+void qc_refs_touch(QcRefs *r, uint64_t block);
+void qc_refs_set_busy(RefBlock *b, uint64_t index);
+void qc_refs_set_count(const QcRefs *r, RefBlock *b, uint64_t index, uint64_t count);
+/* Whether two blocks have the same counts in a run; NULL is a block without any. */
+bool qc_refs_same_run(const QcRefs *r, const uint8_t *a, const uint8_t *b, uint64_t first);
+
+#endif

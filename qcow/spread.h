@@ -1,0 +1,30 @@
+/*
+ * spread.h - numbers of clusters, put into an order in which what is kept of them lies together.
+ *
+ * The entries of a large disk name clusters all over the file, and what a command keeps of each
+ * cluster is together larger than the processor's caches: taken one by one, each entry waits for
+ * memory. A spread holds them back, sorted coarsely, and hands them on in runs that stay within
+ * a small range.
+ */
+#ifndef QCOW_SPREAD_H
+#define QCOW_SPREAD_H
+
+#include "refs.h"
+
+typedef struct QcSpread QcSpread;
+
+/* A result other than 0 ends everything. */
+typedef int (*QcSpreadFunc)(void *data, uint64_t cluster, uint32_t tag);
+
+/* For numbers below n_clusters, mostly: larger ones cost time, no more. -ENOMEM. For one thread. */
+int qc_spread_new(const QcRefs *refs, uint64_t n_clusters, QcSpreadFunc func, void *data,
+                  QcSpread **ret);
+/* Accepts NULL. What is still held back is not handed on. */
+void qc_spread_free(QcSpread *spread);
+
+/* Hand on a number now or later. The result of the function that it came to, if not 0. */
+int qc_spread_add(QcSpread *spread, uint64_t cluster, uint32_t tag);
+/* Hand on all that is still held back. */
+int qc_spread_flush(QcSpread *spread);
+
+#endif

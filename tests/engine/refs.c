@@ -1,0 +1,142 @@
+/* The model of refcounts: what it tells of a cluster in two ways; and counting in another order. */
+#include "refs.h"
+#include "samples.h"
+#include "spread.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+
+typedef struct Model {
+    QcCache *cache;
+    QcImage *image;
+    QcRefs *refs;
+    uint64_t n; /* clusters of the file, and some */
+} Model;
+
+static Model open_model(const Sample *sample)
+{
+    Model m = {.cache = qc_cache_new(1 << 20)};
+    QcFile *file = mem_file(sample_make(sample, NULL));
+    QcFileStat st;
+
+    cr_assert_eq(0, qc_image_open(file, "image", QC_FORMAT_QCOW2, m.cache, &m.image, NULL));
+    cr_assert_eq(0, qc_refs_load(m.image, &m.refs, NULL));
+    cr_assert_eq(0, file->ops->stat(file, &st));
+    m.n = qc_clusters_for(&m.image->header.layout, st.size) + 100;
+    qc_file_unref(file);
+    return m;
+}
+
+static void close_model(Model *m)
+{
+    qc_refs_free(m->refs);
+    qc_image_unref(m->image);
+    qc_cache_unref(m->cache);
+}
+
+static void expect_same_use(Model *m)
+{
+    for (uint64_t c = 0; c < m->n; c++) {
+        uint64_t count = qc_refs_get(m->refs, c);
+        QcRefUse use;
+
+        cr_assert_eq(0, qc_refs_use(m->refs, c, &use));
+        cr_assert_eq(use, MIN(count, 2), "cluster %" G_GUINT64_FORMAT, c);
+    }
+}
+
+/* Before and after counts have changed, and clusters have been given out. */
+Test(refs, use_is_what_the_count_says)
+{
+    for (size_t i = 0; i < n_samples; i++) {
+        if (samples[i].traits & (TRAIT_BACKING | TRAIT_DIRTY) || sample_is_big(&samples[i]))
+            continue;
+        Model m = open_model(&samples[i]);
+        uint64_t first;
+
+        expect_same_use(&m);
+        for (uint64_t c = 0; c < m.n; c++) {
+            uint64_t count = qc_refs_get(m.refs, c);
+
+            if (count > 0 && c % 3 == 0)
+                cr_assert_eq(0, qc_refs_add(m.refs, c, 1, -1));
+            else if (count == 1 && c % 3 == 1 && m.image->info.refcount_bits > 1)
+                cr_assert_eq(0, qc_refs_add(m.refs, c, 1, 1));
+        }
+        cr_assert_eq(0, qc_refs_alloc(m.refs, 5, 1, &first));
+        expect_same_use(&m);
+        close_model(&m);
+    }
+}
+
+/* ---- a spread ----------------------------------------------------------------------------- */
+
+enum {
+    N_NUMBERS = 300000,
+    RANGE = 1 << 21,
+    LARGE_TAG = 70000,
+};
+
+typedef struct Taken {
+    uint32_t *tags;    /* of each number; 0: did not come */
+    uint64_t back, at; /* how often a number was far from the one before, and that */
+    uint64_t fail_at;
+} Taken;
+
+static int take_number(void *data, uint64_t cluster, uint32_t tag)
+{
+    Taken *t = data;
+
+    if (cluster == t->fail_at)
+        return -EUCLEAN;
+    cr_assert_lt(cluster, 2 * RANGE);
+    cr_assert_eq(t->tags[cluster], 0, "twice");
+    t->tags[cluster] = tag;
+    t->back += cluster >> 18 != t->at >> 18;
+    t->at = cluster;
+    return 0;
+}
+
+/* All numbers of a stride that visits each once, some past the range that was announced. */
+static uint64_t number(uint64_t i)
+{
+    return i * 7919 * 13 % (RANGE + RANGE / 8);
+}
+
+static uint32_t tag_of(uint64_t i)
+{
+    return i % 1000 == 0 ? LARGE_TAG : (uint32_t)(i % UINT16_MAX) + 1;
+}
+
+Test(spread, each_number_comes_once_and_neighbours_together)
+{
+    Model m = open_model(&samples[0]);
+    g_autofree uint32_t *tags = g_new0(uint32_t, 2 * RANGE);
+    Taken taken = {.tags = tags, .fail_at = UINT64_MAX};
+    QcSpread *spread;
+
+    cr_assert_eq(0, qc_spread_new(m.refs, RANGE, take_number, &taken, &spread));
+    for (uint64_t i = 0; i < N_NUMBERS; i++)
+        cr_assert_eq(0, qc_spread_add(spread, number(i), tag_of(i)));
+    cr_assert_eq(0, qc_spread_flush(spread));
+    for (uint64_t i = 0; i < N_NUMBERS; i++)
+        cr_assert_eq(tags[number(i)], tag_of(i));
+    cr_expect_lt(taken.back, N_NUMBERS / 3);
+    qc_spread_free(spread);
+    close_model(&m);
+}
+
+Test(spread, an_error_comes_back)
+{
+    Model m = open_model(&samples[0]);
+    g_autofree uint32_t *tags = g_new0(uint32_t, 2 * RANGE);
+    Taken taken = {.tags = tags, .fail_at = number(5)};
+    QcSpread *spread;
+
+    cr_assert_eq(0, qc_spread_new(m.refs, RANGE, take_number, &taken, &spread));
+    for (uint64_t i = 1; i < 10; i++)
+        cr_assert_eq(0, qc_spread_add(spread, number(i), 1));
+    cr_expect_eq(-EUCLEAN, qc_spread_flush(spread));
+    qc_spread_free(spread);
+    close_model(&m);
+}
