@@ -15,6 +15,7 @@ void channel_free(Channel *channel); /* accepts NULL; no thread may be in channe
 
 /*
  * Have a mounted session fetch its requests with channel_receive(). Its user data is an Fs **.
+ * Not together with clone_fd: newer versions of libfuse then do without that.
  * 0, or a negative errno with nothing changed.
  */
 int channel_attach(struct fuse_session *session);

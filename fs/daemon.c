@@ -91,7 +91,7 @@ static int serve(struct fuse_session *session, Fs **fs, QcGate *gate, Keeper *ke
         log_error("no memory for the cache");
         return status;
     }
-    if (!uses_io_uring(options) && channel_attach(session) < 0)
+    if (!uses_io_uring(options) && !options->clone_fd && channel_attach(session) < 0)
         log_error("no memory to fetch requests in our own way; they are fetched in libfuse's");
     if (fuse_set_signal_handlers(session) == 0) {
         signals_hold(false);

@@ -480,7 +480,7 @@ static int read_blank(const QcImage *image, uint64_t offset, QcLook *look)
         int err = qc_image_table_slice(image, offset, &block);
         if (err < 0)
             return err;
-        look->work += QC_WORK_CALL;
+        look->work += QC_WORK_CALL * MAX(1, slice / QC_WORK_BYTES);
         if (block->data[0] || memcmp(block->data, block->data + 1, slice - 1) != 0)
             return 0;
     }

@@ -60,7 +60,8 @@ typedef struct QcLook {
 } QcLook;
 
 enum {
-    QC_WORK_CALL = 64, /* a system call */
+    QC_WORK_CALL = 64,    /* a system call ... */
+    QC_WORK_BYTES = 4096, /* ... that reads so much */
 };
 
 /*

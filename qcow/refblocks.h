@@ -18,9 +18,9 @@ typedef struct RefBlock {
     uint8_t *busy;   /* a bit for each cluster; NULL: none */
     uint8_t *tables; /* a bit for each cluster that was counted as a table; NULL: none */
     uint8_t *uses;   /* two for each cluster: its QcRefUse; NULL: nobody has asked yet */
-    uint32_t n_busy;
-    uint32_t next; /* in the queue; see qc_refs_touch() */
-    bool dirty;    /* changed: it is in the queue, or has been */
+    uint32_t n_busy : 31;
+    uint32_t dirty : 1; /* changed: it is in the queue, or has been */
+    uint32_t next;      /* in the queue; see qc_refs_touch() */
 } RefBlock;
 
 struct QcRefs {

@@ -22,7 +22,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcRefs, qc_refs_free)
  * An empty model, to count references into: it knows where the refcount blocks of the image
  * are (as far as the table is valid), but not what they say. stored, where it is not NULL, is
  * the model as loaded, and must live as long: what it has no block for is not counted, so that
- * counting takes no more memory than that has taken. -EIO, -ENOMEM.
+ * counting takes no more memory than that has taken, but for what qc_refs_use() keeps. -EIO,
+ * -ENOMEM.
  */
 int qc_refs_new(QcImage *image, const QcRefs *stored, QcRefs **ret);
 
@@ -65,7 +66,7 @@ typedef enum QcRefUse {
     QC_REF_SINGLE,
     QC_REF_SHARED,
 } QcRefUse;
-/* -ENOMEM. */
+/* Keeps an eighth of what the counts take, or less. -ENOMEM. */
 int qc_refs_use(QcRefs *refs, uint64_t cluster, QcRefUse *ret);
 /* Entry i of an L2 table is about to be asked about, and then those behind it: as above. */
 void qc_refs_expect_use(const QcRefs *refs, const uint8_t *table, uint64_t i);

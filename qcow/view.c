@@ -5,7 +5,8 @@
  * the table does not have. map_layer() tells the extent of one view alone; qc_view_map()
  * descends, without recursion, until a view has something to say. Reading and seeking are
  * loops over it. Views do not change, apart from the hint where to find a snapshot's table entry
- * (under hint_lock), and the time when all layers were last seen to be what they were.
+ * (under hint_lock); the time when all layers were last seen to be what they were, or that one was
+ * not; and what somebody prepares.
  *
  * A view of several layers remembers areas (area.h), so that a look-up costs the same however
  * many layers there are. An area goes to the cache only after all layers were checked: from then
@@ -246,7 +247,11 @@ static int map_l2(QcView *view, uint64_t l2_offset, uint64_t offset, uint64_t le
     uint64_t byte = index * entry_size, slice_at = l2_offset + byte / slice * slice;
     uint64_t in = offset & (qc_cluster_size(l) - 1);
 
-    if (slice_at + slice > image->info.stat.size) { /* and so do all later slices */
+    /* A file that was cut off has the entries before the cut. */
+    uint64_t size = image->info.stat.size,
+             there = slice_at < size ? MIN(slice, size - slice_at) : 0;
+    there -= there % entry_size;
+    if (byte % slice >= there) { /* and so do all later entries */
         *ret = bad_extent(-EIO, length);
         return 0;
     }
@@ -255,7 +260,7 @@ static int map_l2(QcView *view, uint64_t l2_offset, uint64_t offset, uint64_t le
     if (err < 0)
         return err;
     QcExtent e = {0};
-    for (uint64_t at = byte % slice; at < slice && e.length < length; at += entry_size) {
+    for (uint64_t at = byte % slice; at < there && e.length < length; at += entry_size) {
         look->work++;
         if (in == 0 && e.length > 0 && e.kind == QC_EXTENT_HOLE && is_void(block, at, entry_size)) {
             e.length += qc_cluster_size(l);

@@ -12,6 +12,7 @@ OURS = "snaptree"
 RAW = "the raw file"
 QSD = "qemu-storage-daemon"
 NBD = "nbdfuse and qemu-nbd"
+FLOOR = "floor, direct"
 BY_HAND = "read-ahead raised by hand, " + QSD
 SELDOM = ["qcowmount", NBD, BY_HAND]  # for information
 
@@ -75,7 +76,7 @@ def first_read(sizes):
     work = "sequential read, first time"
     raw, image = big_image(sizes)
     use = partial(dd, mib=sizes.big)
-    floors = {"floor, direct": visit(partial(servers.floor, raw, "--direct"), use, raw),
+    floors = {FLOOR: visit(partial(servers.floor, raw, "--direct"), use, raw),
               "floor, page cache": visit(partial(servers.floor, raw), use, raw)}
     reads = "a server of the raw file that reads before it answers"
     more = {BY_HAND: visit(partial(servers.qsd, image, read_ahead=True), use, image),
@@ -152,12 +153,18 @@ def small_compressed(sizes):
     """A fixed part, so that both sides read the same clusters."""
     lines = []
     part = ["--rw=read", "--offset=%dM" % (sizes.files // 4), "--size=%dM" % (sizes.files // 16)]
+    raw = images.files_disk("files.raw", sizes.files)
+
+    def use(path):
+        return fio(path, *part)
+
     for kind in ["zlib", "zstd"]:
         work = "sequential reads of 4 KiB, direct, " + kind
         image = compressed_image(sizes, kind)
-        medians, peer = compare(sizes, work, image, kind + ".qcow2/disk",
-                                lambda path: fio(path, *part))
-        lines += beside_peer(work, "/s", medians, peer, 8)
+        more = {FLOOR: visit(partial(servers.floor, raw, "--direct"), use, raw)}
+        medians, peer = compare(sizes, work, image, kind + ".qcow2/disk", use, more=more)
+        lines += [*beside_peer(work, "/s", medians, peer, 8),
+                  *informative(work, "/s", medians, [FLOOR])]
     return lines
 
 
@@ -167,11 +174,10 @@ def random(sizes, jobs=1, target=2):
     work = "random reads of 4 KiB, direct, %d job%s" % (jobs, "s" * (jobs > 1))
     raw, image = big_image(sizes)
     use = partial(random_reads, jobs=jobs, duration=sizes.duration)
-    floor = "floor, direct"
-    more = {floor: visit(partial(servers.floor, raw, "--direct"), use, raw), **others(image, use)}
+    more = {FLOOR: visit(partial(servers.floor, raw, "--direct"), use, raw), **others(image, use)}
     medians, peer = compare(sizes, work, image, "big.qcow2/disk", use, more=more)
     return [*beside_peer(work, "/s", medians, peer, target),
-            *informative(work, "/s", medians, [floor, "qcowmount", NBD])]
+            *informative(work, "/s", medians, [FLOOR, "qcowmount", NBD])]
 
 
 def random8(sizes):

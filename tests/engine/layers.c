@@ -290,6 +290,7 @@ Test(layers, a_change_is_noticed_where_nothing_is_remembered)
 enum {
     SMALL = 512,
     SMALLS = 256, /* clusters; four slices of the table; every other one has data */
+    TWO_AREAS = QC_AREA_GRAINS + 64,
 };
 
 typedef struct Pair {
@@ -319,10 +320,10 @@ static void close_pair(Pair *p)
     qc_cache_unref(p->cache);
 }
 
-static Pair new_pair(void)
+static Pair new_pair(unsigned clusters)
 {
     Pair p = {.dir = g_dir_make_tmp("layers-XXXXXX", NULL), .top = mem_file_new(NULL, 0)};
-    QcCreateOptions options = {.virtual_size = SMALLS * SMALL,
+    QcCreateOptions options = {.virtual_size = clusters * SMALL,
                                .cluster_bits = 9,
                                .backing_file = "base",
                                .backing_format = "raw"};
@@ -333,7 +334,7 @@ static Pair new_pair(void)
     cr_assert_eq(0, qc_gate_new(p.dir, QC_BACKING_STORE, &p.gate, NULL));
     cr_assert_eq(0, qc_create(mem_file(p.top), &options, NULL));
     memset(bytes, 't', sizeof(bytes));
-    for (unsigned i = 0; i < SMALLS; i += 2) {
+    for (unsigned i = 0; i < clusters; i += 2) {
         open_pair(&p);
         cr_assert_eq(0, qc_image_write(p.image, p.chain, bytes, SMALL, i * SMALL, NULL, NULL));
         close_pair(&p);
@@ -354,7 +355,7 @@ static void free_pair(Pair *p)
 /* What cannot be read of the tables is an error for the places that need it, not for all. */
 Test(layers, an_error_in_the_tables_is_not_one_for_the_area)
 {
-    Pair p = new_pair();
+    Pair p = new_pair(SMALLS);
     unsigned failed = 0;
     uint8_t byte;
 
@@ -374,7 +375,7 @@ Test(layers, an_error_in_the_tables_is_not_one_for_the_area)
 /* Nothing of a view of the past is kept; still it is not looked up again for each cluster. */
 Test(layers, a_stale_view_is_read_at_the_price_of_a_fresh_one)
 {
-    Pair p = new_pair();
+    Pair p = new_pair(SMALLS);
     uint8_t bytes[SMALLS * SMALL];
 
     open_pair(&p);
@@ -385,6 +386,31 @@ Test(layers, a_stale_view_is_read_at_the_price_of_a_fresh_one)
     cr_expect_leq(p.top->calls, SMALLS / 2 + 32, "the data, and the tables once");
     close_pair(&p);
     free_pair(&p);
+}
+
+/* Reads of the top file that it takes to read a cluster of the second area. */
+static unsigned reads_of_second_area(bool prepared)
+{
+    Pair p = new_pair(TWO_AREAS);
+    uint8_t byte;
+
+    open_pair(&p);
+    cr_assert_eq(qc_view_read(p.view, &byte, 1, 0), 1);
+    if (prepared)
+        qc_view_prepare(p.view, 0);
+    p.top->calls = 0;
+    cr_assert_eq(qc_view_read(p.view, &byte, 1, (QC_AREA_GRAINS + 2) * SMALL), 1);
+    cr_assert_eq(byte, 't');
+    unsigned calls = (unsigned)p.top->calls;
+    close_pair(&p);
+    free_pair(&p);
+    return calls;
+}
+
+Test(layers, what_is_prepared_need_not_be_looked_up)
+{
+    cr_expect_eq(reads_of_second_area(true), 1, "the data");
+    cr_expect_gt(reads_of_second_area(false), 1);
 }
 
 /* ---- the longest chain ------------------------------------------------------------------- */

@@ -72,7 +72,7 @@ Test(refs, use_is_what_the_count_says)
 /* ---- a spread ----------------------------------------------------------------------------- */
 
 enum {
-    N_NUMBERS = 300000,
+    N_NUMBERS = 1200000, /* more than are held back */
     RANGE = 1 << 21,
     LARGE_TAG = 70000,
 };
@@ -100,7 +100,7 @@ static int take_number(void *data, uint64_t cluster, uint32_t tag)
 /* All numbers of a stride that visits each once, some past the range that was announced. */
 static uint64_t number(uint64_t i)
 {
-    return i * 7919 * 13 % (RANGE + RANGE / 8);
+    return i * 7919 * 13 % (RANGE + RANGE / 4);
 }
 
 static uint32_t tag_of(uint64_t i)
@@ -126,17 +126,28 @@ Test(spread, each_number_comes_once_and_neighbours_together)
     close_model(&m);
 }
 
-Test(spread, an_error_comes_back)
+/* The result of adding numbers until one of them, the one that fails, comes back. */
+static int add_until_error(uint64_t failing, uint64_t n, bool flush)
 {
     Model m = open_model(&samples[0]);
     g_autofree uint32_t *tags = g_new0(uint32_t, 2 * RANGE);
-    Taken taken = {.tags = tags, .fail_at = number(5)};
+    Taken taken = {.tags = tags, .fail_at = number(failing)};
     QcSpread *spread;
+    int err = 0;
 
     cr_assert_eq(0, qc_spread_new(m.refs, RANGE, take_number, &taken, &spread));
-    for (uint64_t i = 1; i < 10; i++)
-        cr_assert_eq(0, qc_spread_add(spread, number(i), 1));
-    cr_expect_eq(-EUCLEAN, qc_spread_flush(spread));
+    for (uint64_t i = 1; i < n && !err; i++)
+        err = qc_spread_add(spread, number(i), 1);
+    if (!err && flush)
+        err = qc_spread_flush(spread);
     qc_spread_free(spread);
     close_model(&m);
+    return err;
+}
+
+Test(spread, an_error_comes_back)
+{
+    cr_expect_eq(-EUCLEAN, add_until_error(5, 10, true), "when all is handed on");
+    cr_expect_eq(0, add_until_error(5, 10, false));
+    cr_expect_eq(-EUCLEAN, add_until_error(5, N_NUMBERS, false), "when a bin is full");
 }

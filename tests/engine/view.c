@@ -297,3 +297,34 @@ Test(view, an_image_that_grows_while_it_is_opened_is_sound)
     close_it(&o);
     qc_file_unref(&g->base);
 }
+
+/* A file that ends in the middle of a table, not where a slice of it does. */
+Test(view, of_a_table_that_is_cut_off_the_beginning_is_read)
+{
+    enum { LARGE = 65536, THERE = 1250, KEPT = THERE * 8 + 3 };
+    static const Kind large = {"v3-64k", 3, 16, 16, false};
+    MemFile *file = script_image(&large, 3000ull * LARGE);
+    uint8_t byte;
+    bool unknown;
+
+    for (unsigned i = 0; i <= 2 * THERE; i += THERE - 1) {
+        Command write = {
+            .kind = COMMAND_WRITE, .offset = (uint64_t)i * LARGE, .len = 10, .seed = 7};
+        cr_assert_eq(0, script_run(file, &write, &unknown));
+    }
+    uint64_t l1 = mem_file_word(file, 40), end = (file->data->len + LARGE - 1) / LARGE * LARGE;
+    uint64_t l2 = mem_file_word(file, l1) & ~(UINT64_C(1) << 63);
+    g_autofree uint8_t *table = g_memdup2(file->data->data + l2, KEPT);
+    g_byte_array_set_size(file->data, (guint)end);
+    g_byte_array_append(file->data, table, KEPT);
+    mem_file_put_word(file, l1, end);
+
+    Open o = open_file(mem_file(file), NULL);
+    cr_expect_eq(1, qc_view_read(o.view, &byte, 1, 0));
+    cr_expect_eq(1, qc_view_read(o.view, &byte, 1, (uint64_t)(THERE - 1) * LARGE));
+    cr_expect_eq(byte, 7, "the last entry that is there in full");
+    cr_expect_eq(-EIO, qc_view_read(o.view, &byte, 1, (uint64_t)THERE * LARGE));
+    cr_expect_eq(-EIO, qc_view_read(o.view, &byte, 1, 2ull * (THERE - 1) * LARGE));
+    close_it(&o);
+    qc_file_unref(mem_file(file));
+}
