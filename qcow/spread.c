@@ -22,6 +22,7 @@ struct QcSpread {
     void *data;
     unsigned n_bins, room; /* of each */
     unsigned bin_bits;
+    uint64_t last; /* number that was added; those right behind it need not be held back */
     unsigned *used;
     uint64_t *held; /* bin by bin */
 };
@@ -81,7 +82,9 @@ static int empty(QcSpread *s, unsigned bin)
 int qc_spread_add(QcSpread *s, uint64_t cluster, uint32_t tag)
 {
     uint64_t bin = cluster >> s->bin_bits;
-    if (bin >= s->n_bins || tag > MAX_TAG)
+    bool in_order = cluster == s->last + 1;
+    s->last = cluster;
+    if (in_order || bin >= s->n_bins || tag > MAX_TAG)
         return s->func(s->data, cluster, tag);
     int err = s->used[bin] == s->room ? empty(s, (unsigned)bin) : 0;
     s->held[bin * s->room + s->used[bin]++] = cluster | (uint64_t)tag << CLUSTER_BITS;

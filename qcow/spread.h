@@ -4,7 +4,7 @@
  * The entries of a large disk name clusters all over the file, and what a command keeps of each
  * cluster is together larger than the processor's caches: taken one by one, each entry waits for
  * memory. A spread holds them back, sorted coarsely, and hands them on in runs that stay within
- * a small range.
+ * a small range. Those that come in order are handed on as they come.
  */
 #ifndef QCOW_SPREAD_H
 #define QCOW_SPREAD_H

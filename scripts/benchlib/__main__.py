@@ -13,9 +13,8 @@ from .measure import Failure, note
 ROWS = {**reading.ROWS, **commands.ROWS, **jobs.ROWS}
 
 
-def measure(names, sizes):
-    """All lines; a table of what there is grows on standard error."""
-    lines = []
+def measure(names, sizes, lines):
+    """Add to the lines, row by row; a table of what there is grows on standard error."""
     for name in names:
         note("row " + name)
         mine = ROWS[name](sizes)
@@ -23,7 +22,6 @@ def measure(names, sizes):
             line.row = name
         lines += mine
         note("\n" + "\n".join(report.table(mine)))
-    return lines
 
 
 def leave(work):
@@ -46,16 +44,17 @@ def main():
         sys.exit("bench: no row %s; there are %s" % (", ".join(unknown), ", ".join(ROWS)))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     work = tempfile.mkdtemp(prefix="snaptree-bench.")
+    lines = []
     try:
         os.chdir(work)
-        lines = measure(names, Sizes(quick))
-        print("\n".join(report.table(lines)))
-        if docs:
-            report.write_docs(lines, list(ROWS))
+        measure(names, Sizes(quick), lines)
     except Failure as failure:
         sys.exit("bench: %s" % failure)
-    finally:
+    finally:  # a row that fails takes nothing from those before it
         leave(work)
+        print("\n".join(report.table(lines)))
+        if docs and lines:
+            report.write_docs(lines, list(ROWS))
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def copy(path):
 def pack(path):
     with images.removed("archive") as out:
         os.sync()
-        return seconds(run, "tar", "-cf", out, "-C", *os.path.split(path))
+        return seconds(run, "tar", "-cf", out, "-C", *os.path.split(os.path.abspath(path)))
 
 
 def restic(*words):
