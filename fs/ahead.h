@@ -13,7 +13,7 @@
 /* What all open files share: threads, and a bound on the memory. */
 typedef struct AheadPool AheadPool;
 
-/* Starts no thread before one is needed. */
+/* Starts its threads. */
 AheadPool *ahead_pool_new(unsigned threads);
 /* No file may be open any more. Accepts NULL. */
 void ahead_pool_free(AheadPool *pool);

@@ -20,7 +20,6 @@
 
 #include "fs.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdatomic.h>

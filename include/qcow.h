@@ -320,7 +320,7 @@ int qc_view_check(QcView *view);
  * own file and those that bytes came from are looked at now; of the others, which only had
  * nothing to say, it is enough that they were looked at QC_RECHECK_US ago or less.
  */
-#define QC_RECHECK_US 4000
+#define QC_RECHECK_US 2000
 int qc_view_check_reading(QcView *view, const QcReading *reading);
 
 /*
