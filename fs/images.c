@@ -119,7 +119,7 @@ static bool is_settled(const Image *image)
     if (!may_be_kept(image) || !qc_file_same_stat(&image->stat, &image_layer_info(image, 0)->stat))
         return false;
     for (unsigned i = 0; i < image_n_layers(image); i++) {
-        if (!qc_image_is_current(qc_chain_image(image->chain, i)))
+        if (!qc_image_is_settled(qc_chain_image(image->chain, i)))
             return false;
     }
     return true;
@@ -516,10 +516,9 @@ int images_reopen(Images *images, const Image *image, Image **ret)
     };
 
     /* What was written a moment ago could be written again without a new time stamp. */
-    qc_file_settle(image->file);
+    qc_file_settle(image->file, &item.stat);
     for (unsigned i = 1; i < image_n_layers(image); i++)
-        qc_file_settle(qc_image_file(qc_chain_image(image->chain, i)));
-    image->file->ops->stat(image->file, &item.stat);
+        qc_file_settle(qc_image_file(qc_chain_image(image->chain, i)), NULL);
     return open_like(images, image->path, &item, image, ret);
 }
 

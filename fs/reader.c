@@ -132,7 +132,7 @@ static int open_live(Fs *fs, const char *path, Image **ret)
         return r;
     if (fs_has_foreign_writer(fs, item.file, &item.stat))
         return -EBUSY;
-    qc_file_settle(item.file);
+    qc_file_settle(item.file, NULL);
     return images_open(fs->images, path, &item, ret);
 }
 

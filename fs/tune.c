@@ -8,6 +8,10 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+enum {
+    EXPECTED_FILES = 4096,
+};
+
 static const char read_ahead_kib[] = "1024";
 
 void tune_open_files(void)
@@ -18,6 +22,18 @@ void tune_open_files(void)
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);
     }
+}
+
+void tune_file_table(void)
+{
+    struct rlimit limit;
+    int highest = EXPECTED_FILES - 1;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < EXPECTED_FILES)
+        highest = (int)limit.rlim_cur - 1;
+    int fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, highest);
+    if (fd >= 0)
+        close(fd);
 }
 
 /*

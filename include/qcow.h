@@ -227,10 +227,17 @@ const char *qc_image_unsupported(const QcImage *image);
 bool qc_image_is_current(const QcImage *image);
 
 /*
+ * True when every later change of the file will show in its stat, so that
+ * qc_image_is_current() can be true; nothing is looked at again.
+ */
+bool qc_image_is_settled(const QcImage *image);
+
+/*
  * Wait (at most some 20 ms) until the file's mtime is old enough that a later write must
  * change it; call it before qc_image_open where the result is to be current for long.
+ * ret (may be NULL) gets the file's stat after that. The errors of stat.
  */
-void qc_file_settle(QcFile *file);
+int qc_file_settle(QcFile *file, QcFileStat *ret);
 
 /* ---- locks, as QEMU takes them ---------------------------------------------------------- */
 

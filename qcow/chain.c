@@ -70,8 +70,7 @@ static int open_backing_file(QcChain *chain, QcGate *gate, QcImage *overlay, cha
     chain->open_error = err;
     if (err < 0)
         return err;
-    qc_file_settle(*ret);
-    err = (*ret)->ops->stat(*ret, &chain->refused);
+    err = qc_file_settle(*ret, &chain->refused);
     return err ? qc_fail(error, err, "%s: %s", *ret_path, g_strerror(-err)) : 0;
 }
 
@@ -143,7 +142,7 @@ static QcImage *layer_in(const QcChain *like, const QcChain *chain, QcGate *gate
         !names_the_same(like->layers[layer - 1].image, lowest_image(chain)))
         return NULL;
     QcImage *image = like->layers[layer].image;
-    bool same = image->cacheable && image->settled && qc_chain_layer_is_same(like, gate, layer);
+    bool same = qc_image_is_settled(image) && qc_chain_layer_is_same(like, gate, layer);
     return same ? image : NULL;
 }
 

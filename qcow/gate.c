@@ -99,7 +99,8 @@ void qc_gate_set_own_device(QcGate *gate, uint64_t device)
 bool qc_gate_is_own(const QcGate *gate, int fd)
 {
     uint64_t device;
-    return gate->own_device && qc_walk_device(fd, &device) == 0 && device == gate->own_device;
+    mode_t kind;
+    return gate->own_device && qc_walk_look(fd, &device, &kind) == 0 && device == gate->own_device;
 }
 
 void qc_gate_set_device_opener(QcGate *gate, QcDeviceOpener opener, void *data)
@@ -233,9 +234,9 @@ static int resolve_anywhere(const QcGate *gate, const char *path)
 
 /* ---- opening ---------------------------------------------------------------------------- */
 
-static const char *kind_of(mode_t mode)
+static const char *kind_of(mode_t kind)
 {
-    switch (mode & S_IFMT) {
+    switch (kind) {
     case S_IFDIR:
         return "a directory";
     case S_IFIFO:
@@ -263,25 +264,25 @@ static int reopen(int path_fd, bool write)
 static int open_resolved(const QcGate *gate, int path_fd, const char *path, bool write,
                          QcFile **ret, GError **error)
 {
-    struct stat st;
-    if (qc_gate_is_own(gate, path_fd)) {
-        close(path_fd);
-        return qc_fail(error, -EDEADLK, "%s lies in this very tree", path);
-    }
-    if (fstat(path_fd, &st) < 0) {
-        int err = -errno;
+    uint64_t device;
+    mode_t kind;
+    int err = qc_walk_look(path_fd, &device, &kind);
+    if (err < 0) {
         close(path_fd);
         return qc_fail(error, err, "%s: %s", path, g_strerror(-err));
     }
-    if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
+    if (gate->own_device && device == gate->own_device) {
+        close(path_fd);
+        return qc_fail(error, -EDEADLK, "%s lies in this very tree", path);
+    }
+    if (!S_ISREG(kind) && !S_ISBLK(kind)) {
         close(path_fd);
         return qc_fail(error, -EOPNOTSUPP, "%s is %s, not a regular file or block device", path,
-                       kind_of(st.st_mode));
+                       kind_of(kind));
     }
-    int fd = gate->open_device && S_ISBLK(st.st_mode)
-                 ? gate->open_device(gate->opener_data, path, write)
-                 : reopen(path_fd, write);
-    int err = fd < 0 ? fd : qc_file_new_fd(fd, ret);
+    int fd = gate->open_device && S_ISBLK(kind) ? gate->open_device(gate->opener_data, path, write)
+                                                : reopen(path_fd, write);
+    err = fd < 0 ? fd : qc_file_new_fd(fd, ret);
     close(path_fd);
     if (err < 0)
         return qc_fail(error, err, "%s: %s", path, g_strerror(-err));

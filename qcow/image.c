@@ -186,11 +186,17 @@ static bool is_settled(const QcFileStat *st)
     return age > MTIME_GRAIN_NS || age < -MTIME_GRAIN_NS;
 }
 
-void qc_file_settle(QcFile *file)
+int qc_file_settle(QcFile *file, QcFileStat *ret)
 {
     QcFileStat st;
-    if (file->ops->stat(file, &st) == 0 && !is_settled(&st))
+    int err = file->ops->stat(file, &st);
+    if (!err && !is_settled(&st)) {
         g_usleep(MAX_SETTLE_US);
+        err = ret ? file->ops->stat(file, &st) : 0;
+    }
+    if (!err && ret)
+        *ret = st;
+    return err;
 }
 
 static void drop_metadata(QcImage *image)
@@ -351,6 +357,11 @@ bool qc_image_is_current(const QcImage *image)
     return image->settled && qc_file_same_stat(&st, &image->info.stat);
 }
 
+bool qc_image_is_settled(const QcImage *image)
+{
+    return image->cacheable && image->settled;
+}
+
 /* Ids are compared up to a NUL, as b has its id. */
 static bool same_snapshot(const QcSnapshot *a, size_t a_id_len, const QcSnapshot *b)
 {
@@ -426,12 +437,17 @@ int qc_image_find_snapshot(const QcImage *image, unsigned snapshot, QcSnapshotHi
 
 /* ---- tables and compressed clusters ----------------------------------------------------- */
 
-/* Find a block in the cache, or make an empty one for the caller to fill (*ret_found false). */
+/*
+ * Find a block of size bytes or more in the cache, or make an empty one for the caller to fill
+ * (*ret_found false).
+ */
 static int get_block(const QcImage *image, QcBlockKind kind, uint64_t offset, uint64_t size,
                      QcBlock **ret, bool *ret_found)
 {
     QcBlockKey key = {.owner = image->owner, .offset = offset, .kind = kind};
     QcBlock *block = image->cacheable ? qc_cache_find(image->cache, &key) : NULL;
+    if (block && block->size < size) /* of a damaged image, where one table lies in another */
+        g_clear_pointer(&block, qc_block_unref);
     *ret_found = block != NULL;
     if (!block)
         block = qc_block_new(&key, (size_t)size);
@@ -441,11 +457,10 @@ static int get_block(const QcImage *image, QcBlockKind kind, uint64_t offset, ui
     return 0;
 }
 
-int qc_image_table_slice(const QcImage *image, uint64_t offset, QcBlock **ret)
+int qc_image_table_slice(const QcImage *image, uint64_t offset, uint64_t size, QcBlock **ret)
 {
     g_autoptr(QcBlock) block = NULL;
     bool found;
-    uint64_t size = qc_table_slice(&image->header.layout);
     int err = get_block(image, QC_BLOCK_TABLE, offset, size, &block, &found);
     if (!err && !found) {
         err = qc_file_read_padded(image->file, block->data, block->size, offset);
@@ -477,7 +492,7 @@ static int read_blank(const QcImage *image, uint64_t offset, QcLook *look)
     uint64_t end = offset + qc_cluster_size(l), slice = qc_table_slice(l);
     for (; offset < end; offset += slice) {
         g_autoptr(QcBlock) block = NULL;
-        int err = qc_image_table_slice(image, offset, &block);
+        int err = qc_image_table_slice(image, offset, slice, &block);
         if (err < 0)
             return err;
         look->work += QC_WORK_CALL * MAX(1, slice / QC_WORK_BYTES);

@@ -46,10 +46,11 @@ enum {
 };
 
 /*
- * A slice of a table, from the cache or the file. offset must be a multiple of
- * qc_table_slice(). What lies past the end of the file reads as zeros. -EIO, -ENOMEM.
+ * A slice of a table, from the cache or the file: size bytes or more. offset must be a multiple
+ * of qc_table_slice(), and size not be above that. What lies past the end of the file reads as
+ * zeros. -EIO, -ENOMEM.
  */
-int qc_image_table_slice(const QcImage *image, uint64_t offset, QcBlock **ret);
+int qc_image_table_slice(const QcImage *image, uint64_t offset, uint64_t size, QcBlock **ret);
 
 /* How to look at the places of a view, and what has been learnt and spent on the way. */
 typedef struct QcLook {

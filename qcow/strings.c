@@ -5,7 +5,8 @@
 #include <string.h>
 
 enum {
-    BLOCK_BYTES = 4096 - 64, /* with what the allocator adds, a page */
+    FIRST_BYTES = 256,       /* the names of a backing file and its format */
+    BLOCK_BYTES = 4096 - 64, /* of the others; with what the allocator adds, a page */
 };
 
 struct QcStringBlock {
@@ -31,7 +32,7 @@ char *qc_strdup_printf(const char *format, ...)
 
 static QcStringBlock *add_block(QcStrings *strings, size_t need)
 {
-    size_t size = MAX(need, BLOCK_BYTES);
+    size_t size = MAX(need, strings->blocks ? BLOCK_BYTES : FIRST_BYTES);
     QcStringBlock *block = g_try_malloc(sizeof(*block) + size);
     if (!block)
         return NULL;

@@ -256,7 +256,7 @@ static int map_l2(QcView *view, uint64_t l2_offset, uint64_t offset, uint64_t le
         return 0;
     }
     g_autoptr(QcBlock) block = NULL;
-    int err = qc_image_table_slice(image, slice_at, &block);
+    int err = qc_image_table_slice(image, slice_at, slice, &block);
     if (err < 0)
         return err;
     QcExtent e = {0};
@@ -302,7 +302,7 @@ static int is_blank(const QcView *view, uint64_t entry, QcLook *look)
 static int blank_run(const QcView *view, const QcBlock *block, uint64_t index, QcLook *look,
                      uint64_t *ret)
 {
-    uint64_t n = 0, byte = index * sizeof(be64) % block->size;
+    uint64_t n = 0, byte = index * sizeof(be64) % qc_table_slice(&view->image->header.layout);
     int blank = 1;
     while (byte < block->size && index + n < view->l1_entries && look->work < MAX_WORK) {
         blank = is_blank(view, word_at(block, byte), look);
@@ -325,7 +325,8 @@ static int map_qcow2(QcView *view, uint64_t offset, uint64_t length, QcLook *loo
         return 0;
     }
     uint64_t slice = qc_table_slice(l), byte = index * sizeof(be64);
-    uint64_t slice_at = view->l1_offset + byte / slice * slice;
+    uint64_t before = byte / slice * slice, slice_at = view->l1_offset + before;
+    uint64_t slice_size = MIN(slice, view->l1_entries * sizeof(be64) - before);
     uint64_t rest = MIN(length, span - in), l2_offset, run;
 
     /* The last slice of an L1 table may be cut by the end of the file, its entries not. All that
@@ -336,7 +337,7 @@ static int map_qcow2(QcView *view, uint64_t offset, uint64_t length, QcLook *loo
         return 0;
     }
     g_autoptr(QcBlock) block = NULL;
-    int err = qc_image_table_slice(view->image, slice_at, &block);
+    int err = qc_image_table_slice(view->image, slice_at, slice_size, &block);
     if (err < 0)
         return err;
     if (qc_l1_decode(l, word_at(block, byte % slice), &l2_offset) < 0) {

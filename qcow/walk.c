@@ -91,37 +91,32 @@ static int enter(Walk *walk, const char *name)
     return 0;
 }
 
-/* What and where a descriptor is, as far as the kernel knows without asking. */
-static int look(int fd, struct statx *ret, uint64_t *ret_device)
-{
-    if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, ret) < 0)
-        return -errno;
-    *ret_device = makedev(ret->stx_dev_major, ret->stx_dev_minor);
-    return 0;
-}
-
-int qc_walk_device(int fd, uint64_t *ret)
+int qc_walk_look(int fd, uint64_t *ret_device, mode_t *ret_kind)
 {
     struct statx st;
-    return look(fd, &st, ret);
+    if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &st) < 0)
+        return -errno;
+    *ret_device = makedev(st.stx_dev_major, st.stx_dev_minor);
+    *ret_kind = st.stx_mode & S_IFMT;
+    return 0;
 }
 
 static int step(Walk *walk, const char *name)
 {
-    struct statx st;
     uint64_t device = 0;
+    mode_t kind = 0;
     int fd = openat(walk->at, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return -errno;
-    int err = look(fd, &st, &device);
+    int err = qc_walk_look(fd, &device, &kind);
     if (!err && device == walk->forbidden)
         err = -EDEADLK;
-    if (!err && !S_ISLNK(st.stx_mode) && !S_ISDIR(st.stx_mode)) {
+    if (!err && !S_ISLNK(kind) && !S_ISDIR(kind)) {
         move_to(walk, fd);
         return 0;
     }
     if (!err)
-        err = S_ISLNK(st.stx_mode) ? follow(walk, fd) : enter(walk, name);
+        err = S_ISLNK(kind) ? follow(walk, fd) : enter(walk, name);
     close(fd);
     return err;
 }

@@ -3,6 +3,7 @@
 #define QCOW_WALK_H
 
 #include <stdint.h>
+#include <sys/types.h>
 
 /*
  * As openat(dirfd, path, O_PATH | O_CLOEXEC): a descriptor or -errno; -EDEADLK when the path
@@ -10,7 +11,8 @@
  */
 int qc_walk(int dirfd, const char *path, uint64_t forbidden);
 
-/* The device number of what a descriptor stands for, without asking its file system. */
-int qc_walk_device(int fd, uint64_t *ret);
+/* The device number and the kind (S_IFMT) of what a descriptor stands for, without asking its file
+ * system. */
+int qc_walk_look(int fd, uint64_t *ret_device, mode_t *ret_kind);
 
 #endif

@@ -84,7 +84,7 @@ static Stack new_stack(void)
     for (unsigned i = 0; i < LAYERS; i++)
         write_layer(&s, i, 4 * i, (uint8_t)(i + 1));
     for (unsigned i = 0; i < LAYERS; i++)
-        qc_file_settle(s.files[i]);
+        qc_file_settle(s.files[i], NULL);
     open_stack(&s, LAYERS - 1);
     return s;
 }
@@ -228,7 +228,7 @@ Test(layers, what_is_remembered_is_of_one_state)
 
     expect_bytes(s.view, 0, DISK);
     write_layer(&s, 30, 1, 0xcc);
-    qc_file_settle(s.files[30]);
+    qc_file_settle(s.files[30], NULL);
     cr_assert_eq(-ESTALE, qc_view_check(s.view));
 
     Stack again = s; /* with the same cache */

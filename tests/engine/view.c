@@ -142,6 +142,27 @@ Test(view, clusters_past_the_end_of_the_file_are_errors_not_zeros)
     qc_file_unref(mem_file(file));
 }
 
+/* What is kept of a table is as long as its first reader needed; here, one entry of an L1 table. */
+Test(view, an_l1_table_that_is_an_l2_table_too_is_read_whole)
+{
+    MemFile *file = sample();
+    be64 l1_at;
+    memcpy(&l1_at, file->data->data + 40, sizeof(l1_at));
+    be64 itself = be64_make(be64_get(l1_at) | QC_COPIED);
+    memcpy(file->data->data + be64_get(l1_at), &itself, sizeof(itself));
+
+    Open o = open_file(mem_file(file), NULL);
+    uint8_t buf[CLUSTER];
+    for (unsigned twice = 0; twice < 2; twice++) {
+        cr_expect_eq(host_of(&o, 0), be64_get(l1_at));
+        cr_expect_eq(qc_view_read(o.view, buf, CLUSTER, 0), CLUSTER);
+        cr_expect_eq(0, memcmp(buf, file->data->data + be64_get(l1_at), CLUSTER));
+        cr_expect_eq(qc_view_seek(o.view, CLUSTER, false), -ENXIO, "the rest is holes");
+    }
+    close_it(&o);
+    qc_file_unref(mem_file(file));
+}
+
 static QcFile *create_in(const char *dir, const char *name, const char *backing)
 {
     g_autofree char *path = g_build_filename(dir, name, NULL);
@@ -178,7 +199,7 @@ Test(view, a_missing_layer_takes_only_its_own_bytes_with_it)
     write_in(top, gate, CLUSTER, 't');
 
     uint8_t buf[CLUSTER];
-    qc_file_settle(top);
+    qc_file_settle(top, NULL);
     Open o = open_file(top, gate);
     cr_expect_eq(qc_chain_layers(o.chain), 2);
     cr_expect_null(qc_chain_error(o.chain));

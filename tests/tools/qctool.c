@@ -130,7 +130,7 @@ static int open_to_read(Session *s, const char *arg, GError **error)
     int r = open_file(s, arg, false, error);
     if (r < 0)
         return r;
-    qc_file_settle(s->file);
+    qc_file_settle(s->file, NULL);
     return reopen_image(s, error);
 }
 

@@ -26,7 +26,7 @@ static void set_up(void)
     fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     cr_assert_eq(0, qc_file_new_fd(fd, &file));
     cr_assert_eq(0, qc_create(file, &options, NULL));
-    qc_file_settle(file);
+    qc_file_settle(file, NULL);
     cr_assert_eq(0, qc_gate_new(dir, QC_BACKING_STORE, &gate, NULL));
     cache = qc_cache_new(1 << 20);
     images = images_new(gate, cache);
