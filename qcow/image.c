@@ -473,6 +473,13 @@ int qc_image_table_slice(const QcImage *image, uint64_t offset, uint64_t size, Q
     return 0;
 }
 
+void qc_look_clear(QcLook *look)
+{
+    qc_block_unref(look->l1);
+    qc_block_unref(look->l2);
+    *look = (QcLook){0};
+}
+
 /* Note the hole of the file that offset lies in, if it does. */
 static void look_for_hole(const QcImage *image, uint64_t offset, QcLook *look)
 {

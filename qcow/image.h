@@ -58,7 +58,11 @@ typedef struct QcLook {
     uint64_t work;                /* spent: 1 is an L2 entry, some nanoseconds */
     const QcImage *hole_of;       /* in whose file a hole was found last; NULL: none yet */
     uint64_t hole_from, hole_end; /* and where it is */
+    QcBlock *l1, *l2;             /* the slices that were looked at last; references */
 } QcLook;
+
+void qc_look_clear(QcLook *look);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(QcLook, qc_look_clear)
 
 enum {
     QC_WORK_CALL = 64,    /* a system call ... */

@@ -14,8 +14,8 @@
  */
 #include "view.h"
 #include "area.h"
-#include "entry.h"
 #include "error.h"
+#include "map.h"
 #include <stdatomic.h>
 #include <string.h>
 
@@ -26,9 +26,8 @@ typedef enum ViewKind {
 } ViewKind;
 
 enum {
-    WORK_LAYER = 16,     /* to ask one layer at all */
-    MAX_WORK = 80 << 20, /* of one search; about half a second */
-    MIN_GRAIN_BITS = 9,  /* smaller areas are not worth it */
+    WORK_LAYER = 16,    /* to ask one layer at all */
+    MIN_GRAIN_BITS = 9, /* smaller areas are not worth it */
 };
 
 struct QcView {
@@ -156,247 +155,21 @@ uint64_t qc_view_size(const QcView *view)
     return view->size;
 }
 
-/* ---- one layer: qcow2 ------------------------------------------------------------------- */
-
-static QcExtent simple_extent(QcExtentKind kind, uint64_t length)
-{
-    return (QcExtent){.kind = kind, .length = length};
-}
-
-static QcExtent bad_extent(int error, uint64_t length)
-{
-    return (QcExtent){.kind = QC_EXTENT_BAD, .length = length, .error = error};
-}
-
-static uint64_t word_at(const QcBlock *block, uint64_t at)
-{
-    be64 v;
-    memcpy(&v, block->data + at, sizeof(v));
-    return be64_get(v);
-}
-
-/* Unallocated, zero or data: what one subcluster is. */
-static QcExtentKind subcluster_kind(const QcCluster *c, unsigned i)
-{
-    if (c->subclusters_zero >> i & 1)
-        return QC_EXTENT_ZERO;
-    return c->subclusters_allocated >> i & 1 ? QC_EXTENT_DATA : QC_EXTENT_HOLE;
-}
-
-/* The extent at byte in of a cluster with subclusters, up to the cluster's end at most. */
-static QcExtent subcluster_extent(const QcLayout *l, const QcCluster *c, uint64_t in)
-{
-    uint64_t size = qc_cluster_size(l) / QC_SUBCLUSTERS;
-    unsigned i = (unsigned)(in / size), end = i + 1;
-    QcExtentKind kind = subcluster_kind(c, i);
-    while (end < QC_SUBCLUSTERS && subcluster_kind(c, end) == kind)
-        end++;
-    QcExtent e = simple_extent(kind, end * size - in);
-    if (kind == QC_EXTENT_DATA)
-        e.host_offset = c->host_offset + in;
-    return e;
-}
-
-/* The extent at byte in of a cluster, up to the cluster's end at most. HOLE: not here. */
-static QcExtent cluster_extent(const QcImage *image, const QcCluster *c, uint64_t in)
-{
-    const QcLayout *l = &image->header.layout;
-    uint64_t rest = qc_cluster_size(l) - in;
-    if (c->host_offset >= image->info.stat.size && c->kind != QC_CLUSTER_ZERO && c->host_offset)
-        return bad_extent(-EIO, rest); /* cut off: zeros would be a lie */
-    if (c->has_subclusters)
-        return subcluster_extent(l, c, in);
-    switch (c->kind) {
-    case QC_CLUSTER_UNALLOCATED:
-        return simple_extent(QC_EXTENT_HOLE, rest);
-    case QC_CLUSTER_ZERO:
-        return simple_extent(QC_EXTENT_ZERO, rest);
-    case QC_CLUSTER_DATA: {
-        QcExtent e = simple_extent(QC_EXTENT_DATA, rest);
-        e.host_offset = c->host_offset + in;
-        return e;
-    }
-    case QC_CLUSTER_COMPRESSED: {
-        QcExtent e = simple_extent(QC_EXTENT_COMPRESSED, rest);
-        e.host_offset = c->host_offset;
-        e.host_length = c->host_length;
-        e.skip = in;
-        return e;
-    }
-    case QC_CLUSTER_BAD:
-    default:
-        return bad_extent(-EIO, rest);
-    }
-}
-
-/* Whether an L2 entry is nothing but zeros: not allocated, whatever the version. */
-static bool is_void(const QcBlock *block, uint64_t at, unsigned entry_size)
-{
-    return word_at(block, at) == 0 && word_at(block, at + entry_size - sizeof(be64)) == 0;
-}
-
-/* The extent at offset, whose L2 table lies at l2_offset, as far as one slice of it tells. */
-static int map_l2(QcView *view, uint64_t l2_offset, uint64_t offset, uint64_t length, QcLook *look,
-                  QcExtent *ret)
-{
-    const QcImage *image = view->image;
-    const QcLayout *l = &image->header.layout;
-    unsigned entry_size = qc_l2_entry_size(l);
-    uint64_t slice = qc_table_slice(l);
-    uint64_t index = (offset >> l->cluster_bits) & ((UINT64_C(1) << qc_l2_bits(l)) - 1);
-    uint64_t byte = index * entry_size, slice_at = l2_offset + byte / slice * slice;
-    uint64_t in = offset & (qc_cluster_size(l) - 1);
-
-    /* A file that was cut off has the entries before the cut. */
-    uint64_t size = image->info.stat.size,
-             there = slice_at < size ? MIN(slice, size - slice_at) : 0;
-    there -= there % entry_size;
-    if (byte % slice >= there) { /* and so do all later entries */
-        *ret = bad_extent(-EIO, length);
-        return 0;
-    }
-    g_autoptr(QcBlock) block = NULL;
-    int err = qc_image_table_slice(image, slice_at, slice, &block);
-    if (err < 0)
-        return err;
-    QcExtent e = {0};
-    for (uint64_t at = byte % slice; at < there && e.length < length; at += entry_size) {
-        look->work++;
-        if (in == 0 && e.length > 0 && e.kind == QC_EXTENT_HOLE && is_void(block, at, entry_size)) {
-            e.length += qc_cluster_size(l);
-            continue;
-        }
-        QcCluster c = qc_cluster_decode(l, block->data + at);
-        do {
-            QcExtent next = cluster_extent(image, &c, in);
-            in = (in + next.length) & (qc_cluster_size(l) - 1);
-            if (e.length == 0)
-                e = next;
-            else if (!qc_extent_coalesce(&e, &next))
-                goto out;
-        } while (in != 0 && e.length < length);
-    }
-out:
-    e.image = image;
-    e.length = MIN(e.length, length);
-    *ret = e;
-    return 0;
-}
-
-/*
- * Whether an L1 entry stands for nothing in this layer: it has no L2 table, or one without a
- * single entry. Such tables are rare, but what a hostile image has millions of; each is looked
- * at once. 1, 0, or a negative errno.
- */
-static int is_blank(const QcView *view, uint64_t entry, QcLook *look)
-{
-    uint64_t l2_offset;
-    if (entry == 0)
-        return 1;
-    if (!look->exact || qc_l1_decode(&view->image->header.layout, entry, &l2_offset) < 0)
-        return 0;
-    return l2_offset ? qc_image_table_is_blank(view->image, l2_offset, look) : 1;
-}
-
-/* How many L1 entries from index on stand for nothing, as far as one slice tells. */
-static int blank_run(const QcView *view, const QcBlock *block, uint64_t index, QcLook *look,
-                     uint64_t *ret)
-{
-    uint64_t n = 0, byte = index * sizeof(be64) % qc_table_slice(&view->image->header.layout);
-    int blank = 1;
-    while (byte < block->size && index + n < view->l1_entries && look->work < MAX_WORK) {
-        blank = is_blank(view, word_at(block, byte), look);
-        if (blank <= 0)
-            break;
-        byte += sizeof(be64);
-        n++;
-    }
-    *ret = n;
-    return MIN(blank, 0);
-}
-
-static int map_qcow2(QcView *view, uint64_t offset, uint64_t length, QcLook *look, QcExtent *ret)
-{
-    const QcLayout *l = &view->image->header.layout;
-    uint64_t span = UINT64_C(1) << qc_l1_shift(l);
-    uint64_t index = offset / span, in = offset % span;
-    if (index >= view->l1_entries) {
-        *ret = simple_extent(QC_EXTENT_HOLE, length);
-        return 0;
-    }
-    uint64_t slice = qc_table_slice(l), byte = index * sizeof(be64);
-    uint64_t before = byte / slice * slice, slice_at = view->l1_offset + before;
-    uint64_t slice_size = MIN(slice, view->l1_entries * sizeof(be64) - before);
-    uint64_t rest = MIN(length, span - in), l2_offset, run;
-
-    /* The last slice of an L1 table may be cut by the end of the file, its entries not. All that
-     * come later lie past the end too: one extent, however many the table claims to have. */
-    if (view->l1_offset + byte + sizeof(be64) > view->image->info.stat.size) {
-        uint64_t end = (uint64_t)view->l1_entries << qc_l1_shift(l);
-        *ret = bad_extent(-EIO, MIN(length, end - offset));
-        return 0;
-    }
-    g_autoptr(QcBlock) block = NULL;
-    int err = qc_image_table_slice(view->image, slice_at, slice_size, &block);
-    if (err < 0)
-        return err;
-    if (qc_l1_decode(l, word_at(block, byte % slice), &l2_offset) < 0) {
-        *ret = bad_extent(-EIO, rest);
-        return 0;
-    }
-    if (l2_offset != 0 && rest < span) /* not worth more than a look at the entries */
-        return map_l2(view, l2_offset, offset, rest, look, ret);
-    err = blank_run(view, block, index, look, &run);
-    if (err < 0)
-        return err;
-    if (l2_offset != 0 && run == 0)
-        return map_l2(view, l2_offset, offset, rest, look, ret);
-    *ret = simple_extent(QC_EXTENT_HOLE, MIN(length, MAX(run, 1) * span - in));
-    return 0;
-}
-
-/* ---- one layer: raw --------------------------------------------------------------------- */
-
-static int map_raw(QcView *view, uint64_t offset, uint64_t length, QcLook *look, QcExtent *ret)
-{
-    QcFile *file = view->image->file;
-    uint64_t file_size = view->image->info.stat.size, end = offset + length;
-    QcExtentKind kind = QC_EXTENT_DATA;
-    if (offset >= file_size) { /* the part of the last sector that the file does not have */
-        kind = QC_EXTENT_HOLE;
-    } else if (look->exact) {
-        look->work += QC_WORK_CALL;
-        int64_t data = file->ops->seek(file, offset, false);
-        if (data == -ENXIO) {
-            kind = QC_EXTENT_HOLE;
-        } else if (data > (int64_t)offset) {
-            kind = QC_EXTENT_HOLE;
-            end = MIN(end, (uint64_t)data);
-        } else if (data == (int64_t)offset) {
-            int64_t hole = file->ops->seek(file, offset, true);
-            if (hole > (int64_t)offset)
-                end = MIN(end, (uint64_t)hole);
-        }
-    }
-    *ret = simple_extent(kind, end - offset);
-    ret->image = view->image;
-    ret->host_offset = offset;
-    return 0;
-}
-
 /* ---- all layers ------------------------------------------------------------------------- */
 
 static int map_layer(QcView *view, uint64_t offset, uint64_t length, QcLook *look, QcExtent *ret)
 {
     look->work += WORK_LAYER;
     switch (view->kind) {
-    case VIEW_QCOW2:
-        return map_qcow2(view, offset, length, look, ret);
+    case VIEW_QCOW2: {
+        QcMapping map = {view->image, view->l1_offset, view->l1_entries};
+        return qc_map_qcow2(&map, offset, length, look, ret);
+    }
     case VIEW_RAW:
-        return map_raw(view, offset, length, look, ret);
+        return qc_map_raw(view->image, offset, length, look, ret);
     case VIEW_BROKEN:
     default:
-        *ret = bad_extent(view->error, length);
+        *ret = qc_extent_bad(view->error, length);
         return 0;
     }
 }
@@ -411,13 +184,13 @@ static int map_chain(QcView *view, uint64_t offset, uint64_t length, QcLook *loo
             return err;
         length = ret->length;
     }
-    *ret = simple_extent(QC_EXTENT_HOLE, length);
+    *ret = qc_extent_of(QC_EXTENT_HOLE, length);
     return 0;
 }
 
 int qc_view_map(QcView *view, uint64_t offset, uint64_t length, QcExtent *ret)
 {
-    QcLook look = {.exact = true};
+    g_auto(QcLook) look = {.exact = true};
     return map_chain(view, offset, length, &look, ret);
 }
 
@@ -427,7 +200,7 @@ int qc_view_map(QcView *view, uint64_t offset, uint64_t length, QcExtent *ret)
 static int offer_layer(QcAreaBuilder *builder, QcView *view, unsigned layer, uint64_t from,
                        uint64_t end)
 {
-    QcLook look = {.exact = false};
+    g_auto(QcLook) look = {.exact = false};
     uint64_t own_end = MIN(end, view->size);
     for (uint64_t at = from; at < own_end;) {
         QcExtent e;
@@ -439,7 +212,7 @@ static int offer_layer(QcAreaBuilder *builder, QcView *view, unsigned layer, uin
         at += e.length;
     }
     if (own_end < end) { /* where a layer ends, those beneath have nothing to say */
-        QcExtent rest = simple_extent(QC_EXTENT_ZERO, end - MAX(from, own_end));
+        QcExtent rest = qc_extent_of(QC_EXTENT_ZERO, end - MAX(from, own_end));
         rest.layer = layer;
         qc_area_offer(builder, MAX(from, own_end), &rest);
     }
@@ -488,7 +261,7 @@ static int go_to(QcView *view, uint64_t offset, QcPlace *place)
 static void check_early(QcView *view)
 {
     int64_t checked_at = atomic_load(&view->checked_at);
-    if (checked_at && g_get_monotonic_time() - checked_at > QC_RECHECK_US / 2)
+    if (checked_at && g_get_monotonic_time() - checked_at > QC_RECHECK_US * 3 / 4)
         qc_view_check(view);
 }
 
@@ -509,7 +282,7 @@ void qc_view_prepare(QcView *view, uint64_t offset)
 int qc_view_map_to_read(QcView *view, uint64_t offset, uint64_t length, QcPlace *place,
                         QcExtent *ret)
 {
-    QcLook look = {.exact = false};
+    g_auto(QcLook) look = {.exact = false};
     bool elsewhere = offset < place->start || offset >= place->end;
     int err = view->owner && elsewhere ? go_to(view, offset, place) : 0;
     if (err < 0)
@@ -524,9 +297,9 @@ int qc_view_map_to_read(QcView *view, uint64_t offset, uint64_t length, QcPlace 
 
 int64_t qc_view_seek(QcView *view, uint64_t offset, bool hole)
 {
-    QcLook look = {.exact = true};
+    g_auto(QcLook) look = {.exact = true};
     while (offset < view->size) {
-        if (look.work > MAX_WORK) /* to call the rest data is true enough: it can be read */
+        if (look.work > QC_MAX_WORK) /* to call the rest data is true enough: it can be read */
             return (int64_t)(hole ? view->size : offset);
         QcExtent e;
         int err = map_chain(view, offset, view->size - offset, &look, &e);

@@ -1,0 +1,267 @@
+/*
+ * map.c - where the bytes of one layer lie. See map.h.
+ */
+#include "map.h"
+#include "area.h"
+#include "entry.h"
+#include <string.h>
+
+/*
+ * The slice of a table that is looked at next, in *held, where it stays until another one is: many
+ * extents come from one slice.
+ */
+static int hold_slice(const QcImage *image, uint64_t offset, uint64_t size, QcBlock **held)
+{
+    const QcBlock *had = *held;
+    if (had && image->cacheable && had->key.owner == image->owner && had->key.offset == offset &&
+        had->size >= size)
+        return 0;
+    g_clear_pointer(held, qc_block_unref);
+    return qc_image_table_slice(image, offset, size, held);
+}
+
+static uint64_t word_at(const QcBlock *block, uint64_t at)
+{
+    be64 v;
+    memcpy(&v, block->data + at, sizeof(v));
+    return be64_get(v);
+}
+
+/* ---- qcow2 ------------------------------------------------------------------------------- */
+
+/* Unallocated, zero or data: what one subcluster is. */
+static QcExtentKind subcluster_kind(const QcCluster *c, unsigned i)
+{
+    if (c->subclusters_zero >> i & 1)
+        return QC_EXTENT_ZERO;
+    return c->subclusters_allocated >> i & 1 ? QC_EXTENT_DATA : QC_EXTENT_HOLE;
+}
+
+/* The extent at byte in of a cluster with subclusters, up to the cluster's end at most. */
+static QcExtent subcluster_extent(const QcLayout *l, const QcCluster *c, uint64_t in)
+{
+    uint64_t size = qc_cluster_size(l) / QC_SUBCLUSTERS;
+    unsigned i = (unsigned)(in / size), end = i + 1;
+    QcExtentKind kind = subcluster_kind(c, i);
+    while (end < QC_SUBCLUSTERS && subcluster_kind(c, end) == kind)
+        end++;
+    QcExtent e = qc_extent_of(kind, end * size - in);
+    if (kind == QC_EXTENT_DATA)
+        e.host_offset = c->host_offset + in;
+    return e;
+}
+
+/* The extent at byte in of a cluster, up to the cluster's end at most. HOLE: not here. */
+static QcExtent cluster_extent(const QcImage *image, const QcCluster *c, uint64_t in)
+{
+    const QcLayout *l = &image->header.layout;
+    uint64_t rest = qc_cluster_size(l) - in;
+    if (c->host_offset >= image->info.stat.size && c->kind != QC_CLUSTER_ZERO && c->host_offset)
+        return qc_extent_bad(-EIO, rest); /* cut off: zeros would be a lie */
+    if (c->has_subclusters)
+        return subcluster_extent(l, c, in);
+    switch (c->kind) {
+    case QC_CLUSTER_UNALLOCATED:
+        return qc_extent_of(QC_EXTENT_HOLE, rest);
+    case QC_CLUSTER_ZERO:
+        return qc_extent_of(QC_EXTENT_ZERO, rest);
+    case QC_CLUSTER_DATA: {
+        QcExtent e = qc_extent_of(QC_EXTENT_DATA, rest);
+        e.host_offset = c->host_offset + in;
+        return e;
+    }
+    case QC_CLUSTER_COMPRESSED: {
+        QcExtent e = qc_extent_of(QC_EXTENT_COMPRESSED, rest);
+        e.host_offset = c->host_offset;
+        e.host_length = c->host_length;
+        e.skip = in;
+        return e;
+    }
+    case QC_CLUSTER_BAD:
+    default:
+        return qc_extent_bad(-EIO, rest);
+    }
+}
+
+/* How many bytes from at on, before end, are zeros; in whole words, of which many are looked at in
+ * one go: most layers of a long chain have little to say. */
+static uint64_t zero_bytes(const QcBlock *block, uint64_t at, uint64_t end)
+{
+    uint64_t from = at, words[8];
+    for (; end - at >= sizeof(words); at += sizeof(words)) {
+        uint64_t any = 0;
+        memcpy(words, block->data + at, sizeof(words));
+        for (unsigned i = 0; i < G_N_ELEMENTS(words); i++)
+            any |= words[i];
+        if (any)
+            break;
+    }
+    while (end - at >= sizeof(words[0]) && word_at(block, at) == 0)
+        at += sizeof(words[0]);
+    return at - from;
+}
+
+/*
+ * How many L2 entries from at on, before end, are nothing but zeros - not allocated, whatever the
+ * version - and needed to cover length bytes.
+ */
+static uint64_t void_entries(const QcLayout *l, const QcBlock *block, uint64_t at, uint64_t end,
+                             uint64_t length)
+{
+    unsigned entry_size = qc_l2_entry_size(l);
+    uint64_t needed = (length + qc_cluster_size(l) - 1) >> l->cluster_bits;
+    end = MIN(end, at + MIN(needed, qc_table_slice(l)) * entry_size);
+    return zero_bytes(block, at, end) / entry_size;
+}
+
+/* The extent at offset, whose L2 table lies at l2_offset, as far as one slice of it tells. */
+static int map_l2(const QcImage *image, uint64_t l2_offset, uint64_t offset, uint64_t length,
+                  QcLook *look, QcExtent *ret)
+{
+    const QcLayout *l = &image->header.layout;
+    unsigned entry_size = qc_l2_entry_size(l);
+    uint64_t slice = qc_table_slice(l);
+    uint64_t index = (offset >> l->cluster_bits) & ((UINT64_C(1) << qc_l2_bits(l)) - 1);
+    uint64_t byte = index * entry_size, slice_at = l2_offset + byte / slice * slice;
+    uint64_t in = offset & (qc_cluster_size(l) - 1);
+
+    /* A file that was cut off has the entries before the cut. */
+    uint64_t size = image->info.stat.size,
+             there = slice_at < size ? MIN(slice, size - slice_at) : 0;
+    there -= there % entry_size;
+    if (byte % slice >= there) { /* and so do all later entries */
+        *ret = qc_extent_bad(-EIO, length);
+        return 0;
+    }
+    int err = hold_slice(image, slice_at, slice, &look->l2);
+    if (err < 0)
+        return err;
+    const QcBlock *block = look->l2;
+    QcExtent e = {0};
+    for (uint64_t at = byte % slice; at < there && e.length < length; at += entry_size) {
+        look->work++;
+        if (in == 0 && e.length > 0 && e.kind == QC_EXTENT_HOLE) {
+            uint64_t n = void_entries(l, block, at, there, length - e.length);
+            look->work += n;
+            e.length += n << l->cluster_bits;
+            at += n * entry_size;
+            if (at >= there || e.length >= length)
+                break;
+        }
+        QcCluster c = qc_cluster_decode(l, block->data + at);
+        do {
+            QcExtent next = cluster_extent(image, &c, in);
+            in = (in + next.length) & (qc_cluster_size(l) - 1);
+            if (e.length == 0)
+                e = next;
+            else if (!qc_extent_coalesce(&e, &next))
+                goto out;
+        } while (in != 0 && e.length < length);
+    }
+out:
+    e.image = image;
+    e.length = MIN(e.length, length);
+    *ret = e;
+    return 0;
+}
+
+/*
+ * Whether an L1 entry stands for nothing in this layer: it has no L2 table, or one without a
+ * single entry. Such tables are rare, but what a hostile image has millions of; each is looked
+ * at once. 1, 0, or a negative errno.
+ */
+static int is_blank(const QcMapping *map, uint64_t entry, QcLook *look)
+{
+    uint64_t l2_offset;
+    if (entry == 0)
+        return 1;
+    if (!look->exact || qc_l1_decode(&map->image->header.layout, entry, &l2_offset) < 0)
+        return 0;
+    return l2_offset ? qc_image_table_is_blank(map->image, l2_offset, look) : 1;
+}
+
+/* How many L1 entries from index on stand for nothing, as far as one slice tells. */
+static int blank_run(const QcMapping *map, const QcBlock *block, uint64_t index, QcLook *look,
+                     uint64_t *ret)
+{
+    uint64_t n = 0, byte = index * sizeof(be64) % qc_table_slice(&map->image->header.layout);
+    int blank = 1;
+    while (byte < block->size && index + n < map->l1_entries && look->work < QC_MAX_WORK) {
+        blank = is_blank(map, word_at(block, byte), look);
+        if (blank <= 0)
+            break;
+        byte += sizeof(be64);
+        n++;
+    }
+    *ret = n;
+    return MIN(blank, 0);
+}
+
+int qc_map_qcow2(const QcMapping *map, uint64_t offset, uint64_t length, QcLook *look,
+                 QcExtent *ret)
+{
+    const QcLayout *l = &map->image->header.layout;
+    uint64_t span = UINT64_C(1) << qc_l1_shift(l);
+    uint64_t index = offset / span, in = offset % span;
+    if (index >= map->l1_entries) {
+        *ret = qc_extent_of(QC_EXTENT_HOLE, length);
+        return 0;
+    }
+    uint64_t slice = qc_table_slice(l), byte = index * sizeof(be64);
+    uint64_t before = byte / slice * slice, slice_at = map->l1_offset + before;
+    uint64_t slice_size = MIN(slice, map->l1_entries * sizeof(be64) - before);
+    uint64_t rest = MIN(length, span - in), l2_offset, run;
+
+    /* The last slice of an L1 table may be cut by the end of the file, its entries not. All that
+     * come later lie past the end too: one extent, however many the table claims to have. */
+    if (map->l1_offset + byte + sizeof(be64) > map->image->info.stat.size) {
+        uint64_t end = (uint64_t)map->l1_entries << qc_l1_shift(l);
+        *ret = qc_extent_bad(-EIO, MIN(length, end - offset));
+        return 0;
+    }
+    int err = hold_slice(map->image, slice_at, slice_size, &look->l1);
+    if (err < 0)
+        return err;
+    if (qc_l1_decode(l, word_at(look->l1, byte % slice), &l2_offset) < 0) {
+        *ret = qc_extent_bad(-EIO, rest);
+        return 0;
+    }
+    if (l2_offset != 0 && rest < span) /* not worth more than a look at the entries */
+        return map_l2(map->image, l2_offset, offset, rest, look, ret);
+    err = blank_run(map, look->l1, index, look, &run);
+    if (err < 0)
+        return err;
+    if (l2_offset != 0 && run == 0)
+        return map_l2(map->image, l2_offset, offset, rest, look, ret);
+    *ret = qc_extent_of(QC_EXTENT_HOLE, MIN(length, MAX(run, 1) * span - in));
+    return 0;
+}
+
+/* ---- raw --------------------------------------------------------------------------------- */
+
+int qc_map_raw(const QcImage *image, uint64_t offset, uint64_t length, QcLook *look, QcExtent *ret)
+{
+    QcFile *file = image->file;
+    uint64_t file_size = image->info.stat.size, end = offset + length;
+    QcExtentKind kind = QC_EXTENT_DATA;
+    if (offset >= file_size) { /* the part of the last sector that the file does not have */
+        kind = QC_EXTENT_HOLE;
+    } else if (look->exact) {
+        look->work += QC_WORK_CALL;
+        int64_t data = file->ops->seek(file, offset, false);
+        if (data == -ENXIO) {
+            kind = QC_EXTENT_HOLE;
+        } else if (data > (int64_t)offset) {
+            kind = QC_EXTENT_HOLE;
+            end = MIN(end, (uint64_t)data);
+        } else if (data == (int64_t)offset) {
+            int64_t hole = file->ops->seek(file, offset, true);
+            if (hole > (int64_t)offset)
+                end = MIN(end, (uint64_t)hole);
+        }
+    }
+    *ret = qc_extent_of(kind, end - offset);
+    ret->image = image;
+    ret->host_offset = offset;
+    return 0;
+}
