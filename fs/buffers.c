@@ -1,21 +1,53 @@
 /*
  * Large buffers are kept for the next read, a limited number of them, which bounds what an idle
  * daemon holds on to. Small ones come from the allocator and go back to it; so do huge ones.
+ *
+ * The first few lie in one piece of memory, in pages as large as the kernel has them: bytes are
+ * copied into a buffer, and from there by the kernel, which looks up each page. The others come
+ * from the allocator; they are kept, too, while there is room.
+ *
+ * Invariants, under the lock: each buffer of the slab is in idle or in use; at most max_idle others
+ * are in idle. A page of the slab takes memory once it was used.
  */
 #include "buffers.h"
 
 #include <stdbool.h>
+#include <stdlib.h>
+#include <sys/mman.h>
 
 enum {
-    SMALL = 65536, /* bytes that the allocator has at hand */
+    SMALL = 65536,        /* bytes that the allocator has at hand */
+    LARGE_PAGE = 2 << 20, /* where such pages begin; elsewhere than on x86 too, or no harm */
 };
 
 struct Buffers {
     size_t size;
     unsigned max_idle;
+    char *slab; /* of max_idle buffers; NULL: there was no memory, or none are to be kept */
     GMutex lock;
     GPtrArray *idle; /* protected by lock */
 };
+
+static void make_slab(Buffers *buffers)
+{
+    size_t bytes = buffers->size * buffers->max_idle;
+    void *slab;
+
+    if (bytes == 0 || posix_memalign(&slab, LARGE_PAGE, bytes) != 0)
+        return;
+    madvise(slab, bytes, MADV_HUGEPAGE);
+    buffers->slab = slab;
+    for (unsigned i = buffers->max_idle; i-- > 0;)
+        g_ptr_array_add(buffers->idle, buffers->slab + i * buffers->size);
+}
+
+static bool is_of_slab(const Buffers *buffers, const void *buffer)
+{
+    const char *at = buffer;
+
+    return buffers->slab && at >= buffers->slab &&
+           at < buffers->slab + buffers->size * buffers->max_idle;
+}
 
 Buffers *buffers_new(size_t size, unsigned max_idle)
 {
@@ -24,7 +56,8 @@ Buffers *buffers_new(size_t size, unsigned max_idle)
     buffers->size = size;
     buffers->max_idle = max_idle;
     g_mutex_init(&buffers->lock);
-    buffers->idle = g_ptr_array_new_with_free_func(g_free);
+    buffers->idle = g_ptr_array_new();
+    make_slab(buffers);
     return buffers;
 }
 
@@ -32,8 +65,13 @@ void buffers_free(Buffers *buffers)
 {
     if (!buffers)
         return;
+    for (guint i = 0; i < buffers->idle->len; i++) {
+        if (!is_of_slab(buffers, buffers->idle->pdata[i]))
+            g_free(buffers->idle->pdata[i]);
+    }
     g_ptr_array_unref(buffers->idle);
     g_mutex_clear(&buffers->lock);
+    free(buffers->slab);
     g_free(buffers);
 }
 
@@ -60,7 +98,7 @@ void buffers_put(Buffers *buffers, void *buffer, size_t len)
     if (buffer && is_kept(buffers, len)) {
         g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&buffers->lock);
 
-        if (buffers->idle->len < buffers->max_idle) {
+        if (is_of_slab(buffers, buffer) || buffers->idle->len < buffers->max_idle) {
             g_ptr_array_add(buffers->idle, buffer);
             return;
         }
