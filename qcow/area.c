@@ -1,4 +1,9 @@
-/* area.c - see area.h. A block is an array of runs, without gaps, in the order of their starts. */
+/*
+ * area.c - see area.h.
+ *
+ * A block is an Area: runs, without gaps, in the order of their starts, and behind them the number
+ * of its run for each grain, so that a look-up touches two places of it however many there are.
+ */
 #include "area.h"
 #include <errno.h>
 #include <string.h>
@@ -7,6 +12,20 @@ typedef struct Run {
     uint64_t start;
     QcExtent extent;
 } Run;
+
+typedef struct Area {
+    uint64_t start;
+    unsigned grain_bits;
+    unsigned n; /* of the runs */
+    Run runs[]; /* and behind them: uint16_t, of each grain */
+} Area;
+
+G_STATIC_ASSERT(QC_AREA_GRAINS <= G_MAXUINT16);
+
+static uint16_t *numbers_of(Area *area)
+{
+    return (uint16_t *)(void *)&area->runs[area->n];
+}
 
 bool qc_extent_coalesce(QcExtent *e, const QcExtent *next)
 {
@@ -33,7 +52,8 @@ void qc_extent_trim(QcExtent *e, uint64_t skipped, uint64_t length)
 int qc_area_begin(QcAreaBuilder *builder, uint64_t start, uint64_t length, unsigned grain_bits)
 {
     uint64_t grain = UINT64_C(1) << grain_bits;
-    *builder = (QcAreaBuilder){.start = start, .grain = grain, .length = length};
+    *builder =
+        (QcAreaBuilder){.start = start, .grain = grain, .grain_bits = grain_bits, .length = length};
     builder->n = builder->last = (unsigned)((length + grain - 1) >> grain_bits);
     builder->grains = g_try_new0(QcExtent, builder->n);
     return builder->grains ? 0 : -ENOMEM;
@@ -83,8 +103,9 @@ void qc_area_offer(QcAreaBuilder *builder, uint64_t offset, const QcExtent *exte
 QcBlock *qc_area_end(QcAreaBuilder *builder, const QcBlockKey *key)
 {
     g_autofree Run *runs = g_try_new(Run, builder->n);
+    g_autofree uint16_t *numbers = g_try_new(uint16_t, builder->n);
     unsigned n = 0;
-    if (!runs)
+    if (!runs || !numbers)
         return NULL;
     for (unsigned i = 0; i < builder->n; i++) {
         uint64_t start = start_of(builder, i);
@@ -92,25 +113,24 @@ QcBlock *qc_area_end(QcAreaBuilder *builder, const QcBlockKey *key)
         grain->length = start_of(builder, i + 1) - start;
         if (n == 0 || !qc_extent_coalesce(&runs[n - 1].extent, grain))
             runs[n++] = (Run){builder->start + start, *grain};
+        numbers[i] = (uint16_t)(n - 1);
     }
-    QcBlock *block = qc_block_new(key, n * sizeof(Run));
-    if (block)
-        memcpy(block->data, runs, n * sizeof(Run));
+    size_t runs_bytes = n * sizeof(*runs), numbers_bytes = builder->n * sizeof(*numbers);
+    QcBlock *block = qc_block_new(key, sizeof(Area) + runs_bytes + numbers_bytes);
+    if (!block)
+        return NULL;
+    Area *area = (Area *)(void *)block->data;
+    *area = (Area){.start = builder->start, .grain_bits = builder->grain_bits, .n = n};
+    memcpy(area->runs, runs, runs_bytes);
+    memcpy(numbers_of(area), numbers, numbers_bytes);
     return block;
 }
 
-void qc_area_find(const QcBlock *area, uint64_t offset, uint64_t length, QcExtent *ret)
+void qc_area_find(QcBlock *block, uint64_t offset, uint64_t length, QcExtent *ret)
 {
-    const Run *runs = (const Run *)(const void *)area->data;
-    size_t first = 0, last = area->size / sizeof(Run) - 1;
-    while (first < last) { /* the last run that does not start behind offset */
-        size_t middle = (first + last + 1) / 2;
-        if (runs[middle].start <= offset)
-            first = middle;
-        else
-            last = middle - 1;
-    }
-    uint64_t skipped = offset - runs[first].start;
-    *ret = runs[first].extent;
+    Area *area = (Area *)(void *)block->data;
+    const Run *run = &area->runs[numbers_of(area)[(offset - area->start) >> area->grain_bits]];
+    uint64_t skipped = offset - run->start;
+    *ret = run->extent;
     qc_extent_trim(ret, skipped, MIN(ret->length - skipped, length));
 }

@@ -20,6 +20,7 @@ enum {
  */
 typedef struct QcAreaBuilder {
     uint64_t start, grain;
+    unsigned grain_bits;
     unsigned n;           /* of the grains; the last may be shorter */
     unsigned first, last; /* those before and from here on are not open */
     uint64_t length;
@@ -41,7 +42,7 @@ void qc_area_clear(QcAreaBuilder *builder);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(QcAreaBuilder, qc_area_clear)
 
 /* The extent at an offset in the area, at most length bytes long. */
-void qc_area_find(const QcBlock *area, uint64_t offset, uint64_t length, QcExtent *ret);
+void qc_area_find(QcBlock *area, uint64_t offset, uint64_t length, QcExtent *ret);
 
 static inline bool qc_extent_is_zeros(const QcExtent *e)
 {

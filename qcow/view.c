@@ -6,7 +6,7 @@
  * descends, without recursion, until a view has something to say. Reading and seeking are
  * loops over it. Views do not change, apart from the hint where to find a snapshot's table entry
  * (under hint_lock); the time when all layers were last seen to be what they were, or that one was
- * not; and what somebody prepares.
+ * not; what somebody prepares; and the list of layers, made when it is first needed.
  *
  * A view of several layers remembers areas (area.h), so that a look-up costs the same however
  * many layers there are. An area goes to the cache only after all layers were checked: from then
@@ -30,6 +30,12 @@ enum {
     MIN_GRAIN_BITS = 9, /* smaller areas are not worth it */
 };
 
+/* A view and those beneath it, down to a broken one, for finding one by its number. */
+typedef struct Layers {
+    unsigned n;
+    QcView *views[]; /* borrowed: the view itself holds them */
+} Layers;
+
 struct QcView {
     gatomicrefcount refs;
     ViewKind kind;
@@ -45,6 +51,7 @@ struct QcView {
     _Atomic bool stale;         /* some layer was not; nothing is taken on trust any more */
     _Atomic bool preparing;     /* somebody is in qc_view_prepare() */
     uint64_t prepared;          /* for him: an offset in the area that he looked up last */
+    Layers *_Atomic layers;     /* made on first use, then never changed */
 
     /* VIEW_QCOW2 */
     uint64_t l1_offset;
@@ -145,6 +152,7 @@ void qc_view_unref(QcView *view)
         QcView *beneath = view->beneath;
         qc_image_unref(view->image);
         g_mutex_clear(&view->hint_lock);
+        g_free(atomic_load(&view->layers));
         g_free(view);
         view = beneath;
     }
@@ -257,12 +265,11 @@ static int go_to(QcView *view, uint64_t offset, QcPlace *place)
     return err == -ENOMEM ? err : 0;
 }
 
-/* So that a check of what is read now need not look at all layers itself. */
-static void check_early(QcView *view)
+/* Whether a check of what is read soon would have to look at all layers itself. */
+static bool is_due(const QcView *view)
 {
     int64_t checked_at = atomic_load(&view->checked_at);
-    if (checked_at && g_get_monotonic_time() - checked_at > QC_RECHECK_US * 3 / 4)
-        qc_view_check(view);
+    return checked_at && g_get_monotonic_time() - checked_at > QC_RECHECK_US * 3 / 4;
 }
 
 void qc_view_prepare(QcView *view, uint64_t offset)
@@ -270,7 +277,8 @@ void qc_view_prepare(QcView *view, uint64_t offset)
     uint64_t size = (uint64_t)QC_AREA_GRAINS << view->grain_bits, next = offset + size;
     if (!view->owner || atomic_load(&view->stale) || atomic_exchange(&view->preparing, true))
         return;
-    check_early(view);
+    if (is_due(view))
+        qc_view_check(view);
     if (next < view->size && next / size != view->prepared / size) {
         g_auto(QcPlace) place = {0};
         go_to(view, next, &place);
@@ -335,23 +343,59 @@ bool qc_view_is_telling(const QcView *view)
     return view->telling;
 }
 
-/* Check the layers whose bit is set (NULL: all of them). */
-static int check_layers(QcView *view, const uint64_t *layers)
+static QcView *next_to_check(const QcView *view)
 {
-    unsigned layer = 0;
-    for (QcView *v = view; v && v->kind != VIEW_BROKEN; v = v->beneath, layer++) {
-        bool wanted = !layers || (layers[layer / 64] >> layer % 64 & 1);
-        int err = wanted ? check_layer(v) : 0;
-        if (err < 0)
-            return err;
+    QcView *v = view->beneath;
+    return v && v->kind != VIEW_BROKEN ? v : NULL;
+}
+
+static Layers *list_layers(QcView *view)
+{
+    unsigned n = 0;
+    for (const QcView *v = view; v; v = next_to_check(v))
+        n++;
+    Layers *layers = g_try_malloc(sizeof(*layers) + n * sizeof(*layers->views));
+    if (!layers)
+        return NULL;
+    layers->n = 0;
+    for (QcView *v = view; v; v = next_to_check(v))
+        layers->views[layers->n++] = v;
+    return layers;
+}
+
+/* NULL: no memory. */
+static const Layers *layers_of(QcView *view)
+{
+    Layers *layers = atomic_load(&view->layers), *none = NULL;
+    if (layers)
+        return layers;
+    layers = list_layers(view);
+    if (layers && !atomic_compare_exchange_strong(&view->layers, &none, layers)) {
+        g_free(layers);
+        layers = none;
     }
-    return 0;
+    return layers;
+}
+
+/* Check the layers whose bits are set. */
+static int check_some(const Layers *layers, const uint64_t *bits)
+{
+    int err = 0;
+    for (unsigned first = 0; first < layers->n && !err; first += 64) {
+        for (uint64_t left = bits[first / 64]; left && !err; left &= left - 1) {
+            unsigned i = first + (unsigned)__builtin_ctzll(left);
+            err = i < layers->n ? check_layer(layers->views[i]) : 0;
+        }
+    }
+    return err;
 }
 
 int qc_view_check(QcView *view)
 {
     int64_t now = g_get_monotonic_time();
-    int err = check_layers(view, NULL);
+    int err = 0;
+    for (QcView *v = view->kind == VIEW_BROKEN ? NULL : view; v && !err; v = next_to_check(v))
+        err = check_layer(v);
     if (!err)
         atomic_store(&view->checked_at, now);
     else
@@ -365,8 +409,9 @@ int qc_view_check_reading(QcView *view, const QcReading *reading)
     if (!view->owner || !checked_at || atomic_load(&view->stale) ||
         g_get_monotonic_time() - checked_at > QC_RECHECK_US)
         return qc_view_check(view);
-    uint64_t layers[G_N_ELEMENTS(reading->layers)];
-    memcpy(layers, reading->layers, sizeof(layers));
-    layers[0] |= 1;
-    return check_layers(view, layers);
+    const Layers *layers = layers_of(view);
+    uint64_t bits[G_N_ELEMENTS(reading->layers)];
+    memcpy(bits, reading->layers, sizeof(bits));
+    bits[0] |= 1;
+    return layers ? check_some(layers, bits) : qc_view_check(view);
 }
