@@ -4,7 +4,18 @@
 #include "map.h"
 #include "area.h"
 #include "entry.h"
+#include <errno.h>
 #include <string.h>
+
+enum {
+    SLICE_ONCE = 4096, /* what an area needs of a table with clusters like its own */
+};
+
+static bool is_slice(const QcBlock *block, const QcImage *image, uint64_t offset, uint64_t size)
+{
+    return block && image->cacheable && block->key.owner == image->owner &&
+           block->key.offset == offset && block->size >= size;
+}
 
 /*
  * The slice of a table that is looked at next, in *held, where it stays until another one is: many
@@ -12,12 +23,27 @@
  */
 static int hold_slice(const QcImage *image, uint64_t offset, uint64_t size, QcBlock **held)
 {
-    const QcBlock *had = *held;
-    if (had && image->cacheable && had->key.owner == image->owner && had->key.offset == offset &&
-        had->size >= size)
+    if (is_slice(*held, image, offset, size))
         return 0;
     g_clear_pointer(held, qc_block_unref);
     return qc_image_table_slice(image, offset, size, held);
+}
+
+/* The same past the cache, in a block that nobody else has: for the next slice it is used again. */
+static int read_slice(const QcImage *image, uint64_t offset, uint64_t size, QcBlock **held)
+{
+    const QcBlockKey key = {.owner = image->owner, .offset = offset, .kind = QC_BLOCK_TABLE};
+    if (is_slice(*held, image, offset, size))
+        return 0;
+    if (!*held)
+        *held = qc_block_new(&key, SLICE_ONCE);
+    if (!*held)
+        return -ENOMEM;
+    (*held)->key = key;
+    int err = qc_file_read_padded(image->file, (*held)->data, size, offset);
+    if (err < 0)
+        g_clear_pointer(held, qc_block_unref);
+    return err;
 }
 
 static uint64_t word_at(const QcBlock *block, uint64_t at)
@@ -120,7 +146,7 @@ static int map_l2(const QcImage *image, uint64_t l2_offset, uint64_t offset, uin
 {
     const QcLayout *l = &image->header.layout;
     unsigned entry_size = qc_l2_entry_size(l);
-    uint64_t slice = qc_table_slice(l);
+    uint64_t slice = look->once ? MIN(qc_table_slice(l), SLICE_ONCE) : qc_table_slice(l);
     uint64_t index = (offset >> l->cluster_bits) & ((UINT64_C(1) << qc_l2_bits(l)) - 1);
     uint64_t byte = index * entry_size, slice_at = l2_offset + byte / slice * slice;
     uint64_t in = offset & (qc_cluster_size(l) - 1);
@@ -133,7 +159,8 @@ static int map_l2(const QcImage *image, uint64_t l2_offset, uint64_t offset, uin
         *ret = qc_extent_bad(-EIO, length);
         return 0;
     }
-    int err = hold_slice(image, slice_at, slice, &look->l2);
+    int err = look->once ? read_slice(image, slice_at, slice, &look->l2)
+                         : hold_slice(image, slice_at, slice, &look->l2);
     if (err < 0)
         return err;
     const QcBlock *block = look->l2;

@@ -206,13 +206,12 @@ int qc_view_map(QcView *view, uint64_t offset, uint64_t length, QcExtent *ret)
 
 /* Offer what one layer alone has in a range. */
 static int offer_layer(QcAreaBuilder *builder, QcView *view, unsigned layer, uint64_t from,
-                       uint64_t end)
+                       uint64_t end, QcLook *look)
 {
-    g_auto(QcLook) look = {.exact = false};
     uint64_t own_end = MIN(end, view->size);
     for (uint64_t at = from; at < own_end;) {
         QcExtent e;
-        int err = map_layer(view, at, own_end - at, &look, &e);
+        int err = map_layer(view, at, own_end - at, look, &e);
         if (err < 0)
             return err;
         e.layer = layer;
@@ -230,11 +229,12 @@ static int offer_layer(QcAreaBuilder *builder, QcView *view, unsigned layer, uin
 static int build_area(QcView *view, const QcBlockKey *key, uint64_t length, QcBlock **ret)
 {
     g_auto(QcAreaBuilder) builder = {0};
+    g_auto(QcLook) look = {.once = true};
     uint64_t from, end;
     unsigned layer = 0;
     int err = qc_area_begin(&builder, key->offset, length, view->grain_bits);
     for (QcView *v = view; v && !err && qc_area_open(&builder, &from, &end); v = v->beneath)
-        err = offer_layer(&builder, v, layer++, from, end);
+        err = offer_layer(&builder, v, layer++, from, end, &look);
     if (err < 0)
         return err;
     g_autoptr(QcBlock) area = qc_area_end(&builder, key);
