@@ -4,10 +4,10 @@
  *
  * The first few lie in one piece of memory, in pages as large as the kernel has them: bytes are
  * copied into a buffer, and from there by the kernel, which looks up each page. The others come
- * from the allocator; they are kept, too, while there is room.
+ * from the allocator; they are kept, too, in the place of those of the slab that are in use.
  *
- * Invariants, under the lock: each buffer of the slab is in idle or in use; at most max_idle others
- * are in idle. A page of the slab takes memory once it was used.
+ * Invariants, under the lock: each buffer of the slab is in idle or in use; idle has at most
+ * max_idle buffers. A page of the slab takes memory once it was used.
  */
 #include "buffers.h"
 
@@ -93,15 +93,27 @@ void *buffers_get(Buffers *buffers, size_t len)
     return kept ? kept : g_try_malloc(buffers->size);
 }
 
+/* Keep a buffer; what is one too many then, which is none of the slab, or NULL. Lock held. */
+static void *keep(Buffers *buffers, void *buffer)
+{
+    guint i = 0;
+
+    g_ptr_array_add(buffers->idle, buffer);
+    if (buffers->idle->len <= buffers->max_idle)
+        return NULL;
+    while (is_of_slab(buffers, buffers->idle->pdata[i]) && i + 1 < buffers->idle->len)
+        i++;
+    return g_ptr_array_steal_index_fast(buffers->idle, i);
+}
+
 void buffers_put(Buffers *buffers, void *buffer, size_t len)
 {
-    if (buffer && is_kept(buffers, len)) {
-        g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&buffers->lock);
+    void *unwanted = buffer;
 
-        if (is_of_slab(buffers, buffer) || buffers->idle->len < buffers->max_idle) {
-            g_ptr_array_add(buffers->idle, buffer);
-            return;
-        }
+    if (buffer && is_kept(buffers, len)) {
+        g_mutex_lock(&buffers->lock);
+        unwanted = keep(buffers, buffer);
+        g_mutex_unlock(&buffers->lock);
     }
-    g_free(buffer);
+    g_free(unwanted);
 }

@@ -86,7 +86,7 @@ static int serve(struct fuse_session *session, Fs **fs, QcGate *gate, Keeper *ke
 {
     int status = EXIT_FAILURE;
 
-    tune_file_table();
+    tune_file_table(qc_gate_dirfd(gate));
     *fs = fs_new(gate, keeper, read_ahead, options);
     if (!*fs) {
         log_error("no memory for the cache");

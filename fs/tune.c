@@ -24,16 +24,16 @@ void tune_open_files(void)
     }
 }
 
-void tune_file_table(void)
+void tune_file_table(int fd)
 {
     struct rlimit limit;
     int highest = EXPECTED_FILES - 1;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < EXPECTED_FILES)
         highest = (int)limit.rlim_cur - 1;
-    int fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, highest);
-    if (fd >= 0)
-        close(fd);
+    int high = fcntl(fd, F_DUPFD_CLOEXEC, highest);
+    if (high >= 0)
+        close(high);
 }
 
 /*

@@ -11,9 +11,9 @@ void tune_open_files(void);
  * Have the kernel make room for a few thousand of them in its table. It does so by itself, but
  * while there are threads it waits each time until no processor looks at the old table: a chain
  * of 200 layers waited twice, for half of the time that opening it took. A fork gives the room up
- * again. Call it before the first thread is started.
+ * again. Call it before the first thread is started. fd: any that is open.
  */
-void tune_file_table(void);
+void tune_file_table(int fd);
 
 /* What was freed goes back to the system, however large and in whichever thread. */
 void tune_memory(void);

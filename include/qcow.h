@@ -227,8 +227,8 @@ const char *qc_image_unsupported(const QcImage *image);
 bool qc_image_is_current(const QcImage *image);
 
 /*
- * True when every later change of the file will show in its stat, so that
- * qc_image_is_current() can be true; nothing is looked at again.
+ * True when every later change of the file will show in its stat: it is no device, and the stat at
+ * opening was old enough to tell. Nothing is looked at again.
  */
 bool qc_image_is_settled(const QcImage *image);
 

@@ -1,5 +1,5 @@
 /*
- * cache.h - bounded memory of table slices and decoded clusters, shared by all images.
+ * cache.h - bounded memory of table slices, areas and decoded clusters, shared by all images.
  */
 #ifndef QCOW_CACHE_H
 #define QCOW_CACHE_H

@@ -477,6 +477,7 @@ void qc_look_clear(QcLook *look)
 {
     qc_block_unref(look->l1);
     qc_block_unref(look->l2);
+    qc_block_unref(look->page);
     *look = (QcLook){0};
 }
 

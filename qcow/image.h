@@ -55,11 +55,12 @@ int qc_image_table_slice(const QcImage *image, uint64_t offset, uint64_t size, Q
 /* How to look at the places of a view, and what has been learnt and spent on the way. */
 typedef struct QcLook {
     bool exact;                   /* tell holes of files apart, at the cost of system calls */
-    bool once;                    /* what L2 tables say will be remembered otherwise */
+    uint64_t remembered;          /* of so many bytes at a time, what L2 tables say is, otherwise */
     uint64_t work;                /* spent: 1 is an L2 entry, some nanoseconds */
     const QcImage *hole_of;       /* in whose file a hole was found last; NULL: none yet */
     uint64_t hole_from, hole_end; /* and where it is */
     QcBlock *l1, *l2;             /* the slices that were looked at last; references */
+    QcBlock *page;                /* the part of an L2 table that was read past the cache; owned */
 } QcLook;
 
 void qc_look_clear(QcLook *look);

@@ -8,7 +8,7 @@
 #include <string.h>
 
 enum {
-    SLICE_ONCE = 4096, /* what an area needs of a table with clusters like its own */
+    SLICE_ONCE = 4096, /* what an area needs of a table whose clusters are its grains */
 };
 
 static bool is_slice(const QcBlock *block, const QcImage *image, uint64_t offset, uint64_t size)
@@ -146,7 +146,8 @@ static int map_l2(const QcImage *image, uint64_t l2_offset, uint64_t offset, uin
 {
     const QcLayout *l = &image->header.layout;
     unsigned entry_size = qc_l2_entry_size(l);
-    uint64_t slice = look->once ? MIN(qc_table_slice(l), SLICE_ONCE) : qc_table_slice(l);
+    bool once = (look->remembered >> l->cluster_bits) * entry_size >= SLICE_ONCE;
+    uint64_t slice = once ? MIN(qc_table_slice(l), SLICE_ONCE) : qc_table_slice(l);
     uint64_t index = (offset >> l->cluster_bits) & ((UINT64_C(1) << qc_l2_bits(l)) - 1);
     uint64_t byte = index * entry_size, slice_at = l2_offset + byte / slice * slice;
     uint64_t in = offset & (qc_cluster_size(l) - 1);
@@ -159,11 +160,11 @@ static int map_l2(const QcImage *image, uint64_t l2_offset, uint64_t offset, uin
         *ret = qc_extent_bad(-EIO, length);
         return 0;
     }
-    int err = look->once ? read_slice(image, slice_at, slice, &look->l2)
-                         : hold_slice(image, slice_at, slice, &look->l2);
+    int err = once ? read_slice(image, slice_at, slice, &look->page)
+                   : hold_slice(image, slice_at, slice, &look->l2);
     if (err < 0)
         return err;
-    const QcBlock *block = look->l2;
+    const QcBlock *block = once ? look->page : look->l2;
     QcExtent e = {0};
     for (uint64_t at = byte % slice; at < there && e.length < length; at += entry_size) {
         look->work++;
@@ -207,13 +208,16 @@ static int is_blank(const QcMapping *map, uint64_t entry, QcLook *look)
     return l2_offset ? qc_image_table_is_blank(map->image, l2_offset, look) : 1;
 }
 
-/* How many L1 entries from index on stand for nothing, as far as one slice tells. */
+/* How many L1 entries from index on stand for nothing, as far as one slice tells, and the file
+ * reaches: those that were cut off are unknown. */
 static int blank_run(const QcMapping *map, const QcBlock *block, uint64_t index, QcLook *look,
                      uint64_t *ret)
 {
     uint64_t n = 0, byte = index * sizeof(be64) % qc_table_slice(&map->image->header.layout);
+    uint64_t there = (map->image->info.stat.size - map->l1_offset) / sizeof(be64);
+    uint64_t end = MIN(map->l1_entries, there);
     int blank = 1;
-    while (byte < block->size && index + n < map->l1_entries && look->work < QC_MAX_WORK) {
+    while (byte < block->size && index + n < end && look->work < QC_MAX_WORK) {
         blank = is_blank(map, word_at(block, byte), look);
         if (blank <= 0)
             break;

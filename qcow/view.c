@@ -229,7 +229,7 @@ static int offer_layer(QcAreaBuilder *builder, QcView *view, unsigned layer, uin
 static int build_area(QcView *view, const QcBlockKey *key, uint64_t length, QcBlock **ret)
 {
     g_auto(QcAreaBuilder) builder = {0};
-    g_auto(QcLook) look = {.once = true};
+    g_auto(QcLook) look = {.remembered = (uint64_t)QC_AREA_GRAINS << view->grain_bits};
     uint64_t from, end;
     unsigned layer = 0;
     int err = qc_area_begin(&builder, key->offset, length, view->grain_bits);

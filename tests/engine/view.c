@@ -163,6 +163,36 @@ Test(view, an_l1_table_that_is_an_l2_table_too_is_read_whole)
     qc_file_unref(mem_file(file));
 }
 
+/* The L1 table of a snapshot whose first entry, which is 0, is the last that the file has. */
+Test(view, what_a_cut_l1_table_would_say_is_an_error_from_wherever_it_is_read)
+{
+    static const Kind small = {"v2-512", 2, 9, 16, false};
+    enum { SPAN = 64 * 512 }; /* what an L2 table maps */
+    MemFile *file = script_image(&small, 3 * SPAN);
+    Command take = {.kind = COMMAND_TAKE, .name = "s"};
+    bool unknown;
+    cr_assert_eq(0, script_run(file, &take, &unknown));
+
+    uint64_t at = (file->data->len + 511) / 512 * 512, zero = 0;
+    be64 snapshots, l1_at = be64_make(at);
+    memcpy(&snapshots, file->data->data + 64, sizeof(snapshots));
+    memcpy(file->data->data + be64_get(snapshots), &l1_at, sizeof(l1_at));
+    cr_assert_eq(0, qc_file_write(mem_file(file), &zero, sizeof(zero), at));
+
+    Open o = open_file(mem_file(file), NULL);
+    g_autofree uint8_t *buf = g_malloc(3 * SPAN);
+    QcView *view;
+    cr_assert_eq(0, qc_chain_snapshot_view(o.chain, 0, &view));
+    cr_expect_eq(qc_view_read(view, buf, SPAN, 0), SPAN);
+    cr_expect_eq(qc_view_read(view, buf, 512, SPAN), -EIO);
+    cr_expect_eq(qc_view_read(view, buf, 2 * SPAN, 0), -EIO);
+    cr_expect_eq(qc_view_read(view, buf, 3 * SPAN, 0), -EIO);
+    cr_expect_eq(qc_view_seek(view, 0, false), SPAN, "broken counts as data");
+    qc_view_unref(view);
+    close_it(&o);
+    qc_file_unref(mem_file(file));
+}
+
 static QcFile *create_in(const char *dir, const char *name, const char *backing)
 {
     g_autofree char *path = g_build_filename(dir, name, NULL);
