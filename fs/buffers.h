@@ -6,10 +6,7 @@
 
 typedef struct Buffers Buffers;
 
-/*
- * Buffers of some 100 KiB up to size bytes are kept when they are given back: so many of them.
- * size: a power of two.
- */
+/* Buffers of some 100 KiB up to size bytes are kept when they are given back, so many of them. */
 Buffers *buffers_new(size_t size, unsigned max_idle);
 void buffers_free(Buffers *buffers); /* accepts NULL */
 

@@ -55,7 +55,7 @@ int qc_image_table_slice(const QcImage *image, uint64_t offset, uint64_t size, Q
 /* How to look at the places of a view, and what has been learnt and spent on the way. */
 typedef struct QcLook {
     bool exact;                   /* tell holes of files apart, at the cost of system calls */
-    uint64_t remembered;          /* of so many bytes at a time, what L2 tables say is, otherwise */
+    uint64_t remembered;          /* guest bytes that the caller keeps the answers of; 0: none */
     uint64_t work;                /* spent: 1 is an L2 entry, some nanoseconds */
     const QcImage *hole_of;       /* in whose file a hole was found last; NULL: none yet */
     uint64_t hole_from, hole_end; /* and where it is */
