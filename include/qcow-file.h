@@ -45,8 +45,8 @@ typedef struct QcFileOps {
     int64_t (*seek)(QcFile *file, uint64_t offset, bool hole);
     /* Take (or drop) a shared lock on one byte. */
     int (*lock)(QcFile *file, unsigned byte, bool take);
-    /* 1 when somebody else holds a lock on the byte, 0 when not. */
-    int (*lock_held)(QcFile *file, unsigned byte);
+    /* 1 when somebody else holds a lock on one of n bytes, 0 when not. */
+    int (*lock_held)(QcFile *file, unsigned first, unsigned n);
     void (*close)(QcFile *file);
 } QcFileOps;
 

@@ -230,22 +230,23 @@ static void let_openers_fail(PosixFile *f)
         g_usleep((gulong)left);
 }
 
-static struct flock lock_of_byte(unsigned byte, short type)
+static struct flock lock_of_bytes(unsigned first, unsigned n, short type)
 {
-    return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1};
+    return (struct flock){
+        .l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)first, .l_len = (off_t)n};
 }
 
 static int posix_lock(QcFile *file, unsigned byte, bool take)
 {
     if (!take)
         let_openers_fail((PosixFile *)file);
-    struct flock lock = lock_of_byte(byte, take ? F_RDLCK : F_UNLCK);
+    struct flock lock = lock_of_bytes(byte, 1, take ? F_RDLCK : F_UNLCK);
     return fcntl(fd_of(file), F_OFD_SETLK, &lock) < 0 ? -errno : 0;
 }
 
-static int posix_lock_held(QcFile *file, unsigned byte)
+static int posix_lock_held(QcFile *file, unsigned first, unsigned n)
 {
-    struct flock lock = lock_of_byte(byte, F_WRLCK);
+    struct flock lock = lock_of_bytes(first, n, F_WRLCK);
     if (fcntl(fd_of(file), F_OFD_GETLK, &lock) < 0)
         return -errno;
     return lock.l_type != F_UNLCK;

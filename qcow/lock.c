@@ -32,17 +32,30 @@ static int take_bytes(QcFile *file, unsigned first, unsigned perms)
     return 0;
 }
 
-/* 1 when somebody else holds one of the bytes. */
-static int any_held(QcFile *file, unsigned first, unsigned perms)
+static int each_held(QcFile *file, unsigned first, unsigned perms)
 {
     for (unsigned p = 0; p < PERM_COUNT; p++) {
         if (!(perms & 1u << p))
             continue;
-        int held = file->ops->lock_held(file, first + p);
+        int held = file->ops->lock_held(file, first + p, 1);
         if (held != 0)
             return held;
     }
     return 0;
+}
+
+/*
+ * 1 when somebody else holds one of the bytes. As a rule nobody holds any, nor one of those in
+ * between; so all of them are asked about at once, before each read.
+ */
+static int any_held(QcFile *file, unsigned first, unsigned perms)
+{
+    if (!perms)
+        return 0;
+    unsigned lowest = (unsigned)__builtin_ctz(perms);
+    unsigned highest = 31 - (unsigned)__builtin_clz(perms);
+    int held = file->ops->lock_held(file, first + lowest, highest - lowest + 1);
+    return held > 0 ? each_held(file, first, perms) : held;
 }
 
 static int lock_failed(QcFile *file, int err, GError **error)

@@ -63,10 +63,10 @@ static int count_lock(QcFile *file, unsigned byte, bool take)
     return inner->ops->lock(inner, byte, take);
 }
 
-static int count_lock_held(QcFile *file, unsigned byte)
+static int count_lock_held(QcFile *file, unsigned first, unsigned n)
 {
     QcFile *inner = self(file)->inner;
-    return inner->ops->lock_held(inner, byte);
+    return inner->ops->lock_held(inner, first, n);
 }
 
 static void count_close(QcFile *file)

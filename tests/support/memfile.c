@@ -153,9 +153,9 @@ static int mem_lock(QcFile *file, unsigned byte, bool take)
     return 0;
 }
 
-static int mem_lock_held(QcFile *file, unsigned byte)
+static int mem_lock_held(QcFile *file, unsigned first, unsigned n)
 {
-    (void)file, (void)byte;
+    (void)file, (void)first, (void)n;
     return 0;
 }
 
