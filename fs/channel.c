@@ -126,14 +126,18 @@ ssize_t channel_receive(Channel *channel, int fd, void *buf, size_t len)
 static ssize_t receive(int fd, void *buf, size_t len, void *userdata)
 {
     Fs *const *fs = userdata;
+    ssize_t n = channel_receive((*fs)->channel, fd, buf, len);
 
-    return channel_receive((*fs)->channel, fd, buf, len);
+    if (n > 0 && (*fs)->ring)
+        ring_look_at((*fs)->ring, buf, (size_t)n);
+    return n;
 }
 
 static ssize_t send_parts(int fd, struct iovec *iov, int n, void *userdata)
 {
-    (void)userdata;
-    return writev(fd, iov, n);
+    Fs *const *fs = userdata;
+
+    return (*fs)->ring ? ring_reply((*fs)->ring, fd, iov, n) : writev(fd, iov, n);
 }
 
 int channel_attach(struct fuse_session *session)

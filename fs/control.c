@@ -270,6 +270,7 @@ void control_write(Control *control, fuse_req_t req, const char *bytes, size_t l
     job->creds = creds;
     job->commands = command_parse(bytes, len, is_of_store(control));
     job->results = g_string_new(NULL);
+    job->signalled = control->fs->ring != NULL; /* of signals before this, a ring does not tell */
 
     g_mutex_lock(&control->lock);
     if (!control->text)

@@ -19,17 +19,9 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Whether libfuse speaks to the kernel over io_uring; if the kernel does not, it does without. */
-#define HAS_IO_URING (FUSE_VERSION >= FUSE_MAKE_VERSION(3, 18))
-
 enum {
     MIN_THREADS = 16,
 };
-
-static bool uses_io_uring(const Options *options)
-{
-    return options->io_uring && HAS_IO_URING;
-}
 
 static void add_option(GString *list, const char *key, const char *value)
 {
@@ -53,8 +45,6 @@ static void fill_args(struct fuse_args *args, const Options *options, const char
         add_option(list, "fsname=", store);
     if (!options->has_subtype)
         add_option(list, "subtype=snaptree", "");
-    if (uses_io_uring(options))
-        add_option(list, "io_uring", "");
     for (guint i = 0; i < options->fuse->len; i++)
         add_option(list, "", options->fuse->pdata[i]);
 
@@ -80,8 +70,48 @@ static int loop(struct fuse_session *session, const Options *options)
     return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-/* Serve the tree in this process. keeper: NULL when there is none. */
-static int serve(struct fuse_session *session, Fs **fs, QcGate *gate, Keeper *keeper,
+static void say_why_no_ring(int r)
+{
+    log_info("no requests over io_uring: %s",
+             r == -EOPNOTSUPP
+                 ? "the kernel has not, or /sys/module/fuse/parameters/enable_uring is off"
+                 : g_strerror(-r));
+}
+
+/* Have requests come through what there is. Frees a ring that is of no use. */
+static void open_channel(struct fuse_session *session, Fs *fs, Ring *ring, const Options *options)
+{
+    int r = options->clone_fd ? -EINVAL : channel_attach(session);
+
+    if (r < 0 && !options->clone_fd)
+        log_error("no memory to fetch requests in our own way; they are fetched in libfuse's");
+    if (r == 0 && ring)
+        r = ring_start(ring, session);
+    if (r < 0 && ring)
+        say_why_no_ring(r);
+    if (r == 0)
+        fs->ring = ring;
+    else
+        ring_free(ring);
+}
+
+/* Rings as wanted, and as the kernel has them; or NULL. */
+static Ring *make_ring(struct fuse_session *session, const Options *options)
+{
+    Ring *ring = NULL;
+
+    if (options->io_uring && options->clone_fd) {
+        log_info("no requests over io_uring: clone_fd wants them otherwise");
+    } else if (options->io_uring) {
+        int r = ring_new(fuse_session_fd(session), &ring);
+        if (r < 0)
+            say_why_no_ring(r);
+    }
+    return ring;
+}
+
+/* Serve the tree in this process. keeper: NULL when there is none; so ring, which it frees. */
+static int serve(struct fuse_session *session, Fs **fs, QcGate *gate, Keeper *keeper, Ring *ring,
                  int read_ahead, const Options *options)
 {
     int status = EXIT_FAILURE;
@@ -90,29 +120,34 @@ static int serve(struct fuse_session *session, Fs **fs, QcGate *gate, Keeper *ke
     *fs = fs_new(gate, keeper, read_ahead, options);
     if (!*fs) {
         log_error("no memory for the cache");
+        ring_free(ring);
         return status;
     }
-    if (!uses_io_uring(options) && !options->clone_fd && channel_attach(session) < 0)
-        log_error("no memory to fetch requests in our own way; they are fetched in libfuse's");
+    open_channel(session, *fs, ring, options);
     if (fuse_set_signal_handlers(session) == 0) {
         signals_hold(false);
         status = loop(session, options);
         signals_hold(true); /* a second one has nothing to add */
+        if ((*fs)->ring && ring_has_failed((*fs)->ring))
+            status = EXIT_FAILURE;
+        if ((*fs)->ring)
+            ring_pause((*fs)->ring);
         serial_drain((*fs)->serial);
         fuse_remove_signal_handlers(session);
     }
+    ring_free((*fs)->ring);
     fs_free(*fs);
     return status;
 }
 
-static void confine(QcGate *gate, Keeper *keeper, const Options *options)
+static void confine(QcGate *gate, Keeper *keeper, bool has_ring, const Options *options)
 {
     SandboxPolicy policy = {
         .store = qc_gate_dirfd(gate),
         .may_write = !options->read_only,
         .read_anywhere = options->backing == QC_BACKING_ANY,
         .fuse_device = options->clone_fd,
-        .io_uring = uses_io_uring(options),
+        .io_uring = has_ring,
     };
 
     if (!options->foreground)
@@ -137,8 +172,9 @@ static int serve_confined(struct fuse_session *session, Fs **fs, QcGate *gate,
         return status;
 
     int read_ahead = tune_open_read_ahead(device);
-    confine(gate, keeper, options);
-    exit(serve(session, fs, gate, keeper, read_ahead, options));
+    Ring *ring = make_ring(session, options);
+    confine(gate, keeper, ring != NULL, options);
+    exit(serve(session, fs, gate, keeper, ring, read_ahead, options));
 }
 
 static int serve_as_daemon(struct fuse_session *session, Fs **fs, QcGate *gate,
@@ -156,7 +192,8 @@ static int serve_as_daemon(struct fuse_session *session, Fs **fs, QcGate *gate,
     if (options->sandbox)
         return serve_confined(session, fs, gate, options, device);
     log_info("not confined: sandbox=off");
-    return serve(session, fs, gate, NULL, tune_open_read_ahead(device), options);
+    return serve(session, fs, gate, NULL, make_ring(session, options), tune_open_read_ahead(device),
+                 options);
 }
 
 static int mount_and_serve(QcGate *gate, const Options *options, const char *mountpoint)

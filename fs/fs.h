@@ -14,6 +14,7 @@
 #include "keeper.h"
 #include "node.h"
 #include "options.h"
+#include "ring.h"
 #include "serial.h"
 
 #define FS_MAX_REQUEST (1024u * 1024u) /* bytes of one read or write */
@@ -29,6 +30,7 @@ typedef struct Fs {
     Buffers *buffers;
     AheadPool *ahead;
     Channel *channel;
+    Ring *ring;        /* borrowed; NULL: requests come through the device */
     const void *zeros; /* FS_MAX_REQUEST bytes */
     Keeper *keeper;    /* borrowed; NULL: there is none */
     int read_ahead;    /* see tune.h; closed with it */

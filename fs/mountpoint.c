@@ -1,7 +1,8 @@
 /*
- * A mount whose daemon was killed, keeper and all, answers ENOTCONN to everything, for ever. Nobody
- * can use it for anything; so it is taken away when the next daemon is to be mounted there, as
- * after a restart by a supervisor. Only a mount of our own type.
+ * A mount whose daemon was killed, keeper and all, answers ENOTCONN (or, for a moment,
+ * ECONNABORTED) to everything, for ever. Nobody can use it for anything; so it is taken away when
+ * the next daemon is to be mounted there, as after a restart by a supervisor. Only a mount of our
+ * own type.
  */
 #include "mountpoint.h"
 
@@ -48,7 +49,7 @@ static int look(const char *path, struct stat *st)
 {
     if (stat(path, st) == 0)
         return 0;
-    if (errno != ENOTCONN || !is_our_mount(path))
+    if ((errno != ENOTCONN && errno != ECONNABORTED) || !is_our_mount(path))
         return -errno;
     unmount(path);
     if (stat(path, st) < 0)

@@ -17,7 +17,7 @@ typedef struct SandboxPolicy {
     bool may_write;     /* to its files */
     bool read_anywhere; /* backing files may lie outside the store */
     bool fuse_device;   /* /dev/fuse will be opened again */
-    bool io_uring;      /* rings may be made: what goes through them, seccomp does not see */
+    bool io_uring;      /* rings that are there may be used */
 } SandboxPolicy;
 
 /*

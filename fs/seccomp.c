@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/fuse.h>
+#include <linux/io_uring.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <sys/ioctl.h>
@@ -195,11 +196,15 @@ static int allow_partly(scmp_filter_ctx filter)
     return r;
 }
 
-/* Rings, and the processors and memory nodes that libfuse binds theirs to. */
-static const char *const allowed_for_io_uring[] = {
-    "io_uring_setup", "io_uring_enter", "io_uring_register", "sched_setaffinity",
-    "mbind",          "get_mempolicy",  "set_mempolicy",
-};
+/* Using the rings that are there, which are restricted (ring.c); making others is not among it. */
+static int allow_rings(scmp_filter_ctx filter)
+{
+    int r = allow(filter, "io_uring_enter");
+
+    if (r == 0)
+        r = allow_if(filter, "io_uring_register", 1, UINT32_MAX, IORING_REGISTER_ENABLE_RINGS);
+    return r == 0 ? allow_if(filter, "sched_setaffinity", 0, UINT32_MAX, 0) : r;
+}
 
 static int fill(scmp_filter_ctx filter, const SandboxPolicy *policy)
 {
@@ -208,10 +213,10 @@ static int fill(scmp_filter_ctx filter, const SandboxPolicy *policy)
 
     for (unsigned i = 0; i < G_N_ELEMENTS(allowed) && r == 0; i++)
         r = allow(filter, allowed[i]);
-    for (unsigned i = 0; i < G_N_ELEMENTS(allowed_for_io_uring) && policy->io_uring && r == 0; i++)
-        r = allow(filter, allowed_for_io_uring[i]);
     for (unsigned i = 0; i < G_N_ELEMENTS(mapping) && r == 0; i++)
         r = allow_if(filter, mapping[i], 2, PROT_EXEC, 0); /* no memory that can be executed */
+    if (r == 0 && policy->io_uring)
+        r = allow_rings(filter);
     if (r == 0)
         r = allow_opening(filter, "open", 1);
     if (r == 0)

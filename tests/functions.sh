@@ -37,6 +37,15 @@ requires_fuse() {
     requires fusermount3
 }
 
+# Turn the kernel's FUSE over io_uring on or off until the test ends; fails where that cannot be
+# done. (ctest runs one test at a time that does so.)
+RINGS=/sys/module/fuse/parameters/enable_uring
+switch_rings() { # Y|N
+    [ -w "$RINGS" ] || return
+    on_exit "echo $(<"$RINGS") >$RINGS"
+    { echo "$1" >"$RINGS"; } 2>/dev/null
+}
+
 # ---- cleaning up ----
 
 # A test that syncs a lot and means no disk by it says IN_MEMORY=1 before it sources this.

@@ -9,6 +9,7 @@ from .report import faster, limit
 from .servers import visit
 
 OURS = "snaptree"
+RINGS = "with -o io_uring"
 RAW = "the raw file"
 QSD = "qemu-storage-daemon"
 NBD = "nbdfuse and qemu-nbd"
@@ -39,10 +40,13 @@ def qsd_sides(sizes, image, use, files):
             for option in options}
 
 
-def compare(sizes, what, image, path, use, files=(), more=None, store="store"):
-    """Ours (PATH in the mount), the peer, and MORE sides: all medians, and the peer's best."""
+def compare(sizes, what, image, path, use, files=(), more=None, store="store", rings=False):
+    """Ours (PATH in the mount; also with its option), the peer, and MORE sides: all medians, and
+    the peer's best."""
     files = files or [image]
     sides = {OURS: visit(partial(servers.snaptree_file, path, store), use, *files)}
+    if rings and servers.rings_are_there():
+        sides[RINGS] = visit(partial(servers.snaptree_rings, path, store), use, *files)
     sides.update(qsd_sides(sizes, image, use, files))
     medians = in_turn({**sides, **(more or {})}, sizes.pairs, what, SELDOM)
     peer = max((name for name in sides if name.startswith(QSD)), key=medians.get)
@@ -60,9 +64,13 @@ def informative(work, unit, medians, names):
 
 
 def beside_peer(work, unit, medians, peer, target):
-    """The line of the target; and when an option made the peer faster, its defaults."""
-    return [faster(work, unit, medians[OURS], peer, medians[peer], target),
-            *informative(work, unit, medians, [QSD] if peer != QSD else [])]
+    """The line of the target, also for our option; and when one made the peer faster, its
+    defaults."""
+    lines = [faster(work, unit, medians[OURS], peer, medians[peer], target)]
+    if RINGS in medians:
+        lines.append(faster("%s, %s" % (work, RINGS), unit, medians[RINGS], peer, medians[peer],
+                            target))
+    return lines + informative(work, unit, medians, [QSD] if peer != QSD else [])
 
 
 def big_image(sizes):
@@ -162,7 +170,8 @@ def small_compressed(sizes):
         work = "sequential reads of 4 KiB, direct, " + kind
         image = compressed_image(sizes, kind)
         more = {FLOOR: visit(partial(servers.floor, raw, "--direct"), use, raw)}
-        medians, peer = compare(sizes, work, image, kind + ".qcow2/disk", use, more=more)
+        medians, peer = compare(sizes, work, image, kind + ".qcow2/disk", use, more=more,
+                                rings=True)
         lines += [*beside_peer(work, "/s", medians, peer, 8),
                   *informative(work, "/s", medians, [FLOOR])]
     return lines
@@ -175,7 +184,7 @@ def random(sizes, jobs=1, target=2):
     raw, image = big_image(sizes)
     use = partial(random_reads, jobs=jobs, duration=sizes.duration)
     more = {FLOOR: visit(partial(servers.floor, raw, "--direct"), use, raw), **others(image, use)}
-    medians, peer = compare(sizes, work, image, "big.qcow2/disk", use, more=more)
+    medians, peer = compare(sizes, work, image, "big.qcow2/disk", use, more=more, rings=True)
     return [*beside_peer(work, "/s", medians, peer, target),
             *informative(work, "/s", medians, [FLOOR, "qcowmount", NBD])]
 
@@ -209,7 +218,7 @@ def chain_lines(sizes, store, what):
         more = {one: visit(partial(servers.snaptree_file, "top.qcow2/disk", "store-1"), use,
                            "store-1/top.qcow2")}
         medians, peer = compare(sizes, what + work, store + "/top.qcow2", "top.qcow2/disk", use,
-                                files, more, store)
+                                files, more, store, rings=work == "random")
         lines += [faster(what + work, unit, medians[OURS], one, medians[one], 0.9),
                   *beside_peer(what + work, unit, medians, peer, 5)]
     return lines

@@ -9,6 +9,7 @@ from .measure import Failure, run, warm
 
 PATIENCE = 60  # seconds
 READ_AHEAD_KIB = 1024
+RINGS = "/sys/module/fuse/parameters/enable_uring"
 
 # What its manual offers that could make qemu-storage-daemon faster; the first are its defaults.
 # Its cache of L2 tables holds all of them for every image here by default.
@@ -85,10 +86,10 @@ def raise_read_ahead(mountpoint):
 
 
 @contextlib.contextmanager
-def snaptree(store="store"):
+def snaptree(store="store", *options):
     """Gives the mountpoint."""
     mountpoint = empty_directory("mnt")
-    with serving([os.environ["SNAPTREE"], "-f", store, mountpoint], mountpoint):
+    with serving([os.environ["SNAPTREE"], "-f", *options, store, mountpoint], mountpoint):
         yield mountpoint
 
 
@@ -96,6 +97,25 @@ def snaptree(store="store"):
 def snaptree_file(path, store="store"):
     with snaptree(store) as mountpoint:
         yield mountpoint + "/" + path
+
+
+def rings_are_there():
+    """Whether the kernel can have requests of FUSE come over io_uring."""
+    return os.access(RINGS, os.W_OK)
+
+
+@contextlib.contextmanager
+def snaptree_rings(path, store="store"):
+    """With the kernel's parameter on, for no longer than that, as nobody else asks for it."""
+    with open(RINGS, "r+") as knob:
+        was = knob.read()
+        knob.write("Y")
+        knob.flush()
+        try:
+            with snaptree(store, "-o", "io_uring") as mountpoint:
+                yield mountpoint + "/" + path
+        finally:
+            knob.write(was)
 
 
 @contextlib.contextmanager

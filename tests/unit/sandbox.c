@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <linux/io_uring.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -67,10 +69,21 @@ static int try_fork(void)
     return child < 0 ? errno : 0;
 }
 
-/* Of memory that is no ring's: a bad address, unless rings are not to be had at all. */
+/* Of memory that is no ring's: a bad address, unless rings cannot be made at all. */
 static int try_ring(void)
 {
     return syscall(SYS_io_uring_setup, 1, NULL) < 0 ? errno : 0;
+}
+
+/* Of a ring that is none: a bad descriptor, unless that cannot be asked of any. */
+static int try_ring_use(void)
+{
+    return syscall(SYS_io_uring_enter, 1 << 30, 0, 0, 0, NULL, 0) < 0 ? errno : 0;
+}
+
+static int try_ring_change(unsigned what)
+{
+    return syscall(SYS_io_uring_register, 1 << 30, what, NULL, 0) < 0 ? errno : 0;
 }
 
 static int try_code(void)
@@ -95,6 +108,8 @@ static int try_on_others(unsigned what)
         r = prlimit(getppid(), RLIMIT_NOFILE, NULL, &limit);
     else if (what == 2)
         r = fcntl(0, F_SETOWN, getppid());
+    else if (what == 3)
+        r = sched_setaffinity(getppid(), sizeof(cpu_set_t), &(cpu_set_t){{1}});
     else
         r = ioctl(0, TIOCSTI, "x");
     return r < 0 ? errno : 0;
@@ -124,9 +139,13 @@ static int judge(const SandboxPolicy *policy, const char *in_force)
         {try_on_others(1), ENOSYS},
         {try_on_others(2), ENOSYS},
         {try_on_others(3), ENOSYS},
+        {try_on_others(4), ENOSYS},
         {execl("/bin/true", "true", NULL) < 0 ? errno : 0, ENOSYS},
         {try_code(), ENOSYS},
-        {try_ring() == ENOSYS, !policy->io_uring},
+        {try_ring(), ENOSYS},
+        {try_ring_use(), policy->io_uring ? EBADF : ENOSYS},
+        {try_ring_change(IORING_REGISTER_ENABLE_RINGS), policy->io_uring ? EBADF : ENOSYS},
+        {try_ring_change(IORING_REGISTER_FILES), ENOSYS},
         {prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), 1},
         {prctl(PR_GET_DUMPABLE, 0, 0, 0, 0), 0},
     };

@@ -1,0 +1,212 @@
+/*
+ * Ring.
+ *
+ * A request that is read(2) from /dev/fuse wakes a thread on some other processor, and its answer
+ * wakes the reader again. Over io_uring a request goes to a thread that stays on the processor on
+ * which it was made, and an answer and the wait for the next request are one system call: nobody
+ * has to be woken from afar, and small requests take half the time.
+ *
+ * The kernel has a queue for each processor, which fetchers (fetcher.c) serve. It says in its first
+ * request that it can do so; libfuse, which answers that, does not know of it, so the answer is
+ * amended here. From then on the kernel waits with all requests until each queue is served. So all
+ * that can fail is done before. What has no answer - forgetting, interrupts - still comes through
+ * the device, and so do notices to the kernel go.
+ */
+#include "ring.h"
+
+#include "fetcher.h"
+#include "fs.h"
+#include "log.h"
+
+#include <errno.h>
+#include <linux/fuse.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    ALL_FETCHERS = 128, /* about as many, unless there are many processors */
+    MIN_FETCHERS = 8,   /* of a processor */
+    MAX_FETCHERS = 32,
+    MAX_PROCESSORS = 512,
+    OVER_IO_URING = 1 << (41 - 32), /* in flags2 of the first request and its answer */
+    INIT_EXT = 1 << 30,
+};
+
+struct Ring {
+    Crew crew;
+    unsigned n_fetchers;
+    Fetcher *fetchers;           /* of one processor: neighbours */
+    atomic_uint_least64_t first; /* unique of the first request, when it offers rings; or 0 */
+};
+
+/* ---- making and ending ------------------------------------------------------------------- */
+
+/* How many processors the kernel has queues for; 0 when that is not plain. */
+static unsigned count_processors(void)
+{
+    g_autofree char *text = NULL;
+    guint64 last = 0;
+
+    if (!g_file_get_contents("/sys/devices/system/cpu/possible", &text, NULL, NULL))
+        return 0;
+    g_strchomp(text);
+    if (strcmp(text, "0") != 0 &&
+        (!g_str_has_prefix(text, "0-") ||
+         !g_ascii_string_to_unsigned(text + 2, 10, 0, MAX_PROCESSORS - 1, &last, NULL)))
+        return 0;
+    return (unsigned)last + 1;
+}
+
+static bool is_offered(void)
+{
+    g_autofree char *text = NULL;
+
+    return g_file_get_contents("/sys/module/fuse/parameters/enable_uring", &text, NULL, NULL) &&
+           (*text == 'Y' || *text == '1');
+}
+
+int ring_new(int device, Ring **ret)
+{
+    unsigned processors = is_offered() ? count_processors() : 0;
+    int r = 0;
+
+    if (processors == 0)
+        return -EOPNOTSUPP;
+    unsigned each = CLAMP(ALL_FETCHERS / processors, MIN_FETCHERS, MAX_FETCHERS);
+    Ring *ring = g_new0(Ring, 1);
+    Crew *crew = &ring->crew;
+
+    crew->device = device;
+    crew->has_processors = sched_getaffinity(0, sizeof(crew->processors), &crew->processors) == 0;
+    g_mutex_init(&crew->lock);
+    g_cond_init(&crew->changed);
+    ring->fetchers = g_new0(Fetcher, (gsize)processors * each);
+    for (; ring->n_fetchers < processors * each && r == 0; ring->n_fetchers++)
+        r = fetcher_init(&ring->fetchers[ring->n_fetchers], crew, ring->n_fetchers / each);
+    if (r < 0) {
+        ring_free(ring);
+        return r;
+    }
+    *ret = ring;
+    return 0;
+}
+
+static void set_state(Crew *crew, CrewState state)
+{
+    g_mutex_lock(&crew->lock);
+    crew->state = state;
+    g_cond_broadcast(&crew->changed);
+    g_mutex_unlock(&crew->lock);
+}
+
+void ring_free(Ring *ring)
+{
+    if (!ring)
+        return;
+    set_state(&ring->crew, CREW_GOES);
+    for (unsigned i = 0; i < ring->n_fetchers; i++)
+        fetcher_end(&ring->fetchers[i]);
+    for (unsigned i = 0; i < ring->n_fetchers; i++)
+        fetcher_clear(&ring->fetchers[i]);
+    g_cond_clear(&ring->crew.changed);
+    g_mutex_clear(&ring->crew.lock);
+    g_free(ring->fetchers);
+    g_free(ring);
+}
+
+int ring_start(Ring *ring, struct fuse_session *session)
+{
+    Crew *crew = &ring->crew;
+    unsigned started = 0;
+    int r = 0;
+
+    crew->session = session;
+    crew->starter = pthread_self();
+    while (started < ring->n_fetchers && r == 0) {
+        r = fetcher_start(&ring->fetchers[started]);
+        started += r == 0;
+    }
+    g_mutex_lock(&crew->lock);
+    while (crew->n_ready < started)
+        g_cond_wait(&crew->changed, &crew->lock);
+    r = r == 0 ? crew->error : r;
+    g_mutex_unlock(&crew->lock);
+    return r;
+}
+
+bool ring_has_failed(Ring *ring)
+{
+    g_mutex_lock(&ring->crew.lock);
+    int error = ring->crew.error;
+    g_mutex_unlock(&ring->crew.lock);
+    return error < 0 && error != -EOPNOTSUPP;
+}
+
+void ring_pause(Ring *ring)
+{
+    for (unsigned i = 0; i < ring->n_fetchers; i++)
+        fetcher_pause(&ring->fetchers[i]);
+}
+
+/* ---- as the channel calls it ------------------------------------------------------------- */
+
+void ring_look_at(Ring *ring, const void *request, size_t len)
+{
+    const struct fuse_in_header *in = request;
+    const struct fuse_init_in *init = (const void *)(in + 1);
+
+    if (len >= sizeof(*in) + sizeof(*init) && in->opcode == FUSE_INIT && (init->flags & INIT_EXT) &&
+        (init->flags2 & OVER_IO_URING))
+        atomic_store(&ring->first, in->unique);
+}
+
+/* Answer the first request, and say that requests may come over rings. */
+static ssize_t reply_first(Ring *ring, int fd, const struct iovec *iov, int n)
+{
+    const struct fuse_out_header *out = iov[0].iov_base;
+    struct fuse_init_out init;
+
+    if (out->error || n != 2 || iov[1].iov_len != sizeof(init))
+        return writev(fd, iov, n);
+    memcpy(&init, iov[1].iov_base, sizeof(init));
+    if (init.max_write > FS_MAX_REQUEST ||
+        (size_t)init.max_pages * (size_t)sysconf(_SC_PAGESIZE) > FS_MAX_REQUEST)
+        return writev(fd, iov, n);
+    init.flags |= INIT_EXT;
+    init.flags2 |= OVER_IO_URING;
+
+    struct iovec parts[2] = {iov[0], {&init, sizeof(init)}};
+    ssize_t r = writev(fd, parts, 2);
+    if (r > 0) {
+        set_state(&ring->crew, CREW_WORKS);
+        log_info("requests come over io_uring, to %u threads", ring->n_fetchers);
+    }
+    return r;
+}
+
+static ssize_t total(const struct iovec *iov, int n)
+{
+    ssize_t len = 0;
+
+    for (int i = 0; i < n; i++)
+        len += (ssize_t)iov[i].iov_len;
+    return len;
+}
+
+ssize_t ring_reply(Ring *ring, int fd, const struct iovec *iov, int n)
+{
+    uint64_t unique = ((const struct fuse_out_header *)iov[0].iov_base)->unique;
+
+    if (unique == 0) /* nobody's question */
+        return writev(fd, iov, n);
+    if (fetcher_answer_own(unique, iov, n))
+        return total(iov, n);
+    if (unique == atomic_load(&ring->first))
+        return reply_first(ring, fd, iov, n);
+    for (unsigned i = 0; i < ring->n_fetchers; i++) {
+        if (fetcher_answer(&ring->fetchers[i], unique, iov, n))
+            return total(iov, n);
+    }
+    return writev(fd, iov, n);
+}
