@@ -171,7 +171,7 @@ removed_is_let_go() {
     cat mnt/rests.qcow2/disk >/dev/null
     local worker i
     worker=$(worker_of "$(daemon_of mnt)")
-    ls -l "/proc/$worker/fd" | grep -q 'gone.qcow2$' || fail "the daemon did not keep it open"
+    ls -l "/proc/$worker/fd" | grep 'gone.qcow2$' >/dev/null || fail "the daemon did not keep it open"
     rm store/gone.qcow2
     for i in $(seq 20); do
         ls -l mnt >/dev/null
