@@ -52,7 +52,8 @@ static Creds *creds_of(fuse_req_t req)
         n = fuse_req_getgroups(req, 0, NULL);
     if (n > 0 && n <= MAX_GROUPS) {
         groups = g_try_new0(gid_t, n);
-        n = groups ? MIN(fuse_req_getgroups(req, n, groups), n) : 0;
+        int found = groups ? fuse_req_getgroups(req, n, groups) : 0;
+        n = MIN(n, found);
     }
     return creds_new(ctx->uid, ctx->gid, groups, groups && n > 0 ? (unsigned)n : 0);
 }
