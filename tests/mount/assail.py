@@ -20,7 +20,7 @@ import threading
 import time
 
 MNT, STORE, EXPECTATIONS, SCRATCH, PID = sys.argv[1:6]
-LIMIT = 10 if os.environ.get("SANITIZED") else 2  # seconds of the processor, with the readers beside it
+LIMIT = 30 if os.environ.get("SANITIZED") else 2  # seconds of the processor, with the readers beside it
 HANG = 60  # seconds on the clock
 QEMU_LIMIT = 4  # seconds of the processor for qemu-img check, which does not end for some
 WHOLE = 16 << 20  # files up to this size are read in full
