@@ -128,15 +128,26 @@ static ssize_t receive(int fd, void *buf, size_t len, void *userdata)
     Fs *const *fs = userdata;
     ssize_t n = channel_receive((*fs)->channel, fd, buf, len);
 
-    if (n > 0 && (*fs)->ring)
-        ring_look_at((*fs)->ring, buf, (size_t)n);
+    if (n > 0)
+        greeting_look_at((*fs)->greeting, buf, (size_t)n);
     return n;
+}
+
+static ssize_t send_first(const Fs *fs, int fd, const struct iovec *iov, int n)
+{
+    ssize_t r = greeting_answer(fs->greeting, fd, iov, n);
+
+    if (r > 0 && fs->ring && greeting_has(fs->greeting, GREETING_RINGS))
+        ring_open(fs->ring);
+    return r;
 }
 
 static ssize_t send_parts(int fd, struct iovec *iov, int n, void *userdata)
 {
     Fs *const *fs = userdata;
 
+    if (greeting_is_answer((*fs)->greeting, iov))
+        return send_first(*fs, fd, iov, n);
     return (*fs)->ring ? ring_reply((*fs)->ring, fd, iov, n) : writev(fd, iov, n);
 }
 

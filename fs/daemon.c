@@ -93,6 +93,10 @@ static void open_channel(struct fuse_session *session, Fs *fs, Ring *ring, const
         fs->ring = ring;
     else
         ring_free(ring);
+    if (fs->ring)
+        greeting_want(fs->greeting, GREETING_RINGS);
+    if (geteuid() == 0) /* the kernel lets nobody else */
+        greeting_want(fs->greeting, GREETING_PASSTHROUGH);
 }
 
 /* Rings as wanted, and as the kernel has them; or NULL. */
@@ -117,7 +121,7 @@ static int serve(struct fuse_session *session, Fs **fs, QcGate *gate, Keeper *ke
     int status = EXIT_FAILURE;
 
     tune_file_table(qc_gate_dirfd(gate));
-    *fs = fs_new(gate, keeper, read_ahead, options);
+    *fs = fs_new(gate, keeper, fuse_session_fd(session), read_ahead, options);
     if (!*fs) {
         log_error("no memory for the cache");
         ring_free(ring);
@@ -162,7 +166,8 @@ static int serve_confined(struct fuse_session *session, Fs **fs, QcGate *gate,
                           const Options *options, dev_t device)
 {
     Keeper *keeper;
-    int status, r = keeper_split(gate, !options->read_only, &keeper, &status);
+    int status,
+        r = keeper_split(gate, !options->read_only, fuse_session_fd(session), &keeper, &status);
 
     if (r < 0) {
         log_error("cannot start the process that serves: %s", g_strerror(-r));

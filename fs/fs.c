@@ -1,12 +1,15 @@
 #include "fs.h"
 
+#include "passthrough.h"
+
+#include <errno.h>
 #include <unistd.h>
 
 enum {
     IDLE_BUFFERS = 4,
 };
 
-Fs *fs_new(QcGate *gate, Keeper *keeper, int read_ahead, const Options *options)
+Fs *fs_new(QcGate *gate, Keeper *keeper, int device, int read_ahead, const Options *options)
 {
     g_autoptr(QcCache) cache = qc_cache_new((size_t)options->cache_mib << 20);
     if (!cache)
@@ -22,8 +25,10 @@ Fs *fs_new(QcGate *gate, Keeper *keeper, int read_ahead, const Options *options)
     fs->buffers = buffers_new(FS_MAX_REQUEST, IDLE_BUFFERS);
     fs->ahead = ahead_pool_new(g_get_num_processors());
     fs->channel = channel_new(g_get_num_processors());
+    fs->greeting = greeting_new();
     fs->zeros = g_malloc0(FS_MAX_REQUEST);
     fs->keeper = keeper;
+    fs->device = device;
     fs->read_ahead = read_ahead;
     fs->read_only = options->read_only;
     return fs;
@@ -40,12 +45,29 @@ void fs_free(Fs *fs)
     journal_free(fs->journal);
     ahead_pool_free(fs->ahead);
     channel_free(fs->channel);
+    greeting_free(fs->greeting);
     buffers_free(fs->buffers);
     g_free((void *)fs->zeros);
     qc_gate_unref(fs->gate);
     if (fs->read_ahead >= 0)
         close(fs->read_ahead);
     g_free(fs);
+}
+
+int fs_begin_passthrough(Fs *fs, const char *path, const QcFileStat *file)
+{
+    if (!greeting_has(fs->greeting, GREETING_PASSTHROUGH))
+        return -EOPNOTSUPP;
+    return fs->keeper ? keeper_begin_passthrough(fs->keeper, path, file)
+                      : passthrough_begin(fs->device, fs->gate, path, file);
+}
+
+void fs_end_passthrough(Fs *fs, int number)
+{
+    if (fs->keeper)
+        keeper_end_passthrough(fs->keeper, number);
+    else
+        passthrough_end(fs->device, number);
 }
 
 bool fs_has_foreign_writer(Fs *fs, QcFile *file, const QcFileStat *stat)

@@ -9,6 +9,7 @@
 #include "buffers.h"
 #include "channel.h"
 #include "claims.h"
+#include "greeting.h"
 #include "images.h"
 #include "journal.h"
 #include "keeper.h"
@@ -30,17 +31,26 @@ typedef struct Fs {
     Buffers *buffers;
     AheadPool *ahead;
     Channel *channel;
+    Greeting *greeting;
     Ring *ring;        /* borrowed; NULL: requests come through the device */
     const void *zeros; /* FS_MAX_REQUEST bytes */
     Keeper *keeper;    /* borrowed; NULL: there is none */
+    int device;        /* of /dev/fuse; borrowed */
     int read_ahead;    /* see tune.h; closed with it */
     bool read_only;
 } Fs;
 
 /* Starts threads: not before the daemon has forked and is confined. NULL: no memory. */
-Fs *fs_new(QcGate *gate, Keeper *keeper, int read_ahead, const Options *options);
+Fs *fs_new(QcGate *gate, Keeper *keeper, int device, int read_ahead, const Options *options);
 /* Waits for running commands. Accepts NULL. */
 void fs_free(Fs *fs);
+
+/*
+ * Have the kernel read a file by itself, if it can, and take that back: passthrough.h has the rest.
+ * Thread-safe.
+ */
+int fs_begin_passthrough(Fs *fs, const char *path, const QcFileStat *file);
+void fs_end_passthrough(Fs *fs, int number);
 
 /* Whether a process other than this one writes to the file. */
 bool fs_has_foreign_writer(Fs *fs, QcFile *file, const QcFileStat *stat);

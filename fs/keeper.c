@@ -11,6 +11,7 @@
 
 #include "holder.h"
 #include "log.h"
+#include "passthrough.h"
 #include "signals.h"
 #include "text.h"
 
@@ -29,6 +30,7 @@
 
 enum {
     REPLY_TEXT = 1024,
+    MAX_PASSED = 4096, /* files that the kernel reads by itself; no more, whoever asks */
     KILLED = 128, /* plus the signal, as a shell has it: exit status of a worker that was killed */
 };
 
@@ -36,11 +38,13 @@ typedef enum RequestKind {
     REQUEST_HOLDER = 1, /* of dev, ino -> text, "" for none */
     REQUEST_DEVICE,     /* path text, write -> a descriptor, or err */
     REQUEST_LOG,        /* priority, text; no reply */
+    REQUEST_PASS,       /* path text, dev, ino -> a number in err, or err */
+    REQUEST_PASS_END,   /* number; no reply */
 } RequestKind;
 
 typedef struct Request {
     uint32_t kind, write;
-    int32_t priority;
+    int32_t priority, number;
     uint64_t dev, ino;
     char text[PATH_MAX];
 } Request;
@@ -153,6 +157,25 @@ int keeper_open_device(void *data, const char *path, bool write)
     return passed < 0 ? -EMFILE : passed; /* the kernel drops it where there is no room */
 }
 
+int keeper_begin_passthrough(Keeper *keeper, const char *path, const QcFileStat *file)
+{
+    Request request = {.kind = REQUEST_PASS, .dev = file->dev, .ino = file->ino};
+    Reply reply;
+    int passed;
+
+    if (g_strlcpy(request.text, path, sizeof(request.text)) >= sizeof(request.text))
+        return -ENAMETOOLONG;
+    int r = ask(keeper, &request, &reply, &passed);
+    return r < 0 ? r : reply.err;
+}
+
+void keeper_end_passthrough(Keeper *keeper, int number)
+{
+    Request request = {.kind = REQUEST_PASS_END, .number = number};
+
+    send_message(keeper->socket, &request, sizeof(request), -1, 0);
+}
+
 void keeper_log(void *data, int priority, const char *line)
 {
     Keeper *keeper = data;
@@ -187,6 +210,8 @@ typedef struct Watch {
     bool may_write;
     pid_t worker;
     int socket, signals;
+    int device;
+    unsigned n_passed;
 } Watch;
 
 /* A descriptor of a block device of the store, opened as the gate opens it. */
@@ -210,6 +235,17 @@ static int open_device(const Watch *watch, const Request *request, QcFile **ret)
     return 0;
 }
 
+static int pass(Watch *watch, const Request *request)
+{
+    const QcFileStat file = {.dev = request->dev, .ino = request->ino};
+
+    if (watch->n_passed >= MAX_PASSED)
+        return -EMFILE;
+    int number = passthrough_begin(watch->device, watch->gate, request->text, &file);
+    watch->n_passed += number > 0;
+    return number;
+}
+
 /* The worker waits for it; where the descriptor does not go through, the reason does. */
 static int send_reply(const Watch *watch, Reply *reply, QcFile *device)
 {
@@ -223,7 +259,7 @@ static int send_reply(const Watch *watch, Reply *reply, QcFile *device)
 }
 
 /* -errno: the worker cannot be answered. */
-static int answer(const Watch *watch, Request *request)
+static int answer(Watch *watch, Request *request)
 {
     g_autoptr(QcFile) device = NULL;
     g_autofree char *holder = NULL, *line = NULL;
@@ -235,6 +271,9 @@ static int answer(const Watch *watch, Request *request)
         line = text_one_line(request->text);
         log_line(CLAMP(request->priority, LOG_ERR, LOG_DEBUG), line);
         return 0;
+    case REQUEST_PASS_END:
+        watch->n_passed -= passthrough_end(watch->device, request->number) == 0;
+        return 0;
     case REQUEST_HOLDER:
         holder =
             holder_find(&(QcFileStat){.dev = request->dev, .ino = request->ino}, watch->worker);
@@ -242,6 +281,9 @@ static int answer(const Watch *watch, Request *request)
         break;
     case REQUEST_DEVICE:
         reply.err = open_device(watch, request, &device);
+        break;
+    case REQUEST_PASS:
+        reply.err = pass(watch, request);
         break;
     default:
         reply.err = -EINVAL;
@@ -258,7 +300,7 @@ static void pass_signal_on(const Watch *watch)
 }
 
 /* Serve the worker until it is gone. Returns its exit status. */
-static int watch_over(const Watch *watch)
+static int watch_over(Watch *watch)
 {
     struct pollfd polled[] = {{watch->signals, POLLIN, 0}, {watch->socket, POLLIN, 0}};
     Request request;
@@ -294,7 +336,7 @@ static void become_worker(pid_t keeper)
         raise(SIGTERM);
 }
 
-int keeper_split(QcGate *gate, bool may_write, Keeper **ret_keeper, int *ret_status)
+int keeper_split(QcGate *gate, bool may_write, int device, Keeper **ret_keeper, int *ret_status)
 {
     sigset_t handed_on;
     int ends[2];
@@ -314,8 +356,13 @@ int keeper_split(QcGate *gate, bool may_write, Keeper **ret_keeper, int *ret_sta
     int r = worker < 0 ? -errno : 0;
     close(ends[1]);
     if (r == 0) {
-        Watch watch = {gate, may_write, worker, ends[0],
-                       signalfd(-1, &handed_on, SFD_CLOEXEC | SFD_NONBLOCK)};
+        Watch watch = {gate,
+                       may_write,
+                       worker,
+                       ends[0],
+                       signalfd(-1, &handed_on, SFD_CLOEXEC | SFD_NONBLOCK),
+                       device,
+                       0};
         *ret_keeper = NULL;
         *ret_status = watch_over(&watch);
         close(watch.signals);

@@ -3,8 +3,8 @@
  *
  * The daemon is two processes. The worker serves the tree, and is confined (sandbox.h) because
  * it parses images. Its parent, the keeper, looks at no image: it waits for the worker's end
- * and unmounts, hands signals on, and does four small things that a confined process cannot,
- * each a function here.
+ * and unmounts, hands signals on, and does what a confined process cannot: a few small things, each
+ * a function here.
  */
 #ifndef SNAPTREE_KEEPER_H
 #define SNAPTREE_KEEPER_H
@@ -21,9 +21,10 @@ typedef struct Keeper Keeper;
  * hands them on, the worker lets them come once it is ready. -errno: could not fork; there is
  * only the caller.
  *
- * gate: which devices the worker may have; for writing too, when may_write.
+ * gate: which devices the worker may have; for writing too, when may_write. device: of /dev/fuse,
+ * borrowed.
  */
-int keeper_split(QcGate *gate, bool may_write, Keeper **ret_keeper, int *ret_status);
+int keeper_split(QcGate *gate, bool may_write, int device, Keeper **ret_keeper, int *ret_status);
 void keeper_free(Keeper *keeper); /* accepts NULL */
 
 /* holder_find(), for which others' descriptors must be looked at. keeper NULL: done here. */
@@ -31,6 +32,10 @@ char *keeper_find_holder(Keeper *keeper, const QcFileStat *file);
 
 /* A QcDeviceOpener; data is the Keeper. */
 int keeper_open_device(void *data, const char *path, bool write);
+
+/* passthrough_begin(), and taking that back. */
+int keeper_begin_passthrough(Keeper *keeper, const char *path, const QcFileStat *file);
+void keeper_end_passthrough(Keeper *keeper, int number);
 
 /* A LogSink; data is the Keeper: lines reach syslog although a worker cannot make a socket. */
 void keeper_log(void *data, int priority, const char *line);

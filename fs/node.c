@@ -11,7 +11,9 @@
  * Pages: all handles that read through the kernel's page cache at the same time read the same
  * bytes (Pages.identity); one that would read others has to do without the cache. The kernel ends
  * those reads at the size that it was told last for the inode number; so when the name leads to a
- * file of another size by now, it gets another node, and the one that is open keeps its size.
+ * file of another size by now, it gets another node, and the one that is open keeps its size. And
+ * while the kernel reads a file by itself for a node, it opens nothing else by it, with pages or
+ * without: so then too the name gets another node.
  *
  * One mutex protects table, counts and pages; nothing is called while it is held.
  */
@@ -23,6 +25,7 @@ typedef struct Pages {
     char *identity; /* what the pages were filled from; NULL: do not keep them */
     uint64_t size;  /* of that */
     unsigned opens;
+    int passed;   /* the file that the kernel reads by itself, or 0 */
     bool settled; /* the kernel has certainly dropped the pages of the identity before */
 } Pages;
 
@@ -269,7 +272,8 @@ bool node_is_open(Nodes *nodes, const Node *node, uint64_t *ret_size)
 
 /* ---- pages ------------------------------------------------------------------------------- */
 
-NodePages node_pages_open(Nodes *nodes, Node *node, const char *identity, uint64_t size)
+NodePages node_pages_open(Nodes *nodes, Node *node, const char *identity, uint64_t size,
+                          int *passed)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
 
@@ -277,24 +281,36 @@ NodePages node_pages_open(Nodes *nodes, Node *node, const char *identity, uint64
         node->pages = g_new0(Pages, 1);
 
     bool same = identity && g_strcmp0(node->pages->identity, identity) == 0;
-    if (!same && node->pages->opens > 0)
-        return NODE_PAGES_DIRECT;
+    if (!same && node->pages->opens > 0) {
+        *passed = 0;
+        if (!node->pages->passed)
+            return NODE_PAGES_DIRECT;
+        node->left = true;
+        return NODE_PAGES_LEFT;
+    }
     if (!same) {
         g_free(node->pages->identity);
         node->pages->identity = g_strdup(identity);
         node->pages->size = size;
         node->pages->settled = false;
     }
-    node->pages->opens++;
+    if (node->pages->opens++ == 0)
+        node->pages->passed = *passed;
+    *passed = node->pages->passed;
     return same && node->pages->settled ? NODE_PAGES_KEEP : NODE_PAGES_NEW;
 }
 
-void node_pages_close(Nodes *nodes, Node *node)
+int node_pages_close(Nodes *nodes, Node *node)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
+    int passed = 0;
 
-    node->pages->opens--;
     node->pages->settled = true;
+    if (--node->pages->opens == 0) {
+        passed = node->pages->passed;
+        node->pages->passed = 0;
+    }
+    return passed;
 }
 
 bool node_pages_size(Nodes *nodes, const Node *node, uint64_t *ret)

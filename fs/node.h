@@ -34,7 +34,7 @@ void node_unref(Nodes *nodes, Node *node); /* accepts NULL */
 /*
  * The child of a node, made if there is none; counts one look-up by the kernel, which
  * nodes_forget() takes back. Returns its inode number. While the child is open with pages of a
- * file that had another size, the name gets another one.
+ * file that had another size, or was left (NODE_PAGES_LEFT), the name gets another one.
  */
 uint64_t nodes_lookup(Nodes *nodes, Node *parent, const char *name, NodeKind kind, uint64_t size);
 void nodes_forget(Nodes *nodes, uint64_t ino, uint64_t n_lookups);
@@ -65,14 +65,22 @@ typedef enum NodePages {
     NODE_PAGES_DIRECT, /* another state of the file is open: do not use the page cache */
     NODE_PAGES_NEW,    /* use it, but drop the pages that are there */
     NODE_PAGES_KEEP,   /* the pages that are there are right */
+    NODE_PAGES_LEFT,   /* not by this node: the name leads to another from now on */
 } NodePages;
 
 /*
  * A file of that size is opened whose bytes are told by identity (NULL: equal to no other).
- * Unless the answer is DIRECT, node_pages_close() has to follow.
+ * Unless the answer is DIRECT or LEFT, node_pages_close() has to follow.
+ *
+ * passed: the kernel's number of a file that it is to read by itself, past its pages
+ * (passthrough.h), 0: none; the kernel wants the same for all that are open. It becomes the node's;
+ * or, when *passed is another afterwards (that of those who have it open already; 0 with DIRECT and
+ * LEFT), it stays the caller's. The node's is given back by the last node_pages_close(); 0: it had
+ * none.
  */
-NodePages node_pages_open(Nodes *nodes, Node *node, const char *identity, uint64_t size);
-void node_pages_close(Nodes *nodes, Node *node);
+NodePages node_pages_open(Nodes *nodes, Node *node, const char *identity, uint64_t size,
+                          int *passed);
+int node_pages_close(Nodes *nodes, Node *node);
 /* The size of what the pages show, while it is open; false: it is not. */
 bool node_pages_size(Nodes *nodes, const Node *node, uint64_t *ret);
 /* A read came through the cache, so the kernel has dropped what it was told to drop. */

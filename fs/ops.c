@@ -9,6 +9,7 @@
 
 #include "command.h"
 #include "handle.h"
+#include "passthrough.h"
 #include "tree.h"
 #include "tune.h"
 
@@ -206,8 +207,11 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 /* Take a handle into the answer; the kernel may not want it any more. */
 static void reply_open(fuse_req_t req, struct fuse_file_info *fi, Handle *handle)
 {
+    int passed = handle->reader ? reader_passed(handle->reader) : 0;
+
     fi->fh = (uintptr_t)handle;
-    if (fuse_reply_open(req, fi) == -ENOENT)
+    int r = passed ? passthrough_reply(req, fi->fh, passed) : fuse_reply_open(req, fi);
+    if (r == -ENOENT)
         handle_free(handle);
 }
 
@@ -265,14 +269,14 @@ static void reply_part(fuse_req_t req, GBytes *of, size_t len, uint64_t offset)
 static void read_disk(fuse_req_t req, Reader *reader, size_t len, uint64_t offset)
 {
     Fs *fs = fs_of(req);
-    ReaderBytes bytes = {0};
+    Bytes bytes = {0};
     int r = reader_read(reader, MIN(len, FS_MAX_REQUEST), offset, &bytes);
 
     if (r < 0)
         reply_status(req, r);
     else
         fuse_reply_iov(req, bytes.iov, (int)bytes.n_iov);
-    reader_bytes_clear(fs, &bytes);
+    bytes_clear(&bytes, fs);
 }
 
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,

@@ -10,6 +10,10 @@
  * page cache, have the file open for themselves with QEMU's lock of a reader on it, and refuse
  * to read while somebody writes. Snapshots and lower layers hold no lock.
  *
+ * A lower layer that is a raw file, and so the last, is read by the kernel itself where it can
+ * (passthrough.h): whatever somebody writes there is seen at once. `disk` and `layers/0` are not,
+ * as nobody would see that a writer has come.
+ *
  * Claims: while a reader is open it holds the part of the top file that it shows and the disk
  * of every file beneath, so that no command pulls them away. Commands that change something
  * else, one right after the other, can make every view one of the past: a reader that tried in
@@ -46,6 +50,7 @@ struct Reader {
     char *snapshot_id;
     GArray *claims; /* of Claim */
     NodePages pages;
+    int passed;   /* the kernel reads the file by itself, which has this number; or 0 */
     Ahead *ahead; /* NULL: what was read of this file is not worth keeping */
     gint settled; /* atomic: a read came through the page cache */
 
@@ -203,6 +208,53 @@ static char *identity_of(const Reader *reader, const Image *image)
                            s->l1_offset, s->date_sec, s->date_nsec);
 }
 
+/* The kernel's number of the file; 0: that is not all that the layer is, or it cannot read it. */
+static int begin_passthrough(const Reader *reader, const Image *image)
+{
+    if (reader->layer < 1)
+        return 0;
+
+    const QcInfo *info = image_layer_info(image, (unsigned)reader->layer);
+    const QcImage *layer = qc_chain_image(image_chain(image), (unsigned)reader->layer);
+    if (info->format != QC_FORMAT_RAW || info->virtual_size != info->stat.size)
+        return 0;
+    int number = fs_begin_passthrough(reader->fs, qc_image_path(layer), &info->stat);
+    return MAX(number, 0);
+}
+
+/* Decide how the kernel is to treat its pages of a file that is not live. -ESTALE: ask again. */
+static int open_pages(Reader *reader, const Image *image)
+{
+    const QcFileStat *file = &image_layer_info(image, (unsigned)MAX(reader->layer, 0))->stat;
+    uint64_t size = qc_view_size(reader->view);
+    int number = begin_passthrough(reader, image);
+    g_autofree char *identity =
+        number > 0 ? g_strdup_printf("file %" G_GINT64_MODIFIER "x %" G_GINT64_MODIFIER
+                                     "x of %" G_GINT64_MODIFIER "u",
+                                     file->dev, file->ino, size)
+                   : identity_of(reader, image);
+
+    int passed = number;
+    NodePages pages = node_pages_open(reader->fs->nodes, reader->node, identity, size, &passed);
+    if (number > 0 && passed != number)
+        fs_end_passthrough(reader->fs, number);
+    if (pages == NODE_PAGES_LEFT)
+        return -ESTALE;
+    reader->pages = pages;
+    reader->passed = passed;
+    return 0;
+}
+
+static void close_pages(Reader *reader)
+{
+    if (reader->pages == NODE_PAGES_DIRECT)
+        return;
+
+    int number = node_pages_close(reader->fs->nodes, reader->node);
+    if (number > 0)
+        fs_end_passthrough(reader->fs, number);
+}
+
 static bool is_live_node(const Node *node)
 {
     return node_kind(node) == NODE_DISK ||
@@ -280,19 +332,16 @@ static int set_up(Reader *reader, const Creds *creds)
     if (r == 0 && node_pages_size(reader->fs->nodes, reader->node, &size) &&
         size != qc_view_size(reader->view))
         r = -ESTALE; /* not what this node is; the kernel looks the name up once more */
+    if (r == 0 && !reader->live)
+        r = open_pages(reader, reader->image);
     if (r < 0)
         return r;
 
-    if (qc_view_is_telling(reader->view))
+    if (qc_view_is_telling(reader->view) && !reader->passed)
         reader->ahead = ahead_new(reader->fs->ahead);
     if (reader->live) {
         reader->file = qc_file_ref(image_file(reader->image));
         reader->stat = *image_stat(reader->image);
-    } else {
-        g_autofree char *identity = identity_of(reader, reader->image);
-
-        reader->pages =
-            node_pages_open(reader->fs->nodes, reader->node, identity, qc_view_size(reader->view));
     }
     node_open(reader->fs->nodes, reader->node, qc_view_size(reader->view));
     reader->opened = true;
@@ -325,8 +374,7 @@ void reader_free(Reader *reader)
         return;
     if (reader->opened)
         node_close(reader->fs->nodes, reader->node);
-    if (reader->pages != NODE_PAGES_DIRECT)
-        node_pages_close(reader->fs->nodes, reader->node);
+    close_pages(reader);
     for (guint i = 0; i < reader->claims->len; i++) {
         Claim *claim = &g_array_index(reader->claims, Claim, i);
 
@@ -348,6 +396,11 @@ void reader_free(Reader *reader)
 NodePages reader_pages(const Reader *reader)
 {
     return reader->pages;
+}
+
+int reader_passed(const Reader *reader)
+{
+    return reader->passed;
 }
 
 /* ---- reading ----------------------------------------------------------------------------- */
@@ -379,7 +432,7 @@ static int reload(Reader *reader, const QcView *stale)
     if (r < 0)
         return r;
 
-    if (reader->pages != NODE_PAGES_DIRECT)
+    if (reader->pages != NODE_PAGES_DIRECT && !reader->passed)
         node_pages_spoil(reader->fs->nodes, reader->node);
     g_mutex_lock(&reader->lock);
     QcView *old_view = reader->view;
@@ -408,8 +461,8 @@ typedef struct ViewAction {
     int64_t (*func)(Reader *reader, QcView *view, struct ViewAction *action);
     size_t len;
     uint64_t offset;
-    bool hole;          /* seek */
-    ReaderBytes *bytes; /* read */
+    bool hole;    /* seek */
+    Bytes *bytes; /* read */
     const QcReading *reading;
 } ViewAction;
 
@@ -456,69 +509,12 @@ static int64_t with_view(Reader *reader, ViewAction *action)
     return result == -ESTALE ? -EIO : result;
 }
 
-void reader_bytes_clear(Fs *fs, ReaderBytes *bytes)
-{
-    for (unsigned i = 0; i < bytes->n_chunks; i++)
-        ahead_chunk_unref(bytes->chunks[i]);
-    buffers_put(fs->buffers, bytes->buffer, bytes->buffer_len);
-    *bytes = (ReaderBytes){0};
-}
-
-/* What was read is that many bytes more. data NULL: zeros. */
-static void add_part(const Fs *fs, ReaderBytes *bytes, const void *data, size_t len)
-{
-    bytes->iov[bytes->n_iov++] =
-        (struct iovec){.iov_base = (void *)(data ? data : fs->zeros), .iov_len = len};
-}
-
-/* The bytes of the chunks that a range lies in. */
-static void take_chunks(const Fs *fs, ReaderBytes *bytes, size_t len, uint64_t offset)
-{
-    for (unsigned i = 0; i < bytes->n_chunks; i++) {
-        const QcReading *reading = ahead_chunk_reading(bytes->chunks[i]);
-        size_t part;
-        const void *data = ahead_chunk_bytes(bytes->chunks[i], offset, len, &part);
-
-        add_part(fs, bytes, data, part);
-        offset += part;
-        len -= part;
-        for (unsigned w = 0; w < G_N_ELEMENTS(reading->layers); w++)
-            bytes->reading.layers[w] |= reading->layers[w];
-    }
-}
-
-static int64_t read_now(const Fs *fs, QcView *view, ReaderBytes *bytes, size_t len, uint64_t offset)
-{
-    bytes->buffer = buffers_get(fs->buffers, len);
-    bytes->buffer_len = len;
-    if (!bytes->buffer)
-        return -ENOMEM;
-
-    ssize_t n = qc_view_fetch(view, bytes->buffer, len, offset, &bytes->reading);
-    if (n > 0)
-        add_part(fs, bytes, bytes->reading.zeros ? NULL : bytes->buffer, (size_t)n);
-    return n;
-}
-
 static int64_t do_read(Reader *reader, QcView *view, ViewAction *action)
 {
-    Fs *fs = reader->fs;
-    ReaderBytes *bytes = action->bytes;
-    uint64_t size = qc_view_size(view), offset = action->offset;
-    size_t len = offset < size ? (size_t)MIN(action->len, size - offset) : 0;
-
-    reader_bytes_clear(fs, bytes);
-    if (len == 0)
-        return 0;
-    if (reader->ahead)
-        bytes->n_chunks = ahead_get(reader->ahead, view, offset, len, bytes->chunks);
-    if (bytes->n_chunks == 0)
-        return read_now(fs, view, bytes, len, offset);
-    take_chunks(fs, bytes, len, offset);
-    return (int64_t)len;
+    return bytes_read(action->bytes, reader->fs, reader->ahead, view, action->len, action->offset);
 }
 
-int reader_read(Reader *reader, size_t len, uint64_t offset, ReaderBytes *ret)
+int reader_read(Reader *reader, size_t len, uint64_t offset, Bytes *ret)
 {
     ViewAction action = {
         .func = do_read, .len = len, .offset = offset, .bytes = ret, .reading = &ret->reading};
@@ -533,7 +529,7 @@ int reader_read(Reader *reader, size_t len, uint64_t offset, ReaderBytes *ret)
         g_atomic_int_compare_and_exchange(&reader->settled, 0, 1))
         node_pages_settled(reader->fs->nodes, reader->node);
     if (n < 0)
-        reader_bytes_clear(reader->fs, ret);
+        bytes_clear(ret, reader->fs);
     return (int)MIN(n, 0);
 }
 

@@ -2,6 +2,7 @@
 #ifndef SNAPTREE_READER_H
 #define SNAPTREE_READER_H
 
+#include "bytes.h"
 #include "fs.h"
 
 typedef struct Reader Reader;
@@ -17,31 +18,14 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Reader, reader_free)
 
 /* How the kernel is to treat its pages of the file. */
 NodePages reader_pages(const Reader *reader);
-
-enum {
-    READER_PARTS = FS_MAX_REQUEST / AHEAD_CHUNK + 1,
-};
-
-/* What was read, as the parts that it lies in; zero it before use. Not to be copied. */
-typedef struct ReaderBytes {
-    struct iovec iov[READER_PARTS];
-    unsigned n_iov;
-
-    /* private */
-    AheadChunk *chunks[READER_PARTS];
-    unsigned n_chunks;
-    void *buffer;
-    size_t buffer_len;
-    QcReading reading;
-} ReaderBytes;
-
-void reader_bytes_clear(Fs *fs, ReaderBytes *bytes);
+/* The number of the file that it is to read by itself (passthrough.h); 0: none. */
+int reader_passed(const Reader *reader);
 
 /*
  * Read up to len bytes (at most FS_MAX_REQUEST); less only at the end, or, without the page
- * cache, before a place that cannot be read. The bytes are there until reader_bytes_clear().
+ * cache, before a place that cannot be read. The bytes are there until bytes_clear().
  */
-int reader_read(Reader *reader, size_t len, uint64_t offset, ReaderBytes *ret);
+int reader_read(Reader *reader, size_t len, uint64_t offset, Bytes *ret);
 
 /* As qc_view_seek(). */
 int64_t reader_seek(Reader *reader, uint64_t offset, bool hole);

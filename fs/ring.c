@@ -6,11 +6,10 @@
  * which it was made, and an answer and the wait for the next request are one system call: nobody
  * has to be woken from afar, and small requests take half the time.
  *
- * The kernel has a queue for each processor, which fetchers (fetcher.c) serve. It says in its first
- * request that it can do so; libfuse, which answers that, does not know of it, so the answer is
- * amended here. From then on the kernel waits with all requests until each queue is served. So all
- * that can fail is done before. What has no answer - forgetting, interrupts - still comes through
- * the device, and so do notices to the kernel go.
+ * The kernel has a queue for each processor, which fetchers (fetcher.c) serve. It offers that in
+ * its first request (greeting.c); once it has the answer, it waits with all requests until each
+ * queue is served. So all that can fail is done before. What has no answer - forgetting, interrupts
+ * - still comes through the device, and so do notices to the kernel go.
  */
 #include "ring.h"
 
@@ -20,8 +19,6 @@
 
 #include <errno.h>
 #include <linux/fuse.h>
-#include <stdatomic.h>
-#include <string.h>
 #include <unistd.h>
 
 enum {
@@ -29,15 +26,12 @@ enum {
     MIN_FETCHERS = 8,   /* of a processor */
     MAX_FETCHERS = 32,
     MAX_PROCESSORS = 512,
-    OVER_IO_URING = 1 << (41 - 32), /* in flags2 of the first request and its answer */
-    INIT_EXT = 1 << 30,
 };
 
 struct Ring {
     Crew crew;
     unsigned n_fetchers;
-    Fetcher *fetchers;           /* of one processor: neighbours */
-    atomic_uint_least64_t first; /* unique of the first request, when it offers rings; or 0 */
+    Fetcher *fetchers; /* of one processor: neighbours */
 };
 
 /* ---- making and ending ------------------------------------------------------------------- */
@@ -135,6 +129,12 @@ int ring_start(Ring *ring, struct fuse_session *session)
     return r;
 }
 
+void ring_open(Ring *ring)
+{
+    set_state(&ring->crew, CREW_WORKS);
+    log_info("requests come over io_uring, to %u threads", ring->n_fetchers);
+}
+
 bool ring_has_failed(Ring *ring)
 {
     g_mutex_lock(&ring->crew.lock);
@@ -150,40 +150,6 @@ void ring_pause(Ring *ring)
 }
 
 /* ---- as the channel calls it ------------------------------------------------------------- */
-
-void ring_look_at(Ring *ring, const void *request, size_t len)
-{
-    const struct fuse_in_header *in = request;
-    const struct fuse_init_in *init = (const void *)(in + 1);
-
-    if (len >= sizeof(*in) + sizeof(*init) && in->opcode == FUSE_INIT && (init->flags & INIT_EXT) &&
-        (init->flags2 & OVER_IO_URING))
-        atomic_store(&ring->first, in->unique);
-}
-
-/* Answer the first request, and say that requests may come over rings. */
-static ssize_t reply_first(Ring *ring, int fd, const struct iovec *iov, int n)
-{
-    const struct fuse_out_header *out = iov[0].iov_base;
-    struct fuse_init_out init;
-
-    if (out->error || n != 2 || iov[1].iov_len != sizeof(init))
-        return writev(fd, iov, n);
-    memcpy(&init, iov[1].iov_base, sizeof(init));
-    if (init.max_write > FS_MAX_REQUEST ||
-        (size_t)init.max_pages * (size_t)sysconf(_SC_PAGESIZE) > FS_MAX_REQUEST)
-        return writev(fd, iov, n);
-    init.flags |= INIT_EXT;
-    init.flags2 |= OVER_IO_URING;
-
-    struct iovec parts[2] = {iov[0], {&init, sizeof(init)}};
-    ssize_t r = writev(fd, parts, 2);
-    if (r > 0) {
-        set_state(&ring->crew, CREW_WORKS);
-        log_info("requests come over io_uring, to %u threads", ring->n_fetchers);
-    }
-    return r;
-}
 
 static ssize_t total(const struct iovec *iov, int n)
 {
@@ -202,8 +168,6 @@ ssize_t ring_reply(Ring *ring, int fd, const struct iovec *iov, int n)
         return writev(fd, iov, n);
     if (fetcher_answer_own(unique, iov, n))
         return total(iov, n);
-    if (unique == atomic_load(&ring->first))
-        return reply_first(ring, fd, iov, n);
     for (unsigned i = 0; i < ring->n_fetchers; i++) {
         if (fetcher_answer(&ring->fetchers[i], unique, iov, n))
             return total(iov, n);

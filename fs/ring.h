@@ -27,6 +27,9 @@ void ring_free(Ring *ring);
  */
 int ring_start(Ring *ring, struct fuse_session *session);
 
+/* The kernel has agreed to it: fetch from now on. */
+void ring_open(Ring *ring);
+
 /* Whether it is for a ring that the mount ends. */
 bool ring_has_failed(Ring *ring);
 
@@ -34,12 +37,9 @@ bool ring_has_failed(Ring *ring);
  * threads can be answered until ring_free(). */
 void ring_pause(Ring *ring);
 
-/* A request that came as usual. Only the first matters, in which the kernel says what it offers. */
-void ring_look_at(Ring *ring, const void *request, size_t len);
-
 /*
- * writev(2) of a reply of libfuse: one to a request that came over a ring goes back there, all
- * others go to the device. Thread-safe.
+ * writev(2) of a reply of libfuse, but for the first: one to a request that came over a ring goes
+ * back there, all others go to the device. Thread-safe.
  */
 ssize_t ring_reply(Ring *ring, int fd, const struct iovec *iov, int n);
 

@@ -91,7 +91,7 @@ Test(keeper, answers_and_refuses, .timeout = 60)
     int status = 0;
     pid_t holder = start_holder();
 
-    cr_assert_eq(keeper_split(gate, false, &keeper, &status), 0);
+    cr_assert_eq(keeper_split(gate, false, -1, &keeper, &status), 0);
     if (keeper)
         _exit(ask_everything(keeper, holder));
     kill(holder, SIGKILL);
@@ -107,7 +107,7 @@ Test(keeper, outside_is_for_reading, .timeout = 60)
     Keeper *keeper;
     int status = 0;
 
-    cr_assert_eq(keeper_split(gate, true, &keeper, &status), 0);
+    cr_assert_eq(keeper_split(gate, true, -1, &keeper, &status), 0);
     if (keeper) {
         bool well = keeper_open_device(keeper, "/nothing", false) == -ENOENT &&
                     keeper_open_device(keeper, "/nothing", true) == -EACCES &&
@@ -126,7 +126,7 @@ Test(keeper, hands_signals_on, .timeout = 60)
     int status = 0;
 
     signals_hold(true);
-    cr_assert_eq(keeper_split(gate, false, &keeper, &status), 0);
+    cr_assert_eq(keeper_split(gate, false, -1, &keeper, &status), 0);
     if (keeper) {
         sigset_t hup;
 
@@ -145,7 +145,7 @@ Test(keeper, outlives_a_worker_that_is_killed, .timeout = 60)
     Keeper *keeper;
     int status = 0;
 
-    cr_assert_eq(keeper_split(gate, false, &keeper, &status), 0);
+    cr_assert_eq(keeper_split(gate, false, -1, &keeper, &status), 0);
     if (keeper)
         raise(SIGKILL);
     remove_store();
@@ -172,7 +172,7 @@ Test(keeper, ends_a_worker_that_breaks_the_protocol, .timeout = 60)
     Keeper *keeper;
     int status = 0;
 
-    cr_assert_eq(keeper_split(gate, false, &keeper, &status), 0);
+    cr_assert_eq(keeper_split(gate, false, -1, &keeper, &status), 0);
     if (keeper) {
         if (send(find_socket(), "nonsense", 8, 0) == 8)
             pause();

@@ -99,41 +99,74 @@ Test(node, paths)
 
 Test(node, pages_are_kept_only_for_the_same_bytes)
 {
+    int none = 0;
     uint64_t ino = look(NODE_ROOT, "a", NODE_IMAGE);
     Node *node = nodes_get(nodes, ino);
 
-    cr_expect_eq(node_pages_open(nodes, node, "one", 1000), NODE_PAGES_NEW);
-    cr_expect_eq(node_pages_open(nodes, node, "one", 1000), NODE_PAGES_NEW, "nothing was read yet");
+    cr_expect_eq(node_pages_open(nodes, node, "one", 1000, &none), NODE_PAGES_NEW);
+    cr_expect_eq(node_pages_open(nodes, node, "one", 1000, &none), NODE_PAGES_NEW,
+                 "nothing was read yet");
     node_pages_settled(nodes, node);
-    cr_expect_eq(node_pages_open(nodes, node, "one", 1000), NODE_PAGES_KEEP);
-    cr_expect_eq(node_pages_open(nodes, node, "two", 1000), NODE_PAGES_DIRECT);
-    cr_expect_eq(node_pages_open(nodes, node, NULL, 1000), NODE_PAGES_DIRECT);
+    cr_expect_eq(node_pages_open(nodes, node, "one", 1000, &none), NODE_PAGES_KEEP);
+    cr_expect_eq(node_pages_open(nodes, node, "two", 1000, &none), NODE_PAGES_DIRECT);
+    cr_expect_eq(node_pages_open(nodes, node, NULL, 1000, &none), NODE_PAGES_DIRECT);
     for (int i = 0; i < 3; i++)
         node_pages_close(nodes, node);
 
-    cr_expect_eq(node_pages_open(nodes, node, "two", 1000), NODE_PAGES_NEW);
+    cr_expect_eq(node_pages_open(nodes, node, "two", 1000, &none), NODE_PAGES_NEW);
     node_pages_close(nodes, node);
-    cr_expect_eq(node_pages_open(nodes, node, "two", 1000), NODE_PAGES_KEEP);
+    cr_expect_eq(node_pages_open(nodes, node, "two", 1000, &none), NODE_PAGES_KEEP);
     node_pages_spoil(nodes, node);
-    cr_expect_eq(node_pages_open(nodes, node, "two", 1000), NODE_PAGES_DIRECT);
+    cr_expect_eq(node_pages_open(nodes, node, "two", 1000, &none), NODE_PAGES_DIRECT);
     node_pages_close(nodes, node);
-    cr_expect_eq(node_pages_open(nodes, node, "two", 1000), NODE_PAGES_NEW);
+    cr_expect_eq(node_pages_open(nodes, node, "two", 1000, &none), NODE_PAGES_NEW);
     node_pages_close(nodes, node);
-    cr_expect_eq(node_pages_open(nodes, node, NULL, 1000), NODE_PAGES_NEW);
+    cr_expect_eq(node_pages_open(nodes, node, NULL, 1000, &none), NODE_PAGES_NEW);
     node_pages_close(nodes, node);
-    cr_expect_eq(node_pages_open(nodes, node, NULL, 1000), NODE_PAGES_NEW, "NULL equals nothing");
+    cr_expect_eq(node_pages_open(nodes, node, NULL, 1000, &none), NODE_PAGES_NEW,
+                 "NULL equals nothing");
     node_pages_close(nodes, node);
+    node_unref(nodes, node);
+}
+
+Test(node, all_who_read_the_same_have_the_kernel_read_the_same_file)
+{
+    uint64_t ino = look(NODE_ROOT, "a", NODE_IMAGE);
+    Node *node = nodes_get(nodes, ino);
+    int first = 3, second = 4, other = 5, none = 0;
+
+    cr_expect_eq(node_pages_open(nodes, node, "one", 1000, &first), NODE_PAGES_NEW);
+    cr_expect_eq(first, 3, "it was the first");
+    node_pages_open(nodes, node, "one", 1000, &second);
+    cr_expect_eq(second, 3, "there was one");
+    cr_expect_eq(node_pages_open(nodes, node, "two", 1000, &other), NODE_PAGES_LEFT);
+    cr_expect_eq(other, 0, "not with other bytes");
+    cr_expect_neq(look_at(NODE_ROOT, "a", NODE_IMAGE, 1000), ino, "the name leads elsewhere");
+    cr_expect_eq(node_pages_close(nodes, node), 0);
+    cr_expect_eq(node_pages_close(nodes, node), 3, "the last one gets it back");
+
+    second = 4;
+    node_pages_open(nodes, node, "one", 1000, &second);
+    cr_expect_eq(second, 4);
+    cr_expect_eq(node_pages_close(nodes, node), 4);
+    node_pages_open(nodes, node, "one", 1000, &none);
+    second = 4;
+    node_pages_open(nodes, node, "one", 1000, &second);
+    cr_expect_eq(second, 0, "they read through the pages");
+    cr_expect_eq(node_pages_close(nodes, node), 0);
+    cr_expect_eq(node_pages_close(nodes, node), 0);
     node_unref(nodes, node);
 }
 
 Test(node, what_is_open_with_pages_keeps_its_size)
 {
+    int none = 0;
     uint64_t ino = look_at(NODE_ROOT, "monday", NODE_SNAPSHOT, 1000), other, size;
     Node *node = nodes_get(nodes, ino);
 
     cr_expect_eq(ino, look_at(NODE_ROOT, "monday", NODE_SNAPSHOT, 500), "it is not open");
     cr_expect_not(node_pages_size(nodes, node, &size));
-    node_pages_open(nodes, node, "one", 1000);
+    node_pages_open(nodes, node, "one", 1000, &none);
     cr_expect_eq(ino, look_at(NODE_ROOT, "monday", NODE_SNAPSHOT, 1000));
     other = look_at(NODE_ROOT, "monday", NODE_SNAPSHOT, 500);
     cr_expect_neq(ino, other, "the name leads to another file");

@@ -1,0 +1,114 @@
+#include "greeting.h"
+
+#include "fs.h"
+
+#include <linux/fuse.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Of the flags, those above 32 bits are a word of their own, which this one announces. */
+enum {
+    INIT_EXT = 1 << 30,
+    FLAGS2_PASSTHROUGH = 1 << (37 - 32),
+    FLAGS2_OVER_IO_URING = 1 << (41 - 32),
+};
+
+/* What the kernel reads by itself must not lie on a file system that lies on another. */
+#define STACK_DEPTH 1
+/* Where the answer says so: behind flags2, since Linux 6.9. */
+#define DEPTH_AT (offsetof(struct fuse_init_out, flags2) + sizeof(uint32_t))
+
+struct Greeting {
+    unsigned wanted; /* of GreetingOffer */
+    atomic_uint offered;
+    atomic_uint agreed;
+    atomic_uint_least64_t unique; /* of the first request; 0: not seen, or answered */
+};
+
+Greeting *greeting_new(void)
+{
+    return g_new0(Greeting, 1);
+}
+
+void greeting_free(Greeting *greeting)
+{
+    g_free(greeting);
+}
+
+void greeting_want(Greeting *greeting, GreetingOffer offer)
+{
+    greeting->wanted |= offer;
+}
+
+bool greeting_has(const Greeting *greeting, GreetingOffer offer)
+{
+    return (atomic_load(&greeting->agreed) & offer) != 0;
+}
+
+void greeting_look_at(Greeting *greeting, const void *request, size_t len)
+{
+    const struct fuse_in_header *in = request;
+    const struct fuse_init_in *init = (const void *)(in + 1);
+    unsigned offered = 0;
+
+    if (len < sizeof(*in) + sizeof(*init) || in->opcode != FUSE_INIT || !(init->flags & INIT_EXT))
+        return;
+    if (init->flags2 & FLAGS2_OVER_IO_URING)
+        offered |= GREETING_RINGS;
+    if (init->flags2 & FLAGS2_PASSTHROUGH)
+        offered |= GREETING_PASSTHROUGH;
+    atomic_store(&greeting->offered, offered & greeting->wanted);
+    atomic_store(&greeting->unique, in->unique);
+}
+
+bool greeting_is_answer(const Greeting *greeting, const struct iovec *iov)
+{
+    uint64_t unique = ((const struct fuse_out_header *)iov[0].iov_base)->unique;
+
+    return unique != 0 && unique == atomic_load(&greeting->unique);
+}
+
+/* A fetcher has memory for requests of this size. */
+static bool fits_rings(const struct fuse_init_out *init)
+{
+    return init->max_write <= FS_MAX_REQUEST &&
+           (size_t)init->max_pages * (size_t)sysconf(_SC_PAGESIZE) <= FS_MAX_REQUEST;
+}
+
+/* Add to an answer what is agreed on. */
+static void amend(struct fuse_init_out *init, unsigned agreed)
+{
+    const uint32_t depth = STACK_DEPTH;
+
+    if (agreed)
+        init->flags |= INIT_EXT;
+    if (agreed & GREETING_RINGS)
+        init->flags2 |= FLAGS2_OVER_IO_URING;
+    if (agreed & GREETING_PASSTHROUGH) {
+        init->flags2 |= FLAGS2_PASSTHROUGH;
+        memcpy((char *)init + DEPTH_AT, &depth, sizeof(depth));
+    }
+}
+
+ssize_t greeting_answer(Greeting *greeting, int fd, const struct iovec *iov, int n)
+{
+    const struct fuse_out_header *out = iov[0].iov_base;
+    unsigned agreed = atomic_load(&greeting->offered);
+    struct fuse_init_out init;
+
+    atomic_store(&greeting->unique, 0);
+    if (out->error || n != 2 || iov[1].iov_len != sizeof(init))
+        return writev(fd, iov, n);
+    memcpy(&init, iov[1].iov_base, sizeof(init));
+    if (!fits_rings(&init))
+        agreed &= ~(unsigned)GREETING_RINGS;
+    amend(&init, agreed);
+
+    struct iovec parts[2] = {iov[0], {&init, sizeof(init)}};
+    ssize_t r = writev(fd, parts, 2);
+    if (r > 0)
+        atomic_store(&greeting->agreed, agreed);
+    return r;
+}

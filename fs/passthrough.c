@@ -1,0 +1,65 @@
+#include "passthrough.h"
+
+#define FUSE_USE_VERSION 312
+#include <fuse_lowlevel.h>
+
+#include <errno.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
+/* What the kernel is told; its headers have it since 6.9. */
+enum {
+    OPEN_PASSTHROUGH = 1 << 7,
+};
+
+typedef struct BackingMap {
+    int32_t fd;
+    uint32_t flags;
+    uint64_t padding;
+} BackingMap;
+
+typedef struct OpenAnswer {
+    uint64_t handle;
+    uint32_t flags;
+    int32_t number;
+} OpenAnswer;
+
+#define BACKING_OPEN  _IOW(229, 1, BackingMap)
+#define BACKING_CLOSE _IOW(229, 2, uint32_t)
+
+int passthrough_begin(int device, QcGate *gate, const char *path, const QcFileStat *file)
+{
+    g_autoptr(QcFile) opened = NULL;
+    QcFileStat stat;
+    int r;
+
+    if (qc_gate_policy(gate) == QC_BACKING_ANY)
+        return -EXDEV;
+    r = qc_gate_open(gate, path, false, &opened, NULL);
+    if (r == 0)
+        r = opened->ops->stat(opened, &stat);
+    if (r < 0)
+        return r;
+    if (stat.dev != file->dev || stat.ino != file->ino)
+        return -ESTALE;
+    if (!S_ISREG(stat.mode))
+        return -EINVAL;
+
+    BackingMap map = {.fd = qc_file_fd(opened)};
+    int number = ioctl(device, BACKING_OPEN, &map);
+    return number > 0 ? number : number < 0 ? -errno : -EIO;
+}
+
+int passthrough_end(int device, int number)
+{
+    uint32_t which = (uint32_t)number;
+
+    return ioctl(device, BACKING_CLOSE, &which) < 0 ? -errno : 0;
+}
+
+int passthrough_reply(fuse_req_t req, uint64_t handle, int number)
+{
+    OpenAnswer answer = {.handle = handle, .flags = OPEN_PASSTHROUGH, .number = number};
+
+    return fuse_reply_buf(req, (const char *)&answer, sizeof(answer));
+}
