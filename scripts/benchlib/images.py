@@ -88,8 +88,13 @@ def with_snapshot(path, raw):
 
 
 @once
-def overlay(path, backing):
-    run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", backing, path)
+def overlay(path, backing, backing_format="qcow2"):
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-F", backing_format, "-b", backing, path)
+
+
+@once
+def linked(path, file):
+    os.link(file, path)
 
 
 @once

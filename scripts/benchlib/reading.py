@@ -4,7 +4,7 @@ from functools import partial
 import os
 
 from . import images, servers
-from .measure import Failure, dd, evict, fio, in_turn, note, random_reads, run, seconds
+from .measure import Failure, dd, evict, fio, in_turn, note, random_reads, run, seconds, warm
 from .report import faster, limit
 from .servers import visit
 
@@ -112,15 +112,19 @@ def nth_read_of_file(path, mib, n):
 def again(sizes):
     raw, image = big_image(sizes)
     images.overlay("store/top.qcow2", os.path.basename(image))
+    images.overlay("store/thin.qcow2", os.path.basename(images.linked("store/big.raw", raw)), "raw")
     floor = "floor, page cache"
     lines = []
-    for what, path, n in [("snapshot, second", "big.qcow2/snapshots/monday", 2),
-                          ("layer, second", "top.qcow2/layers/1-big.qcow2", 2),
-                          ("snapshot, third", "big.qcow2/snapshots/monday", 3)]:
+    snapshot = "big.qcow2/snapshots/monday"
+    for what, path, n, file, prepare in [
+            ("snapshot, second", snapshot, 2, image, warm),
+            ("layer, second", "top.qcow2/layers/1-big.qcow2", 2, image, warm),
+            ("raw layer, second", "thin.qcow2/layers/1-big.raw", 2, raw, evict),
+            ("snapshot, third", snapshot, 3, image, warm)]:
         work = "sequential read of a %s time" % what
         use = partial(nth_read, mib=sizes.big, n=n)
         medians = in_turn({
-            OURS: visit(partial(servers.snaptree_file, path), use, image),
+            OURS: visit(partial(servers.snaptree_file, path), use, file, prepare=prepare),
             floor: visit(partial(servers.floor, raw), use, raw),
             RAW: visit(partial(servers.plain, raw), partial(nth_read_of_file, mib=sizes.big, n=n)),
         }, sizes.pairs, work)
