@@ -324,10 +324,13 @@ int qc_view_check(QcView *view);
 
 /*
  * The same for what one qc_view_fetch() gave, and cheaper for a view of many layers: the view's
- * own file and those that bytes came from are looked at now; of the others, which only had
- * nothing to say, it is enough that they were looked at QC_RECHECK_US ago or less.
+ * own file and those that bytes came from are looked at now. Of the others, which only had nothing
+ * to say, it is enough that the kernel has not told of a change since they were looked at, and that
+ * this was QC_RECHECK_WATCHED_US ago or less, as it does not tell of all (watch.h); where it tells
+ * of none, QC_RECHECK_US.
  */
-#define QC_RECHECK_US 2000
+#define QC_RECHECK_US         2000
+#define QC_RECHECK_WATCHED_US 10000
 int qc_view_check_reading(QcView *view, const QcReading *reading);
 
 /*

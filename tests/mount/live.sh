@@ -273,6 +273,31 @@ backing_file_changes() {
     [ ! -e mnt/over.qcow2/error ] || fail "an error although all is well again"
 }
 
+# A layer that has nothing to say of a place is given something there, and back, while the disk is
+# open: the next read shows it, however soon it comes.
+layer_written_while_open() {
+    new_image store/low.qcow2 1
+    (cd store && qemu-img create -q -f qcow2 -b low.qcow2 -F qcow2 mid.qcow2 &&
+        qemu-img create -q -f qcow2 -b mid.qcow2 -F qcow2 high.qcow2)
+    cp store/mid.qcow2 mid.empty
+    qemu-io -c "write -q -P 2 0 64K" store/mid.qcow2
+    cp store/mid.qcow2 mid.full
+    cat mid.empty >store/mid.qcow2
+    python3 - <<'END' || fail "see above"
+import os
+empty, full = (open("mid." + name, "rb").read() for name in ("empty", "full"))
+layer = os.open("store/mid.qcow2", os.O_RDWR)
+disk = os.open("mnt/high.qcow2/disk", os.O_RDONLY)
+for i in range(20):
+    wanted, bytes = [(1, empty), (2, full)][i % 2]
+    os.ftruncate(layer, len(bytes))
+    os.pwrite(layer, bytes, 0)
+    for again in range(3):
+        got = os.pread(disk, 1, 4096)[0]
+        assert got == wanted, "round %d: %d, not %d" % (i, got, wanted)
+END
+}
+
 resized() {
     new_image store/h.qcow2 1
     assert_eq "$(stat -c %s mnt/h.qcow2/disk)" 1048576
@@ -299,5 +324,6 @@ snapshots_of_others
 snapshot_deleted_under_a_reader
 after_our_commands
 backing_file_changes
+layer_written_while_open
 resized
 unmount_store mnt
