@@ -20,6 +20,7 @@
 
 #include "fs.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -118,6 +119,8 @@ ssize_t channel_receive(Channel *channel, int fd, void *buf, size_t len)
     ssize_t n = read(fd, buf, len);
     if (n > 0)
         begin_work(channel);
+    else if (n < 0 && errno == ECONNABORTED) /* unmounted while it had something to say */
+        errno = ENODEV;
     return n;
 }
 

@@ -95,7 +95,7 @@ static void open_channel(struct fuse_session *session, Fs *fs, Ring *ring, const
         ring_free(ring);
     if (fs->ring)
         greeting_want(fs->greeting, GREETING_RINGS);
-    if (geteuid() == 0) /* the kernel lets nobody else */
+    if (geteuid() == 0 && options->backing != QC_BACKING_ANY) /* the kernel lets nobody else */
         greeting_want(fs->greeting, GREETING_PASSTHROUGH);
 }
 

@@ -56,10 +56,14 @@ void fs_free(Fs *fs)
 
 int fs_begin_passthrough(Fs *fs, const char *path, const QcFileStat *file)
 {
-    if (!greeting_has(fs->greeting, GREETING_PASSTHROUGH))
-        return -EOPNOTSUPP;
-    return fs->keeper ? keeper_begin_passthrough(fs->keeper, path, file)
-                      : passthrough_begin(fs->device, fs->gate, path, file);
+    if (!greeting_has(fs->greeting, GREETING_PASSTHROUGH) || atomic_load(&fs->passes_nothing))
+        return 0;
+
+    int r = fs->keeper ? keeper_begin_passthrough(fs->keeper, path, file)
+                       : passthrough_begin(fs->device, fs->gate, path, file);
+    if (r == -EPERM || r == -ELOOP) /* so it will be with all others */
+        atomic_store(&fs->passes_nothing, true);
+    return r == -ESTALE ? r : MAX(r, 0);
 }
 
 void fs_end_passthrough(Fs *fs, int number)

@@ -4,6 +4,7 @@
 
 #define FUSE_USE_VERSION 312
 #include <fuse_lowlevel.h>
+#include <stdatomic.h>
 
 #include "ahead.h"
 #include "buffers.h"
@@ -32,11 +33,12 @@ typedef struct Fs {
     AheadPool *ahead;
     Channel *channel;
     Greeting *greeting;
-    Ring *ring;        /* borrowed; NULL: requests come through the device */
-    const void *zeros; /* FS_MAX_REQUEST bytes */
-    Keeper *keeper;    /* borrowed; NULL: there is none */
-    int device;        /* of /dev/fuse; borrowed */
-    int read_ahead;    /* see tune.h; closed with it */
+    Ring *ring;                 /* borrowed; NULL: requests come through the device */
+    const void *zeros;          /* FS_MAX_REQUEST bytes */
+    Keeper *keeper;             /* borrowed; NULL: there is none */
+    int device;                 /* of /dev/fuse; borrowed */
+    atomic_bool passes_nothing; /* of files that the kernel could read by itself */
+    int read_ahead;             /* see tune.h; closed with it */
     bool read_only;
 } Fs;
 
@@ -46,8 +48,8 @@ Fs *fs_new(QcGate *gate, Keeper *keeper, int device, int read_ahead, const Optio
 void fs_free(Fs *fs);
 
 /*
- * Have the kernel read a file by itself, if it can, and take that back: passthrough.h has the rest.
- * Thread-safe.
+ * Have the kernel read a file by itself: its number of it, or 0 when it cannot; -ESTALE: another
+ * file lies there by now. Take that back: passthrough.h has the rest. Thread-safe.
  */
 int fs_begin_passthrough(Fs *fs, const char *path, const QcFileStat *file);
 void fs_end_passthrough(Fs *fs, int number);

@@ -279,6 +279,15 @@ const QcInfo *image_layer_info(const Image *image, unsigned layer)
     return qc_image_info(qc_chain_image(image->chain, layer));
 }
 
+NodeFile image_layer_file(const Image *image, unsigned layer)
+{
+    const QcInfo *info = image_layer_info(image, layer);
+
+    if (layer == 0 || info->format != QC_FORMAT_RAW || !S_ISREG(info->stat.mode))
+        return (NodeFile){0};
+    return (NodeFile){info->stat.dev, info->stat.ino};
+}
+
 /* Whether the first few layers are still what they were; all: and the chain ends as it did. */
 static bool is_current(const Image *image, QcGate *gate, unsigned layers)
 {

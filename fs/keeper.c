@@ -161,11 +161,10 @@ int keeper_begin_passthrough(Keeper *keeper, const char *path, const QcFileStat 
 {
     Request request = {.kind = REQUEST_PASS, .dev = file->dev, .ino = file->ino};
     Reply reply;
-    int passed;
 
     if (g_strlcpy(request.text, path, sizeof(request.text)) >= sizeof(request.text))
         return -ENAMETOOLONG;
-    int r = ask(keeper, &request, &reply, &passed);
+    int r = ask(keeper, &request, &reply, NULL);
     return r < 0 ? r : reply.err;
 }
 

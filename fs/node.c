@@ -1,19 +1,21 @@
 /*
  * Nodes.
  *
- * An inode number is a hash of the parent's number, the kind and the name, so it is the same
- * after a remount; should two names collide, the later one takes the next free number. A node
- * lives as long as the kernel counts look-ups of it, it has children, or somebody in the
- * daemon holds a reference: `refs` counts children, references, and one for all look-ups
- * together, so the kernel's count and ours stay apart. A child holds its parent, so the path
- * of a node can be had without a lock: parent, name and kind never change.
+ * An inode number is a hash of the parent's number, the kind, the name, and of a raw layer the
+ * file's own number, so it is the same after a remount; should two collide, the later one takes the
+ * next free number. A node lives as long as the kernel counts look-ups of it, it has children, or
+ * somebody in the daemon holds a reference: `refs` counts children, references, and one for all
+ * look-ups together, so the kernel's count and ours stay apart. A child holds its parent, so the
+ * path of a node can be had without a lock: parent, name and kind never change.
  *
  * Pages: all handles that read through the kernel's page cache at the same time read the same
  * bytes (Pages.identity); one that would read others has to do without the cache. The kernel ends
  * those reads at the size that it was told last for the inode number; so when the name leads to a
- * file of another size by now, it gets another node, and the one that is open keeps its size. And
- * while the kernel reads a file by itself for a node, it opens nothing else by it, with pages or
- * without: so then too the name gets another node.
+ * file of another size by now, it gets another node, and the one that is open keeps its size.
+ *
+ * Passing: while the kernel reads a file by itself for a node, it opens nothing else by it, with
+ * pages or without, and nothing by another number of the same file. So all who have a node open at
+ * the same time are passed, or none is: Pages.passed is not 0, or n_others is.
  *
  * One mutex protects table, counts and pages; nothing is called while it is held.
  */
@@ -24,14 +26,17 @@
 typedef struct Pages {
     char *identity; /* what the pages were filled from; NULL: do not keep them */
     uint64_t size;  /* of that */
-    unsigned opens;
-    int passed;   /* the file that the kernel reads by itself, or 0 */
-    bool settled; /* the kernel has certainly dropped the pages of the identity before */
+    unsigned opens; /* that use them */
+    bool settled;   /* the kernel has certainly dropped the pages of the identity before */
+    unsigned n_direct;
+    unsigned n_passed;
+    int passed; /* the kernel's number of the file, while n_passed > 0 */
 } Pages;
 
 struct Node {
     uint64_t ino;
-    Node *parent;       /* a reference; NULL for the root */
+    Node *parent; /* a reference; NULL for the root */
+    NodeFile file;
     uint64_t n_lookups; /* by the kernel; Nodes.lock */
     unsigned refs;      /* Nodes.lock */
     NodeKind kind;
@@ -67,12 +72,14 @@ static uint64_t mix(uint64_t x)
     return x ^ x >> 31;
 }
 
-uint64_t node_child_ino(const Node *parent, const char *name, NodeKind kind)
+uint64_t node_child_ino(const Node *parent, const char *name, NodeKind kind, NodeFile file)
 {
     unsigned char kind_byte = (unsigned char)kind;
     uint64_t hash = fnv(UINT64_C(0xcbf29ce484222325), &parent->ino, sizeof(parent->ino));
 
     hash = fnv(hash, &kind_byte, 1);
+    if (file.ino) /* the device's number may be another after a reboot */
+        hash = fnv(hash, &file.ino, sizeof(file.ino));
     hash = mix(fnv(hash, name, strlen(name)));
     return hash > NODE_ROOT ? hash : hash + NODE_ROOT + 1;
 }
@@ -84,13 +91,14 @@ static guint hash_ino(gconstpointer key)
 
 /* ---- the table --------------------------------------------------------------------------- */
 
-static Node *node_new(Node *parent, const char *name, NodeKind kind, uint64_t ino)
+static Node *node_new(Node *parent, const char *name, NodeKind kind, NodeFile file, uint64_t ino)
 {
     size_t len = strlen(name);
     Node *node = g_malloc0(sizeof(Node) + len + 1);
 
     node->ino = ino;
     node->parent = parent;
+    node->file = file;
     node->kind = kind;
     memcpy(node->name, name, len);
     return node;
@@ -110,7 +118,7 @@ Nodes *nodes_new(void)
 
     g_mutex_init(&nodes->lock);
     nodes->table = g_hash_table_new_full(hash_ino, g_int64_equal, NULL, (GDestroyNotify)node_free);
-    nodes->root = node_new(NULL, "", NODE_DIR, NODE_ROOT);
+    nodes->root = node_new(NULL, "", NODE_DIR, (NodeFile){0}, NODE_ROOT);
     nodes->root->refs = 1;
     g_hash_table_insert(nodes->table, &nodes->root->ino, nodes->root);
     return nodes;
@@ -153,9 +161,11 @@ void node_unref(Nodes *nodes, Node *node)
     drop(nodes, node);
 }
 
-static bool is_child(const Node *node, const Node *parent, const char *name, NodeKind kind)
+static bool is_child(const Node *node, const Node *parent, const char *name, NodeKind kind,
+                     NodeFile file)
 {
-    return node->parent == parent && node->kind == kind && strcmp(node->name, name) == 0;
+    return node->parent == parent && node->kind == kind && node_is_file(node->file, file) &&
+           strcmp(node->name, name) == 0;
 }
 
 /* Lock held. */
@@ -171,17 +181,18 @@ static bool is_left(Node *node, uint64_t size)
     return node->left;
 }
 
-uint64_t nodes_lookup(Nodes *nodes, Node *parent, const char *name, NodeKind kind, uint64_t size)
+uint64_t nodes_lookup(Nodes *nodes, Node *parent, const char *name, NodeKind kind, NodeFile file,
+                      uint64_t size)
 {
-    uint64_t ino = node_child_ino(parent, name, kind);
+    uint64_t ino = node_child_ino(parent, name, kind, file);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
     Node *node;
 
     while ((node = g_hash_table_lookup(nodes->table, &ino)) &&
-           (!is_child(node, parent, name, kind) || is_left(node, size)))
+           (!is_child(node, parent, name, kind, file) || is_left(node, size)))
         ino = MAX(ino + 1, NODE_ROOT + 1);
     if (!node) {
-        node = node_new(parent, name, kind, ino);
+        node = node_new(parent, name, kind, file, ino);
         parent->refs++;
         g_hash_table_insert(nodes->table, &node->ino, node);
     }
@@ -217,6 +228,16 @@ NodeKind node_kind(const Node *node)
 const char *node_name(const Node *node)
 {
     return node->name;
+}
+
+NodeFile node_file(const Node *node)
+{
+    return node->file;
+}
+
+bool node_is_file(NodeFile a, NodeFile b)
+{
+    return a.dev == b.dev && a.ino == b.ino;
 }
 
 static bool is_store_path(const Node *node)
@@ -272,45 +293,80 @@ bool node_is_open(Nodes *nodes, const Node *node, uint64_t *ret_size)
 
 /* ---- pages ------------------------------------------------------------------------------- */
 
-NodePages node_pages_open(Nodes *nodes, Node *node, const char *identity, uint64_t size,
-                          int *passed)
+/* Take a number for the node, or join those who have one. Lock held. */
+static NodePages pass(Pages *pages, int *passed)
+{
+    if (pages->n_passed++ == 0)
+        pages->passed = *passed;
+    *passed = pages->passed;
+    return NODE_PAGES_PASSED;
+}
+
+/* Lock held. */
+static NodePages use_pages(Pages *pages, const char *identity, uint64_t size)
+{
+    bool same = identity && g_strcmp0(pages->identity, identity) == 0;
+
+    if (!same && pages->opens > 0) {
+        pages->n_direct++;
+        return NODE_PAGES_DIRECT;
+    }
+    if (!same) {
+        g_free(pages->identity);
+        pages->identity = g_strdup(identity);
+        pages->size = size;
+        pages->settled = false;
+    }
+    pages->opens++;
+    return same && pages->settled ? NODE_PAGES_KEEP : NODE_PAGES_NEW;
+}
+
+/* Lock held. */
+static bool has_others(const Pages *pages)
+{
+    return pages->opens + pages->n_direct > 0;
+}
+
+NodePages node_pages_open(Nodes *nodes, Node *node, NodeFile file, const char *identity,
+                          uint64_t size, int *passed)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
 
     if (!node->pages)
         node->pages = g_new0(Pages, 1);
 
-    bool same = identity && g_strcmp0(node->pages->identity, identity) == 0;
-    if (!same && node->pages->opens > 0) {
-        *passed = 0;
-        if (!node->pages->passed)
-            return NODE_PAGES_DIRECT;
-        node->left = true;
-        return NODE_PAGES_LEFT;
-    }
-    if (!same) {
-        g_free(node->pages->identity);
-        node->pages->identity = g_strdup(identity);
-        node->pages->size = size;
-        node->pages->settled = false;
-    }
-    if (node->pages->opens++ == 0)
-        node->pages->passed = *passed;
-    *passed = node->pages->passed;
-    return same && node->pages->settled ? NODE_PAGES_KEEP : NODE_PAGES_NEW;
+    Pages *pages = node->pages;
+    bool is_its = node_is_file(file, node->file);
+    if (pages->n_passed > 0)
+        return is_its ? pass(pages, passed) : NODE_PAGES_STALE;
+    if (*passed && is_its && !has_others(pages))
+        return pass(pages, passed);
+    return use_pages(pages, identity, size);
 }
 
-int node_pages_close(Nodes *nodes, Node *node)
+int node_pages_close(Nodes *nodes, Node *node, NodePages how)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
-    int passed = 0;
+    Pages *pages = node->pages;
 
-    node->pages->settled = true;
-    if (--node->pages->opens == 0) {
-        passed = node->pages->passed;
-        node->pages->passed = 0;
+    if (how == NODE_PAGES_PASSED)
+        return --pages->n_passed == 0 ? pages->passed : 0;
+    if (how == NODE_PAGES_DIRECT) {
+        pages->n_direct--;
+    } else {
+        pages->settled = true;
+        pages->opens--;
     }
-    return passed;
+    return 0;
+}
+
+bool node_may_pass(Nodes *nodes, const Node *node, NodeFile file)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
+    const Pages *pages = node->pages;
+
+    return node->file.ino && node_is_file(file, node->file) &&
+           (!pages || (pages->n_passed == 0 && !has_others(pages)));
 }
 
 bool node_pages_size(Nodes *nodes, const Node *node, uint64_t *ret)

@@ -24,6 +24,12 @@ typedef struct Nodes Nodes;
 
 #define NODE_ROOT 1u /* inode number of the mount's root */
 
+/* A file of the store. A raw layer is one file and nothing else, so its node is of that file:
+ * another one in its place is another node. Zeros: a node of whatever its name leads to. */
+typedef struct NodeFile {
+    uint64_t dev, ino;
+} NodeFile;
+
 Nodes *nodes_new(void);
 void nodes_free(Nodes *nodes); /* accepts NULL */
 
@@ -34,17 +40,20 @@ void node_unref(Nodes *nodes, Node *node); /* accepts NULL */
 /*
  * The child of a node, made if there is none; counts one look-up by the kernel, which
  * nodes_forget() takes back. Returns its inode number. While the child is open with pages of a
- * file that had another size, or was left (NODE_PAGES_LEFT), the name gets another one.
+ * file that had another size, the name gets another one.
  */
-uint64_t nodes_lookup(Nodes *nodes, Node *parent, const char *name, NodeKind kind, uint64_t size);
+uint64_t nodes_lookup(Nodes *nodes, Node *parent, const char *name, NodeKind kind, NodeFile file,
+                      uint64_t size);
 void nodes_forget(Nodes *nodes, uint64_t ino, uint64_t n_lookups);
 
 /* The inode number that a child has, or would have but for a collision or one still open. */
-uint64_t node_child_ino(const Node *parent, const char *name, NodeKind kind);
+uint64_t node_child_ino(const Node *parent, const char *name, NodeKind kind, NodeFile file);
 
 uint64_t node_ino(const Node *node);
 NodeKind node_kind(const Node *node);
 const char *node_name(const Node *node);
+NodeFile node_file(const Node *node);
+bool node_is_file(NodeFile a, NodeFile b);
 
 /* Path in the store of the directory or image that the node is, or is part of (g_free). */
 char *node_path(const Node *node);
@@ -59,28 +68,31 @@ void node_close(Nodes *nodes, Node *node);
 /* Whether it is open, and the size it had when it was opened last. */
 bool node_is_open(Nodes *nodes, const Node *node, uint64_t *ret_size);
 
-/* ---- the kernel's page cache ------------------------------------------------------------ */
+/* ---- the kernel's page cache, and what it reads without ---------------------------------- */
 
+/* How the kernel is to read an open file. */
 typedef enum NodePages {
     NODE_PAGES_DIRECT, /* another state of the file is open: do not use the page cache */
     NODE_PAGES_NEW,    /* use it, but drop the pages that are there */
     NODE_PAGES_KEEP,   /* the pages that are there are right */
-    NODE_PAGES_LEFT,   /* not by this node: the name leads to another from now on */
+    NODE_PAGES_PASSED, /* by itself, from the node's file (passthrough.h) */
+    NODE_PAGES_STALE,  /* it does so for others, and this is another file: look the name up anew */
 } NodePages;
 
 /*
- * A file of that size is opened whose bytes are told by identity (NULL: equal to no other).
- * Unless the answer is DIRECT or LEFT, node_pages_close() has to follow.
+ * A file is opened: file, if it is a raw one; with that size; whose bytes are told by identity
+ * (NULL: equal to no other). Unless the answer is STALE, node_pages_close() with it has to follow.
  *
- * passed: the kernel's number of a file that it is to read by itself, past its pages
- * (passthrough.h), 0: none; the kernel wants the same for all that are open. It becomes the node's;
- * or, when *passed is another afterwards (that of those who have it open already; 0 with DIRECT and
- * LEFT), it stays the caller's. The node's is given back by the last node_pages_close(); 0: it had
- * none.
+ * passed: the kernel's number of the file, 0: none. It becomes the node's where it can; the kernel
+ * wants the same of all that are open, and passed and other opens of a node never at a time. When
+ * *passed is another afterwards, the caller's is still his; after PASSED it is the node's.
  */
-NodePages node_pages_open(Nodes *nodes, Node *node, const char *identity, uint64_t size,
-                          int *passed);
-int node_pages_close(Nodes *nodes, Node *node);
+NodePages node_pages_open(Nodes *nodes, Node *node, NodeFile file, const char *identity,
+                          uint64_t size, int *passed);
+/* Returns the number that the node does not need any more, to be given back; 0: none. */
+int node_pages_close(Nodes *nodes, Node *node, NodePages pages);
+/* Whether it is of use to get a number of the file: nobody has the node open. */
+bool node_may_pass(Nodes *nodes, const Node *node, NodeFile file);
 /* The size of what the pages show, while it is open; false: it is not. */
 bool node_pages_size(Nodes *nodes, const Node *node, uint64_t *ret);
 /* A read came through the cache, so the kernel has dropped what it was told to drop. */

@@ -100,14 +100,15 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
     Fs *fs = fs_of(req);
     struct fuse_entry_param entry = {0};
     NodeKind kind;
+    NodeFile file;
     Node *node = nodes_get(fs->nodes, parent);
     int r = is_from_ourselves(req) ? -EDEADLK
-            : node                 ? tree_lookup(fs, node, name, &kind, &entry.attr)
+            : node                 ? tree_lookup(fs, node, name, &kind, &file, &entry.attr)
                                    : -ESTALE;
 
     if (r == 0) {
         entry.ino = entry.attr.st_ino =
-            nodes_lookup(fs->nodes, node, name, kind, (uint64_t)entry.attr.st_size);
+            nodes_lookup(fs->nodes, node, name, kind, file, (uint64_t)entry.attr.st_size);
         entry.attr_timeout = attr_seconds(entry.ino, &entry.attr);
         if (fuse_reply_entry(req, &entry) == -ENOENT) /* interrupted: the kernel has no node */
             nodes_forget(fs->nodes, entry.ino, 1);
@@ -140,7 +141,7 @@ static int attr_now(Fs *fs, fuse_ino_t ino, struct stat *attr)
     int r = node ? tree_attr(fs, node, attr) : -ESTALE;
     uint64_t size;
 
-    if (r == -ENOENT && node_is_open(fs->nodes, node, &size)) {
+    if ((r == -ENOENT || r == -ESTALE) && node_is_open(fs->nodes, node, &size)) {
         memset(attr, 0, sizeof(*attr));
         attr->st_mode = S_IFREG | 0400;
         attr->st_size = (off_t)size;
@@ -210,7 +211,7 @@ static void reply_open(fuse_req_t req, struct fuse_file_info *fi, Handle *handle
     int passed = handle->reader ? reader_passed(handle->reader) : 0;
 
     fi->fh = (uintptr_t)handle;
-    int r = passed ? passthrough_reply(req, fi->fh, passed) : fuse_reply_open(req, fi);
+    int r = passed ? passthrough_reply(req, fi, passed) : fuse_reply_open(req, fi);
     if (r == -ENOENT)
         handle_free(handle);
 }
@@ -219,7 +220,8 @@ static void set_caching(struct fuse_file_info *fi, const Handle *handle)
 {
     NodePages pages = handle->reader ? reader_pages(handle->reader) : NODE_PAGES_DIRECT;
 
-    fi->direct_io = pages == NODE_PAGES_DIRECT;
+    fi->direct_io =
+        pages == NODE_PAGES_DIRECT || (pages == NODE_PAGES_PASSED && (fi->flags & O_DIRECT));
     fi->keep_cache = pages == NODE_PAGES_KEEP;
 }
 

@@ -4,11 +4,13 @@
 #include <fuse_lowlevel.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
 /* What the kernel is told; its headers have it since 6.9. */
 enum {
+    OPEN_DIRECT_IO = 1 << 0,
     OPEN_PASSTHROUGH = 1 << 7,
 };
 
@@ -46,6 +48,8 @@ int passthrough_begin(int device, QcGate *gate, const char *path, const QcFileSt
         return -EINVAL;
 
     BackingMap map = {.fd = qc_file_fd(opened)};
+    if (fcntl(map.fd, F_SETFL, O_DIRECT) < 0) /* the kernel opens it anew, as it is opened here */
+        return -errno;
     int number = ioctl(device, BACKING_OPEN, &map);
     return number > 0 ? number : number < 0 ? -errno : -EIO;
 }
@@ -57,9 +61,11 @@ int passthrough_end(int device, int number)
     return ioctl(device, BACKING_CLOSE, &which) < 0 ? -errno : 0;
 }
 
-int passthrough_reply(fuse_req_t req, uint64_t handle, int number)
+int passthrough_reply(fuse_req_t req, const struct fuse_file_info *fi, int number)
 {
-    OpenAnswer answer = {.handle = handle, .flags = OPEN_PASSTHROUGH, .number = number};
+    OpenAnswer answer = {.handle = fi->fh,
+                         .flags = OPEN_PASSTHROUGH | (fi->direct_io ? OPEN_DIRECT_IO : 0u),
+                         .number = number};
 
     return fuse_reply_buf(req, (const char *)&answer, sizeof(answer));
 }

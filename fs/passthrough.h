@@ -8,11 +8,13 @@
 #include "qcow.h"
 
 struct fuse_req;
+struct fuse_file_info;
 
 /*
  * Tell the kernel of a regular file of the store, as it lies there now. device: of /dev/fuse. file:
  * the one that is meant; when another lies there by now, -ESTALE. With backing=any, which leads out
- * of the store, -EXDEV. Returns the kernel's number of it, at least 1, which passthrough_end()
+ * of the store, -EXDEV. On a file system without direct I/O, which whoever opens it may ask for,
+ * -EINVAL. Returns the kernel's number of it, at least 1, which passthrough_end()
  * takes back; or -errno: it is to be read as usual. The kernel holds the file for as long as it is
  * open in the tree, number or not. Thread-safe.
  */
@@ -21,9 +23,9 @@ int passthrough_begin(int device, QcGate *gate, const char *path, const QcFileSt
 int passthrough_end(int device, int number);
 
 /*
- * Answer the opening of a file: the kernel is to read that one. As fuse_reply_open(), whose flags
- * all have no meaning with this.
+ * fuse_reply_open(): the kernel is to read that file; with fi->direct_io it asks all the same, but
+ * for what is mapped. Other flags of fi have no meaning here.
  */
-int passthrough_reply(struct fuse_req *req, uint64_t handle, int number);
+int passthrough_reply(struct fuse_req *req, const struct fuse_file_info *fi, int number);
 
 #endif

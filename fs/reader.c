@@ -11,8 +11,8 @@
  * to read while somebody writes. Snapshots and lower layers hold no lock.
  *
  * A lower layer that is a raw file, and so the last, is read by the kernel itself where it can
- * (passthrough.h): whatever somebody writes there is seen at once. `disk` and `layers/0` are not,
- * as nobody would see that a writer has come.
+ * (passthrough.h): what somebody writes there is seen at once, as nobody does but through this
+ * kernel. `disk` and `layers/0` are not, as nobody would see that a writer has come.
  *
  * Claims: while a reader is open it holds the part of the top file that it shows and the disk
  * of every file beneath, so that no command pulls them away. Commands that change something
@@ -43,9 +43,9 @@ struct Reader {
     char *path;  /* of its image */
     bool opened; /* as the node knows it */
     bool live;
-    QcFile *file;        /* live: the top file, with our lock; the same after a reload */
-    QcFileStat stat;     /* live: which file it is */
-    int layer;           /* -1: a snapshot */
+    QcFile *file;    /* live: the top file, with our lock; the same after a reload. Passed: it */
+    QcFileStat stat; /* live: which file it is */
+    int layer;       /* -1: a snapshot */
     QcSnapshot snapshot; /* which; name is not set, id is ours */
     char *snapshot_id;
     GArray *claims; /* of Claim */
@@ -208,50 +208,50 @@ static char *identity_of(const Reader *reader, const Image *image)
                            s->l1_offset, s->date_sec, s->date_nsec);
 }
 
-/* The kernel's number of the file; 0: that is not all that the layer is, or it cannot read it. */
-static int begin_passthrough(const Reader *reader, const Image *image)
+static QcFile *layer_file(const Reader *reader, const Image *image)
 {
-    if (reader->layer < 1)
-        return 0;
-
-    const QcInfo *info = image_layer_info(image, (unsigned)reader->layer);
-    const QcImage *layer = qc_chain_image(image_chain(image), (unsigned)reader->layer);
-    if (info->format != QC_FORMAT_RAW || info->virtual_size != info->stat.size)
-        return 0;
-    int number = fs_begin_passthrough(reader->fs, qc_image_path(layer), &info->stat);
-    return MAX(number, 0);
+    return qc_image_file(qc_chain_image(image_chain(image), (unsigned)reader->layer));
 }
 
-/* Decide how the kernel is to treat its pages of a file that is not live. -ESTALE: ask again. */
+/* The kernel's number of the file, where it may read that by itself, and can; or 0. -ESTALE. */
+static int begin_passthrough(const Reader *reader, const Image *image, NodeFile file)
+{
+    if (!node_may_pass(reader->fs->nodes, reader->node, file))
+        return 0;
+
+    const QcImage *layer = qc_chain_image(image_chain(image), (unsigned)reader->layer);
+    const QcFileStat *stat = &qc_image_info(layer)->stat;
+    if (stat->size != qc_view_size(reader->view) || !qc_file_is_local(qc_image_file(layer)))
+        return 0;
+    return fs_begin_passthrough(reader->fs, qc_image_path(layer), stat);
+}
+
+/* Decide how the kernel is to read a file that is not live. -ESTALE: it has to look it up anew. */
 static int open_pages(Reader *reader, const Image *image)
 {
-    const QcFileStat *file = &image_layer_info(image, (unsigned)MAX(reader->layer, 0))->stat;
-    uint64_t size = qc_view_size(reader->view);
-    int number = begin_passthrough(reader, image);
-    g_autofree char *identity =
-        number > 0 ? g_strdup_printf("file %" G_GINT64_MODIFIER "x %" G_GINT64_MODIFIER
-                                     "x of %" G_GINT64_MODIFIER "u",
-                                     file->dev, file->ino, size)
-                   : identity_of(reader, image);
+    NodeFile file =
+        reader->layer > 0 ? image_layer_file(image, (unsigned)reader->layer) : (NodeFile){0};
+    g_autofree char *identity = identity_of(reader, image);
+    int number = begin_passthrough(reader, image, file), passed = number;
 
-    int passed = number;
-    NodePages pages = node_pages_open(reader->fs->nodes, reader->node, identity, size, &passed);
-    if (number > 0 && passed != number)
+    if (number < 0)
+        return number;
+    reader->pages = node_pages_open(reader->fs->nodes, reader->node, file, identity,
+                                    qc_view_size(reader->view), &passed);
+    if (reader->pages == NODE_PAGES_PASSED) {
+        reader->passed = passed;
+        reader->file = qc_file_ref(layer_file(reader, image));
+    }
+    if (number && reader->passed != number)
         fs_end_passthrough(reader->fs, number);
-    if (pages == NODE_PAGES_LEFT)
-        return -ESTALE;
-    reader->pages = pages;
-    reader->passed = passed;
-    return 0;
+    return reader->pages == NODE_PAGES_STALE ? -ESTALE : 0;
 }
 
 static void close_pages(Reader *reader)
 {
-    if (reader->pages == NODE_PAGES_DIRECT)
-        return;
+    int number = node_pages_close(reader->fs->nodes, reader->node, reader->pages);
 
-    int number = node_pages_close(reader->fs->nodes, reader->node);
-    if (number > 0)
+    if (number)
         fs_end_passthrough(reader->fs, number);
 }
 
@@ -337,7 +337,7 @@ static int set_up(Reader *reader, const Creds *creds)
     if (r < 0)
         return r;
 
-    if (qc_view_is_telling(reader->view) && !reader->passed)
+    if (qc_view_is_telling(reader->view))
         reader->ahead = ahead_new(reader->fs->ahead);
     if (reader->live) {
         reader->file = qc_file_ref(image_file(reader->image));
@@ -374,7 +374,8 @@ void reader_free(Reader *reader)
         return;
     if (reader->opened)
         node_close(reader->fs->nodes, reader->node);
-    close_pages(reader);
+    if (reader->opened && !reader->live)
+        close_pages(reader);
     for (guint i = 0; i < reader->claims->len; i++) {
         Claim *claim = &g_array_index(reader->claims, Claim, i);
 
@@ -405,6 +406,11 @@ int reader_passed(const Reader *reader)
 
 /* ---- reading ----------------------------------------------------------------------------- */
 
+static bool uses_pages(const Reader *reader)
+{
+    return reader->pages == NODE_PAGES_NEW || reader->pages == NODE_PAGES_KEEP;
+}
+
 static QcView *current_view(Reader *reader)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&reader->lock);
@@ -427,12 +433,12 @@ static int reload(Reader *reader, const QcView *stale)
     int r = images_reopen(reader->fs->images, reader->image, &image);
     if (r == 0)
         r = has_same_files(reader->image, image) ? find_view(reader, image, &view) : -EIO;
-    if (r == 0 && reader->pages != NODE_PAGES_DIRECT && qc_view_size(view) != qc_view_size(stale))
+    if (r == 0 && uses_pages(reader) && qc_view_size(view) != qc_view_size(stale))
         r = -EIO; /* the kernel ends reads where it ended before, or fills them up with zeros */
     if (r < 0)
         return r;
 
-    if (reader->pages != NODE_PAGES_DIRECT && !reader->passed)
+    if (uses_pages(reader))
         node_pages_spoil(reader->fs->nodes, reader->node);
     g_mutex_lock(&reader->lock);
     QcView *old_view = reader->view;
@@ -521,12 +527,11 @@ int reader_read(Reader *reader, size_t len, uint64_t offset, Bytes *ret)
     int64_t n = with_view(reader, &action);
 
     /* Past the cache a read may be short: give what lies before the bad place. */
-    while (n == -EIO && reader->pages == NODE_PAGES_DIRECT && action.len > SMALLEST_READ) {
+    while (n == -EIO && !uses_pages(reader) && action.len > SMALLEST_READ) {
         action.len = MAX(action.len / 2 / SMALLEST_READ * SMALLEST_READ, SMALLEST_READ);
         n = with_view(reader, &action);
     }
-    if (reader->pages != NODE_PAGES_DIRECT &&
-        g_atomic_int_compare_and_exchange(&reader->settled, 0, 1))
+    if (uses_pages(reader) && g_atomic_int_compare_and_exchange(&reader->settled, 0, 1))
         node_pages_settled(reader->fs->nodes, reader->node);
     if (n < 0)
         bytes_clear(ret, reader->fs);
@@ -543,5 +548,7 @@ int64_t reader_seek(Reader *reader, uint64_t offset, bool hole)
 {
     ViewAction action = {.func = do_seek, .offset = offset, .hole = hole};
 
+    if (reader->passed) /* as the file is now, like what is read */
+        return reader->file->ops->seek(reader->file, offset, hole);
     return with_view(reader, &action);
 }

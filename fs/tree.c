@@ -99,12 +99,13 @@ static int snapshot_attr(Image *image, const char *name, struct stat *attr)
     return 0;
 }
 
-static int layer_attr(Image *image, const char *name, struct stat *attr)
+static int layer_attr(Image *image, const char *name, NodeFile *ret_file, struct stat *attr)
 {
     unsigned layer;
 
     if (!image_find_layer(image, name, &layer))
         return -ENOENT;
+    *ret_file = image_layer_file(image, layer);
     set_view(attr, &image_layer_info(image, layer)->stat,
              qc_view_size(qc_chain_view(image_chain(image), layer)));
     return 0;
@@ -147,7 +148,8 @@ static unsigned layers_needed(NodeKind kind, const char *name)
 }
 
 /* Attributes of something that needs the image's metadata. */
-static int part_attr(Fs *fs, const char *path, NodeKind kind, const char *name, struct stat *attr)
+static int part_attr(Fs *fs, const char *path, NodeKind kind, const char *name, NodeFile *ret_file,
+                     struct stat *attr)
 {
     g_autoptr(Image) image = NULL;
     int r = images_get(fs->images, path, layers_needed(kind, name), &image);
@@ -158,7 +160,7 @@ static int part_attr(Fs *fs, const char *path, NodeKind kind, const char *name, 
     case NODE_SNAPSHOT:
         return snapshot_attr(image, name, attr);
     case NODE_LAYER:
-        return layer_attr(image, name, attr);
+        return layer_attr(image, name, ret_file, attr);
     case NODE_DISK:
         return disk_attr(image, attr);
     case NODE_ERROR:
@@ -220,8 +222,9 @@ static int outer_attr(Fs *fs, const char *path, NodeKind kind, bool of_store, st
 }
 
 static int attr_of(Fs *fs, const char *path, NodeKind kind, bool of_store, const char *name,
-                   struct stat *attr)
+                   NodeFile *ret_file, struct stat *attr)
 {
+    *ret_file = (NodeFile){0};
     switch (kind) {
     case NODE_DIR:
     case NODE_IMAGE:
@@ -230,15 +233,18 @@ static int attr_of(Fs *fs, const char *path, NodeKind kind, bool of_store, const
     case NODE_LAYERS:
         return outer_attr(fs, path, kind, of_store, attr);
     default:
-        return part_attr(fs, path, kind, name, attr);
+        return part_attr(fs, path, kind, name, ret_file, attr);
     }
 }
 
 int tree_attr(Fs *fs, const Node *node, struct stat *attr)
 {
     g_autofree char *path = node_path(node);
+    NodeFile file;
+    int r =
+        attr_of(fs, path, node_kind(node), node_is_of_store(node), node_name(node), &file, attr);
 
-    return attr_of(fs, path, node_kind(node), node_is_of_store(node), node_name(node), attr);
+    return r == 0 && !node_is_file(file, node_file(node)) ? -ESTALE : r;
 }
 
 /* A name in a directory of the store. */
@@ -278,10 +284,13 @@ static int find_part(const char *name, NodeKind *ret_kind)
     return -ENOENT;
 }
 
-int tree_lookup(Fs *fs, const Node *parent, const char *name, NodeKind *ret_kind, struct stat *attr)
+int tree_lookup(Fs *fs, const Node *parent, const char *name, NodeKind *ret_kind,
+                NodeFile *ret_file, struct stat *attr)
 {
     g_autofree char *path = node_path(parent);
     int r = 0;
+
+    *ret_file = (NodeFile){0};
 
     switch (node_kind(parent)) {
     case NODE_DIR:
@@ -298,7 +307,7 @@ int tree_lookup(Fs *fs, const Node *parent, const char *name, NodeKind *ret_kind
     default:
         return -ENOTDIR;
     }
-    return r < 0 ? r : attr_of(fs, path, *ret_kind, false, name, attr);
+    return r < 0 ? r : attr_of(fs, path, *ret_kind, false, name, ret_file, attr);
 }
 
 /* ---- listing ----------------------------------------------------------------------------- */
@@ -308,11 +317,13 @@ static void entry_clear(gpointer entry)
     g_free(((TreeEntry *)entry)->name);
 }
 
-static void add(GArray *entries, const Node *parent, const char *name, NodeKind kind)
+static const NodeFile none;
+
+static void add(GArray *entries, const Node *parent, const char *name, NodeKind kind, NodeFile file)
 {
     TreeEntry entry = {
         .name = g_strdup(name),
-        .ino = node_child_ino(parent, name, kind),
+        .ino = node_child_ino(parent, name, kind, file),
         .is_dir =
             kind == NODE_DIR || kind == NODE_IMAGE || kind == NODE_SNAPSHOTS || kind == NODE_LAYERS,
     };
@@ -328,7 +339,7 @@ static int list_store(Fs *fs, const Node *node, const char *path, GArray *entrie
     if (r < 0)
         return r;
     if (!*path)
-        add(entries, node, "control", NODE_CONTROL);
+        add(entries, node, "control", NODE_CONTROL, none);
     for (guint i = 0; i < names->len; i++) {
         g_auto(StoreItem) item = {0};
         g_autofree char *child = store_join(path, names->pdata[i]);
@@ -339,7 +350,8 @@ static int list_store(Fs *fs, const Node *node, const char *path, GArray *entrie
         if (qc_is_shortage(r))
             return r;
         if (r == 0)
-            add(entries, node, names->pdata[i], item.kind == STORE_DIR ? NODE_DIR : NODE_IMAGE);
+            add(entries, node, names->pdata[i], item.kind == STORE_DIR ? NODE_DIR : NODE_IMAGE,
+                none);
     }
     return 0;
 }
@@ -350,7 +362,7 @@ static void list_image(const Node *node, const Image *image, GArray *entries)
 
     for (unsigned i = 0; i < G_N_ELEMENTS(parts); i++) {
         if (parts[i].kind != absent)
-            add(entries, node, parts[i].name, parts[i].kind);
+            add(entries, node, parts[i].name, parts[i].kind, none);
     }
 }
 
@@ -361,7 +373,7 @@ static int list_snapshots(const Node *node, Image *image, GArray *entries)
     if (!names || !qc_room_for((uint64_t)names_count(names) * ENTRY_BYTES))
         return -ENOMEM;
     for (unsigned i = 0; i < names_count(names); i++)
-        add(entries, node, names_shown(names, i), NODE_SNAPSHOT);
+        add(entries, node, names_shown(names, i), NODE_SNAPSHOT, none);
     return 0;
 }
 
@@ -370,7 +382,7 @@ static void list_layers(const Node *node, const Image *image, GArray *entries)
     for (unsigned i = 0; i < image_n_layers(image); i++) {
         g_autofree char *name = image_layer_name(image, i);
 
-        add(entries, node, name, NODE_LAYER);
+        add(entries, node, name, NODE_LAYER, image_layer_file(image, i));
     }
 }
 

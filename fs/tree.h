@@ -4,11 +4,12 @@
 
 #include "fs.h"
 
-/* What is called name in a directory node. attr->st_ino is not set. -ENOENT. */
+/* What is called name in a directory node, and of which file. attr->st_ino is not set. -ENOENT. */
 int tree_lookup(Fs *fs, const Node *parent, const char *name, NodeKind *ret_kind,
-                struct stat *attr);
+                NodeFile *ret_file, struct stat *attr);
 
-/* The attributes of a node as it is now. -ENOENT when it is gone. */
+/* The attributes of a node as it is now. -ENOENT when it is gone; -ESTALE: its name leads to
+ * another file, and so to another node. */
 int tree_attr(Fs *fs, const Node *node, struct stat *attr);
 
 /* One line of a directory listing. */

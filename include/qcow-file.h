@@ -87,6 +87,12 @@ int qc_file_sync(QcFile *file);
  */
 int qc_file_stat_at(int dirfd, const char *path, int flags, QcFileStat *ret);
 
+/*
+ * Whether a file made by qc_file_new_fd lies on a file system that only this machine's kernel
+ * changes, as far as that is known: so what the kernel tells of it is all that there is to tell.
+ */
+bool qc_file_is_local(const QcFile *file);
+
 /* Whether two stats are of the same file in the same state. */
 bool qc_file_same_stat(const QcFileStat *a, const QcFileStat *b);
 

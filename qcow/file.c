@@ -8,10 +8,14 @@
 #include "error.h"
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
+
+#define ZFS_SUPER_MAGIC 0x2fc12fc1
 
 /* How long another program may take from opening a file to locking it; see let_openers_fail. */
 #define OPEN_TO_LOCK_US 50000
@@ -294,4 +298,23 @@ int qc_file_new_fd(int fd, QcFile **ret)
 int qc_file_fd(const QcFile *file)
 {
     return file->ops == &posix_ops ? fd_of(file) : -1;
+}
+
+bool qc_file_is_local(const QcFile *file)
+{
+    struct statfs st;
+    int fd = qc_file_fd(file);
+    if (fd < 0 || fstatfs(fd, &st) < 0)
+        return false;
+    switch ((unsigned long)st.f_type & UINT32_MAX) {
+    case EXT4_SUPER_MAGIC: /* and ext2, ext3 */
+    case XFS_SUPER_MAGIC:
+    case BTRFS_SUPER_MAGIC:
+    case F2FS_SUPER_MAGIC:
+    case TMPFS_MAGIC:
+    case ZFS_SUPER_MAGIC &UINT32_MAX:
+        return true;
+    default:
+        return false;
+    }
 }

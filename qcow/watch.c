@@ -10,15 +10,11 @@
  */
 #include "watch.h"
 #include <errno.h>
-#include <linux/magic.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/inotify.h>
-#include <sys/vfs.h>
 #include <unistd.h>
-
-#define ZFS_SUPER_MAGIC 0x2fc12fc1
 
 enum {
     MIN_BUCKETS = 64,
@@ -167,25 +163,6 @@ uint64_t qc_watcher_count(QcWatcher *watcher)
 
 /* ---- watches ------------------------------------------------------------------------------ */
 
-/* Whether nobody but this machine's kernel changes what is in the file system of fd. */
-static bool is_local(int fd)
-{
-    struct statfs st;
-    if (fstatfs(fd, &st) < 0)
-        return false;
-    switch ((unsigned long)st.f_type & UINT32_MAX) {
-    case EXT4_SUPER_MAGIC: /* and ext2, ext3 */
-    case XFS_SUPER_MAGIC:
-    case BTRFS_SUPER_MAGIC:
-    case F2FS_SUPER_MAGIC:
-    case TMPFS_MAGIC:
-    case ZFS_SUPER_MAGIC &UINT32_MAX:
-        return true;
-    default:
-        return false;
-    }
-}
-
 /* Ask the kernel, through the descriptor; a number, or -1. */
 static int ask(const QcWatcher *watcher, int fd)
 {
@@ -198,7 +175,7 @@ int qc_watch_new(QcWatcher *watcher, QcFile *file, QcWatch **ret)
 {
     int fd = qc_file_fd(file);
     *ret = NULL;
-    if (!watcher || fd < 0 || !is_local(fd))
+    if (!watcher || fd < 0 || !qc_file_is_local(file))
         return 0;
     QcWatch *fresh = g_try_new0(QcWatch, 1), *watch = NULL;
     if (!fresh)

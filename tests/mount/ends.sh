@@ -86,6 +86,31 @@ with_files_open() {
 }
 
 # The command that runs is finished, and told; then the daemon ends, with status 0.
+# Unmounted while the kernel has a lot to say: a thousand files are closed at that moment.
+with_files_just_closed() {
+    local holder i
+    for i in 1 2 3; do
+        "$SNAPTREE" -f "$TMP/store" "$TMP/mnt" 2>daemon.log &
+        PIDS+=("$!")
+        wait_for mountpoint -q mnt
+        DAEMON=$!
+        WORKER=$(worker_of "$DAEMON")
+        python3 -c 'import os, time
+files = [os.open("mnt/web.qcow2/snapshots/a", os.O_RDONLY) for i in range(1000)]
+open("ready", "w").close()
+time.sleep(60)' &
+        holder=$!
+        wait_for test -e ready
+        kill -KILL $holder
+        wait $holder 2>/dev/null || true
+        rm ready
+        unmount_store "$TMP/mnt"
+        wait "$DAEMON" || fail "status $?: $(cat daemon.log)"
+        ! grep -v confined daemon.log || fail "it complains"
+        assert_nothing_left "a " "after many were closed"
+    done
+}
+
 in_a_command() {
     local signal
     for signal in TERM INT HUP; do
@@ -258,6 +283,7 @@ qemu-img convert -O raw "$IMAGE" a.raw
 scribble "$IMAGE" more 1000000 5000000
 idle
 with_files_open
+with_files_just_closed
 in_a_command
 killed_in_a_command
 worker_killed

@@ -10,7 +10,11 @@ qemu-img create -q -f qcow2 server/base.qcow2 1M
 scribble server/base.qcow2 base 0 1000000
 (cd server && qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 web.qcow2)
 truncate -s 1M server/disk.raw
-mergerfs -o cache.attr=3600,cache.entry=3600,cache.files=off,fsname=server "$TMP/server" "$TMP/store"
+noise raw 1048576 >server/base.raw
+for i in one two; do
+    (cd server && qemu-img create -q -f qcow2 -b base.raw -F raw $i.qcow2)
+done
+mergerfs -o cache.attr=3600,cache.entry=3600,cache.files=auto-full,fsname=server "$TMP/server" "$TMP/store"
 on_exit "umount -l '$TMP/store'"
 stat store/* >/dev/null
 
@@ -30,6 +34,12 @@ for i in 1 2 3; do
     truncate -s $((i + 4))M server/disk.raw
     assert_eq "$(stat -c %s mnt/disk.raw/disk)" $(((i + 4) * 1048576)) "size of a raw disk"
 done
+# A raw layer that the client has in its page cache, when the server's file changes.
+exec 3<mnt/one.qcow2/layers/1-base.raw 4<mnt/two.qcow2/layers/1-base.raw
+cmp /dev/fd/3 server/base.raw || fail "a raw layer"
+noise other 500000 | dd of=server/base.raw conv=notrunc status=none
+cmp /dev/fd/4 server/base.raw || fail "a raw layer that was read before it changed, by another name"
+exec 3<&- 4<&-
 control_ok mnt/web.qcow2/control "take ours" "revert s1"
 cmp "$(qemu_raw server/web.qcow2)" mnt/web.qcow2/snapshots/s1 || fail "reverted"
 check_clean server/web.qcow2

@@ -65,6 +65,8 @@ check_ways_of_reading() {
     assert_passed $LAYER base.was
     assert_passed mnt/two.qcow2/layers/1-base.raw base.was
     dd if=$LAYER bs=4096 iflag=direct status=none | cmp - base.was || fail "direct I/O"
+    dd if=$LAYER bs=1000 skip=7 iflag=direct status=none | cmp - <(tail -c +7001 base.was) ||
+        fail "direct I/O from anywhere"
     tail -c 12345 $LAYER | cmp - <(tail -c 12345 base.was) || fail "its end"
     python3 - $LAYER base.was <<'END' || fail "mapping, or searching for holes"
 import mmap, os, sys
@@ -85,10 +87,15 @@ check_what_is_not_passed() {
     assert_not_passed mnt/odd.qcow2/layers/1-odd.raw odd.was
 }
 
-# All of what is open must be the file's bytes, as they are now.
+# All of what is open must be the file's bytes, as they are now; and its size and holes too.
 is_open_as() { # FILE
-    cmp <(python3 -c 'import os, sys
-sys.stdout.buffer.write(os.pread(3, 1 << 30, 0))') "$1"
+    python3 -c 'import os, sys
+with open(sys.argv[1], "rb") as file:
+    wanted = file.read()
+assert os.pread(3, 1 << 30, 0) == wanted, "bytes"
+assert os.fstat(3).st_size == len(wanted), (os.fstat(3), len(wanted))
+assert os.lseek(3, len(wanted) - 4096, os.SEEK_DATA) == len(wanted) - 4096
+assert os.lseek(3, 0, os.SEEK_HOLE) == len(wanted)' "$1"
 }
 
 check_changes() {
@@ -103,18 +110,93 @@ check_changes() {
     is_open_as was.raw || fail "open, when it was replaced"
     assert_passed $LAYER other.raw
     is_open_as was.raw || fail "open, when another file has its name"
+    assert_fails sh -c ': </proc/self/fd/3' # of the file that it was there is nothing in the tree
     exec 3<&-
     assert_passed $LAYER other.raw
 }
 
-# Another size is another file to the kernel, while the one before is open.
+# One file after the other takes the name, while some of those before are open.
+check_replacements() {
+    python3 - $LAYER store/base.raw <<'END' || fail "replaced"
+import os, sys
+layer, file = sys.argv[1:]
+
+def replace(byte):
+    with open("store/new", "wb") as new:
+        new.write(byte * (1 << 20))
+    os.rename("store/new", file)
+
+def opened(byte):
+    fd = os.open(layer, os.O_RDONLY)
+    assert os.pread(fd, 1, 4096) == byte
+    return fd
+
+replace(b"A")
+first = opened(b"A")
+replace(b"B")
+second = opened(b"B")
+os.close(first)
+third = opened(b"B")
+replace(b"C")
+fourth = opened(b"C")
+assert os.pread(second, 1, 0) == os.pread(third, 1, 0) == b"B"
+numbers = {fd: os.fstat(fd).st_ino for fd in (second, third, fourth)}
+assert numbers[second] == numbers[third] != numbers[fourth], numbers
+END
+}
+
+# Everybody opens, reads and maps while the file is replaced, cut off and written all the time.
+check_commotion() {
+    python3 - $LAYER mnt/two.qcow2/layers/1-base.raw store/base.raw <<'END' || fail "commotion"
+import mmap, os, random, sys, threading, time
+*layers, file = sys.argv[1:]
+end = time.monotonic() + 3
+wrong = []
+
+def change():
+    turn = random.Random("change")
+    while time.monotonic() < end:
+        if turn.random() < 0.6:
+            with open("store/new", "wb") as new:
+                new.write(bytes([turn.randrange(256)]) * (1 << 20))
+            os.rename("store/new", file)
+        else:
+            os.truncate(file, turn.choice([1 << 19, 1 << 20, 1 << 21]))
+        time.sleep(0.1) # an open takes a fifth of that when the file has just changed
+
+def read(seed):
+    turn, held = random.Random(seed), []
+    while time.monotonic() < end and not wrong:
+        try:
+            fd = os.open(turn.choice(layers), os.O_RDONLY)
+            held.append(fd)
+            got = os.pread(fd, 4096, 4096)
+            with mmap.mmap(fd, 8192, prot=mmap.PROT_READ) as mapped:
+                mapped[5000]
+            if len(set(got)) != 1:
+                wrong.append("bytes of two files")
+        except OSError as error:
+            wrong.append(repr(error))
+        if len(held) > 6:
+            os.close(held.pop(turn.randrange(len(held))))
+
+threads = [threading.Thread(target=change)] + [threading.Thread(target=read, args=[i]) for i in range(6)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+sys.exit("\n".join(wrong) or 0)
+END
+}
+
+# The file grows, and is cut off.
 check_sizes() {
-    local size
-    for size in $((SIZE + 4096)) $((SIZE / 2)); do
+    local change
+    for change in "noise more 4096 >>store/base.raw" "truncate -s $((SIZE / 2)) store/base.raw"; do
         exec 3<$LAYER
-        truncate -s $size store/base.raw
-        is_open_as store/base.raw || fail "open, when its size became $size"
-        assert_eq "$(stat -c %s $LAYER)" $size "size"
+        eval "$change"
+        is_open_as store/base.raw || fail "open, after: $change"
+        assert_eq "$(stat -c %s $LAYER)" "$(stat -c %s store/base.raw)" "size after: $change"
         assert_passed $LAYER store/base.raw
         exec 3<&-
     done
@@ -124,6 +206,9 @@ check_sizes() {
 check_numbers() {
     python3 - $LAYER <<'END' || fail "many opens"
 import os, sys
+for i in range(5000):
+    os.close(os.open(sys.argv[1], os.O_RDONLY))
+first = os.open(sys.argv[1], os.O_RDONLY)
 for i in range(5000):
     os.close(os.open(sys.argv[1], os.O_RDONLY))
 all = [os.open(sys.argv[1], os.O_RDONLY) for i in range(1000)]
@@ -146,6 +231,9 @@ check_what_is_not_passed
 check_changes
 check_sizes
 check_numbers
+check_replacements
+check_commotion
+wait_for is_passed $LAYER store/base.raw
 stop
 
 begin -o sandbox=off

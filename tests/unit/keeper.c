@@ -81,6 +81,17 @@ static int ask_everything(Keeper *keeper, pid_t holder)
         return 7;
     if (keeper_open_device(keeper, "image", true) != -EROFS)
         return 8;
+    /* Only what is meant, and lies in the store; with that it asks a kernel that is not there. */
+    if (keeper_begin_passthrough(keeper, "image", &nobodys) != -ESTALE)
+        return 9;
+    if (keeper_begin_passthrough(keeper, "nothing", &held) != -ENOENT)
+        return 10;
+    if (keeper_begin_passthrough(keeper, "/dev/null", &held) != -EXDEV)
+        return 11;
+    if (keeper_begin_passthrough(keeper, "../../dev/null", &held) != -EXDEV)
+        return 12;
+    if (keeper_begin_passthrough(keeper, "image", &held) != -EBADF)
+        return 13;
     return ALL_WELL;
 }
 
@@ -111,7 +122,8 @@ Test(keeper, outside_is_for_reading, .timeout = 60)
     if (keeper) {
         bool well = keeper_open_device(keeper, "/nothing", false) == -ENOENT &&
                     keeper_open_device(keeper, "/nothing", true) == -EACCES &&
-                    keeper_open_device(keeper, "image", true) == -EACCES;
+                    keeper_open_device(keeper, "image", true) == -EACCES &&
+                    keeper_begin_passthrough(keeper, "image", &(QcFileStat){0}) == -EXDEV;
         _exit(well ? ALL_WELL : 1);
     }
     remove_store();

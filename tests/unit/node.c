@@ -15,14 +15,22 @@ static void tear_down(void)
     nodes_free(nodes);
 }
 
+static const NodeFile none;
+
 /* The number of a child of a node, which the kernel has now looked up. */
-static uint64_t look_at(uint64_t parent, const char *name, NodeKind kind, uint64_t size)
+static uint64_t look_at_file(uint64_t parent, const char *name, NodeKind kind, NodeFile file,
+                             uint64_t size)
 {
     Node *node = nodes_get(nodes, parent);
-    uint64_t ino = nodes_lookup(nodes, node, name, kind, size);
+    uint64_t ino = nodes_lookup(nodes, node, name, kind, file, size);
 
     node_unref(nodes, node);
     return ino;
+}
+
+static uint64_t look_at(uint64_t parent, const char *name, NodeKind kind, uint64_t size)
+{
+    return look_at_file(parent, name, kind, none, size);
 }
 
 static uint64_t look(uint64_t parent, const char *name, NodeKind kind)
@@ -97,76 +105,150 @@ Test(node, paths)
     }
 }
 
+/* How the kernel is to read a file that is opened now. */
+static NodePages open_as(Node *node, const char *identity)
+{
+    int passed = 0;
+    NodePages pages = node_pages_open(nodes, node, none, identity, 1000, &passed);
+
+    cr_expect_eq(passed, 0);
+    return pages;
+}
+
+static void close_as(Node *node, NodePages pages)
+{
+    cr_expect_eq(node_pages_close(nodes, node, pages), 0);
+}
+
+static void open_and_close(Node *node, const char *identity, NodePages expected)
+{
+    NodePages pages = open_as(node, identity);
+
+    cr_expect_eq(pages, expected);
+    close_as(node, pages);
+}
+
 Test(node, pages_are_kept_only_for_the_same_bytes)
 {
-    int none = 0;
     uint64_t ino = look(NODE_ROOT, "a", NODE_IMAGE);
     Node *node = nodes_get(nodes, ino);
 
-    cr_expect_eq(node_pages_open(nodes, node, "one", 1000, &none), NODE_PAGES_NEW);
-    cr_expect_eq(node_pages_open(nodes, node, "one", 1000, &none), NODE_PAGES_NEW,
-                 "nothing was read yet");
+    cr_expect_eq(open_as(node, "one"), NODE_PAGES_NEW);
+    cr_expect_eq(open_as(node, "one"), NODE_PAGES_NEW, "nothing was read yet");
     node_pages_settled(nodes, node);
-    cr_expect_eq(node_pages_open(nodes, node, "one", 1000, &none), NODE_PAGES_KEEP);
-    cr_expect_eq(node_pages_open(nodes, node, "two", 1000, &none), NODE_PAGES_DIRECT);
-    cr_expect_eq(node_pages_open(nodes, node, NULL, 1000, &none), NODE_PAGES_DIRECT);
+    cr_expect_eq(open_as(node, "one"), NODE_PAGES_KEEP);
+    open_and_close(node, "two", NODE_PAGES_DIRECT);
+    open_and_close(node, NULL, NODE_PAGES_DIRECT);
     for (int i = 0; i < 3; i++)
-        node_pages_close(nodes, node);
+        close_as(node, NODE_PAGES_NEW);
 
-    cr_expect_eq(node_pages_open(nodes, node, "two", 1000, &none), NODE_PAGES_NEW);
-    node_pages_close(nodes, node);
-    cr_expect_eq(node_pages_open(nodes, node, "two", 1000, &none), NODE_PAGES_KEEP);
+    open_and_close(node, "two", NODE_PAGES_NEW);
+    cr_expect_eq(open_as(node, "two"), NODE_PAGES_KEEP);
     node_pages_spoil(nodes, node);
-    cr_expect_eq(node_pages_open(nodes, node, "two", 1000, &none), NODE_PAGES_DIRECT);
-    node_pages_close(nodes, node);
-    cr_expect_eq(node_pages_open(nodes, node, "two", 1000, &none), NODE_PAGES_NEW);
-    node_pages_close(nodes, node);
-    cr_expect_eq(node_pages_open(nodes, node, NULL, 1000, &none), NODE_PAGES_NEW);
-    node_pages_close(nodes, node);
-    cr_expect_eq(node_pages_open(nodes, node, NULL, 1000, &none), NODE_PAGES_NEW,
-                 "NULL equals nothing");
-    node_pages_close(nodes, node);
+    open_and_close(node, "two", NODE_PAGES_DIRECT);
+    close_as(node, NODE_PAGES_KEEP);
+    open_and_close(node, "two", NODE_PAGES_NEW);
+    open_and_close(node, NULL, NODE_PAGES_NEW);
+    open_and_close(node, NULL, NODE_PAGES_NEW); /* NULL equals nothing */
     node_unref(nodes, node);
 }
 
-Test(node, all_who_read_the_same_have_the_kernel_read_the_same_file)
+/* ---- files that the kernel reads by itself ------------------------------------------------ */
+
+static const NodeFile file_a = {1, 10}, file_b = {1, 11}, other_device = {2, 10};
+
+/* Open with a number of a file, 0: none; the number that it is passed by, which is then the
+ * node's. */
+static int pass(Node *node, NodeFile file, int number, NodePages expected)
 {
-    uint64_t ino = look(NODE_ROOT, "a", NODE_IMAGE);
-    Node *node = nodes_get(nodes, ino);
-    int first = 3, second = 4, other = 5, none = 0;
+    cr_expect_eq(node_pages_open(nodes, node, file, "one", 1000, &number), expected);
+    return number;
+}
 
-    cr_expect_eq(node_pages_open(nodes, node, "one", 1000, &first), NODE_PAGES_NEW);
-    cr_expect_eq(first, 3, "it was the first");
-    node_pages_open(nodes, node, "one", 1000, &second);
-    cr_expect_eq(second, 3, "there was one");
-    cr_expect_eq(node_pages_open(nodes, node, "two", 1000, &other), NODE_PAGES_LEFT);
-    cr_expect_eq(other, 0, "not with other bytes");
-    cr_expect_neq(look_at(NODE_ROOT, "a", NODE_IMAGE, 1000), ino, "the name leads elsewhere");
-    cr_expect_eq(node_pages_close(nodes, node), 0);
-    cr_expect_eq(node_pages_close(nodes, node), 3, "the last one gets it back");
+static Node *node_of(NodeFile file)
+{
+    return nodes_get(nodes, look_at_file(NODE_ROOT, "1-base.raw", NODE_LAYER, file, 1000));
+}
 
-    second = 4;
-    node_pages_open(nodes, node, "one", 1000, &second);
-    cr_expect_eq(second, 4);
-    cr_expect_eq(node_pages_close(nodes, node), 4);
-    node_pages_open(nodes, node, "one", 1000, &none);
-    second = 4;
-    node_pages_open(nodes, node, "one", 1000, &second);
-    cr_expect_eq(second, 0, "they read through the pages");
-    cr_expect_eq(node_pages_close(nodes, node), 0);
-    cr_expect_eq(node_pages_close(nodes, node), 0);
+Test(node, another_file_by_the_name_is_another_node)
+{
+    Node *a = node_of(file_a), *b = node_of(file_b), *c = node_of(other_device);
+
+    cr_expect_neq(a, b);
+    cr_expect_neq(a, c);
+    cr_expect_neq(node_ino(a), node_ino(c));
+    cr_expect(node_is_file(node_file(a), file_a));
+    cr_expect_eq(node_ino(a),
+                 node_child_ino(nodes_get(nodes, NODE_ROOT), "1-base.raw", NODE_LAYER, file_a));
+    Node *again = node_of(file_a);
+    cr_expect_eq(a, again);
+    node_unref(nodes, again);
+    node_unref(nodes, a);
+    node_unref(nodes, b);
+    node_unref(nodes, c);
+}
+
+Test(node, all_who_read_the_same_share_a_number)
+{
+    Node *node = node_of(file_a);
+
+    cr_expect(node_may_pass(nodes, node, file_a));
+    cr_expect_eq(pass(node, file_a, 3, NODE_PAGES_PASSED), 3);
+    cr_expect_not(node_may_pass(nodes, node, file_a), "there is a number");
+    cr_expect_eq(pass(node, file_a, 0, NODE_PAGES_PASSED), 3);
+    cr_expect_eq(pass(node, file_a, 4, NODE_PAGES_PASSED), 3, "4 is still the caller's");
+    cr_expect_eq(pass(node, file_b, 5, NODE_PAGES_STALE), 5, "this is not its file");
+    cr_expect_eq(pass(node, none, 0, NODE_PAGES_STALE), 0);
+    cr_expect_eq(node_pages_close(nodes, node, NODE_PAGES_PASSED), 0);
+    cr_expect_eq(node_pages_close(nodes, node, NODE_PAGES_PASSED), 0);
+    cr_expect_eq(node_pages_close(nodes, node, NODE_PAGES_PASSED), 3, "the last gives it back");
+
+    cr_expect_eq(pass(node, file_a, 4, NODE_PAGES_PASSED), 4);
+    cr_expect_eq(node_pages_close(nodes, node, NODE_PAGES_PASSED), 4);
+    node_unref(nodes, node);
+}
+
+Test(node, who_is_not_passed_keeps_others_from_it)
+{
+    Node *node = node_of(file_a);
+
+    pass(node, file_a, 0, NODE_PAGES_NEW);
+    cr_expect_not(node_may_pass(nodes, node, file_a));
+    cr_expect_eq(pass(node, file_a, 4, NODE_PAGES_NEW), 4, "they read through the pages");
+    close_as(node, NODE_PAGES_NEW);
+    close_as(node, NODE_PAGES_NEW);
+
+    cr_expect_not(node_may_pass(nodes, node, file_b), "its file is another");
+    cr_expect_eq(pass(node, file_b, 4, NODE_PAGES_KEEP), 4);
+    pass(node, file_a, 0, NODE_PAGES_KEEP);
+    node_pages_spoil(nodes, node);
+    pass(node, file_a, 0, NODE_PAGES_DIRECT);
+    close_as(node, NODE_PAGES_KEEP);
+    close_as(node, NODE_PAGES_KEEP);
+    cr_expect_not(node_may_pass(nodes, node, file_a), "somebody reads without pages");
+    cr_expect_eq(pass(node, file_a, 4, NODE_PAGES_NEW), 4);
+    close_as(node, NODE_PAGES_DIRECT);
+    close_as(node, NODE_PAGES_NEW);
+    cr_expect(node_may_pass(nodes, node, file_a));
+    node_unref(nodes, node);
+}
+
+Test(node, what_is_no_file_is_not_passed)
+{
+    Node *node = node_of(none);
+
+    cr_expect_not(node_may_pass(nodes, node, none));
     node_unref(nodes, node);
 }
 
 Test(node, what_is_open_with_pages_keeps_its_size)
 {
-    int none = 0;
     uint64_t ino = look_at(NODE_ROOT, "monday", NODE_SNAPSHOT, 1000), other, size;
     Node *node = nodes_get(nodes, ino);
 
     cr_expect_eq(ino, look_at(NODE_ROOT, "monday", NODE_SNAPSHOT, 500), "it is not open");
     cr_expect_not(node_pages_size(nodes, node, &size));
-    node_pages_open(nodes, node, "one", 1000, &none);
+    open_as(node, "one");
     cr_expect_eq(ino, look_at(NODE_ROOT, "monday", NODE_SNAPSHOT, 1000));
     other = look_at(NODE_ROOT, "monday", NODE_SNAPSHOT, 500);
     cr_expect_neq(ino, other, "the name leads to another file");
@@ -174,7 +256,7 @@ Test(node, what_is_open_with_pages_keeps_its_size)
     cr_expect_neq(ino, look_at(NODE_ROOT, "monday", NODE_SNAPSHOT, 1000), "left for good");
     cr_expect(node_pages_size(nodes, node, &size));
     cr_expect_eq(size, 1000);
-    node_pages_close(nodes, node);
+    close_as(node, NODE_PAGES_NEW);
     cr_expect_not(node_pages_size(nodes, node, &size));
     node_unref(nodes, node);
 }
