@@ -77,8 +77,6 @@ static const char *const allowed[] = {
     "ppoll",
     "ppoll_time64",
     "eventfd2",
-    "inotify_add_watch",
-    "inotify_rm_watch",
     /* memory and threads */
     "brk",
     "munmap",

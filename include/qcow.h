@@ -323,14 +323,12 @@ int64_t qc_view_seek(QcView *view, uint64_t offset, bool hole);
 int qc_view_check(QcView *view);
 
 /*
- * The same for what one qc_view_fetch() gave, and cheaper for a view of many layers: the view's
- * own file and those that bytes came from are looked at now. Of the others, which only had nothing
- * to say, it is enough that the kernel has not told of a change since they were looked at, and that
- * this was QC_RECHECK_WATCHED_US ago or less, as it does not tell of all (watch.h); where it tells
- * of none, QC_RECHECK_US.
+ * The same for what one qc_view_fetch() gave, and cheaper for a view of more than QC_FEW_LAYERS:
+ * the view's own file and those that bytes came from are looked at now; of the others, which only
+ * had nothing to say, it is enough that they were looked at QC_RECHECK_US ago or less.
  */
-#define QC_RECHECK_US         2000
-#define QC_RECHECK_WATCHED_US 10000
+#define QC_FEW_LAYERS 4
+#define QC_RECHECK_US 2000
 int qc_view_check_reading(QcView *view, const QcReading *reading);
 
 /*

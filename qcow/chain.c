@@ -6,7 +6,6 @@
  * broken view, so that what the layers above hold themselves can still be read.
  */
 #include "error.h"
-#include "gate.h"
 #include "view.h"
 
 typedef struct Layer {
@@ -91,17 +90,10 @@ static int open_backing(QcChain *chain, QcGate *gate, QcImage *overlay, QcCache 
         err = unstated_format(gate, file, &format, error);
     if (err < 0)
         return err;
-    g_autoptr(QcImage) image = NULL;
-    err = qc_image_open(file, path, format, cache, &image, error);
-    if (err < 0)
-        return err;
-    if (!qc_file_same_stat(&chain->refused, &image->info.stat))
-        image->settled = false; /* it was changed between the look at its format and now */
-    err = qc_watch_new(qc_gate_watcher(gate), file, &image->watch);
-    if (err < 0)
-        return qc_fail(error, err, "%s: no memory", path);
-    *ret = g_steal_pointer(&image);
-    return 0;
+    err = qc_image_open(file, path, format, cache, ret, error);
+    if (!err && !qc_file_same_stat(&chain->refused, &(*ret)->info.stat))
+        (*ret)->settled = false; /* it was changed between the look at its format and now */
+    return err;
 }
 
 static bool chain_has(const QcChain *chain, const QcImage *image)

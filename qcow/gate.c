@@ -11,7 +11,6 @@
  * a regular file or block device is the very same object opened (through /proc/self/fd), so
  * no FIFO, tape or socket is ever touched, not even between a check and an open.
  */
-#include "gate.h"
 #include "error.h"
 #include "strings.h"
 #include "walk.h"
@@ -38,7 +37,6 @@ struct QcGate {
     uint64_t own_device;        /* of the file system that this process serves; 0: of none */
     QcDeviceOpener open_device; /* or NULL: as any file */
     void *opener_data;
-    QcWatcher *watcher; /* or NULL */
 };
 
 int qc_gate_new(const char *store, QcBackingPolicy policy, QcGate **ret, GError **error)
@@ -58,7 +56,6 @@ int qc_gate_new(const char *store, QcBackingPolicy policy, QcGate **ret, GError 
     gate->policy = policy;
     gate->store = real;
     gate->given = g_canonicalize_filename(store, NULL);
-    gate->watcher = qc_watcher_new();
     *ret = gate;
     return 0;
 }
@@ -73,7 +70,6 @@ void qc_gate_unref(QcGate *gate)
 {
     if (!gate || !g_atomic_ref_count_dec(&gate->refs))
         return;
-    qc_watcher_unref(gate->watcher);
     close(gate->dirfd);
     free(gate->store);
     g_free(gate->given);
@@ -93,11 +89,6 @@ const char *qc_gate_store(const QcGate *gate)
 QcBackingPolicy qc_gate_policy(const QcGate *gate)
 {
     return gate->policy;
-}
-
-QcWatcher *qc_gate_watcher(const QcGate *gate)
-{
-    return gate->watcher;
 }
 
 void qc_gate_set_own_device(QcGate *gate, uint64_t device)

@@ -318,7 +318,6 @@ void qc_image_unref(QcImage *image)
     if (!image || !g_atomic_ref_count_dec(&image->refs))
         return;
     drop_metadata(image);
-    qc_watch_unref(image->watch);
     qc_file_unref(image->file);
     qc_cache_unref(image->cache);
     g_free(image->path);

@@ -8,7 +8,6 @@
 #include "header.h"
 #include "meter.h"
 #include "strings.h"
-#include "watch.h"
 
 /* Where a bitmap's table lies. */
 typedef struct QcBitmapTable {
@@ -28,7 +27,6 @@ struct QcImage {
     uint64_t owner; /* key of this image's blocks in the cache */
     bool cacheable; /* false on block devices: nothing tells when they change */
     bool settled;   /* stat was old enough when taken that it tells of later writes */
-    QcWatch *watch; /* of a layer beneath others, set by its chain; NULL: look at the file */
     QcInfo info;
     QcStrings strings; /* those of info */
 

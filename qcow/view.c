@@ -5,15 +5,12 @@
  * the table does not have. map_layer() tells the extent of one view alone; qc_view_map()
  * descends, without recursion, until a view has something to say. Reading and seeking are
  * loops over it. Views do not change, apart from the hint where to find a snapshot's table entry
- * (under hint_lock); when all layers were last seen to be what they were, or that one was not; what
- * somebody prepares; and the list of layers, made when it is first needed.
+ * (under hint_lock); the time when all layers were last seen to be what they were, or that one was
+ * not; what somebody prepares; and the list of layers, made when it is first needed.
  *
  * A view of several layers remembers areas (area.h), so that a look-up costs the same however
  * many layers there are. An area goes to the cache only after all layers were checked: from then
- * on none of their tables is looked at for it. Whether a layer that had nothing to say still has
- * nothing, is asked for each read all the same: of the watcher (watch.h), where one hears of all
- * layers beneath the first. When it has heard of a change to one, all are looked at; so they are
- * from time to time, the more often where there is no watcher.
+ * on none of their tables is looked at for it.
  */
 #include "view.h"
 #include "area.h"
@@ -50,9 +47,7 @@ struct QcView {
     bool telling;        /* the stat of every layer's file tells when it changes */
     unsigned grain_bits; /* what has one way to be read is so long, or longer, in every layer */
     uint64_t owner;      /* key of the areas in the cache; 0: none are kept */
-    QcWatcher *watcher;  /* hears of all layers beneath this one (borrowed of them), or NULL */
     _Atomic int64_t checked_at; /* monotonic, microseconds: all layers were right; 0: never */
-    _Atomic uint64_t quiet_to;  /* the watcher's count up to which none has changed since then */
     _Atomic bool stale;         /* some layer was not; nothing is taken on trust any more */
     _Atomic bool preparing;     /* somebody is in qc_view_prepare() */
     uint64_t prepared;          /* for him: an offset in the area that he looked up last */
@@ -88,22 +83,6 @@ static unsigned grain_bits(ViewKind kind, const QcImage *image, const QcView *be
     return bits;
 }
 
-static QcView *next_to_check(const QcView *view)
-{
-    QcView *v = view->beneath;
-    return v && v->kind != VIEW_BROKEN ? v : NULL;
-}
-
-/* What hears of all layers beneath a view; NULL: nothing does, or there are none. */
-static QcWatcher *watcher_beneath(const QcView *view)
-{
-    const QcView *first = next_to_check(view);
-    if (!first || !first->image->watch)
-        return NULL;
-    QcWatcher *watcher = qc_watch_watcher(first->image->watch);
-    return next_to_check(first) && first->watcher != watcher ? NULL : watcher;
-}
-
 static QcView *view_new(ViewKind kind, QcImage *image, uint64_t size, QcView *beneath)
 {
     QcView *view = g_try_new0(QcView, 1);
@@ -119,7 +98,6 @@ static QcView *view_new(ViewKind kind, QcImage *image, uint64_t size, QcView *be
     view->beneath = beneath;
     view->telling = (!image || image->cacheable) && (!beneath || beneath->telling);
     view->grain_bits = grain_bits(kind, image, beneath);
-    view->watcher = watcher_beneath(view);
     if (beneath && image && view->telling && view->grain_bits >= MIN_GRAIN_BITS)
         view->owner = qc_cache_new_owner(image->cache);
     return view;
@@ -287,17 +265,11 @@ static int go_to(QcView *view, uint64_t offset, QcPlace *place)
     return err == -ENOMEM ? err : 0;
 }
 
-/* How old the last look at all layers may be. */
-static int64_t longest_trust(const QcView *view)
-{
-    return view->watcher ? QC_RECHECK_WATCHED_US : QC_RECHECK_US;
-}
-
 /* Whether a check of what is read soon would have to look at all layers itself. */
 static bool is_due(const QcView *view)
 {
     int64_t checked_at = atomic_load(&view->checked_at);
-    return checked_at && g_get_monotonic_time() - checked_at > longest_trust(view) * 3 / 4;
+    return checked_at && g_get_monotonic_time() - checked_at > QC_RECHECK_US * 3 / 4;
 }
 
 void qc_view_prepare(QcView *view, uint64_t offset)
@@ -371,6 +343,12 @@ bool qc_view_is_telling(const QcView *view)
     return view->telling;
 }
 
+static QcView *next_to_check(const QcView *view)
+{
+    QcView *v = view->beneath;
+    return v && v->kind != VIEW_BROKEN ? v : NULL;
+}
+
 static Layers *list_layers(QcView *view)
 {
     unsigned n = 0;
@@ -415,43 +393,25 @@ static int check_some(const Layers *layers, const uint64_t *bits)
 int qc_view_check(QcView *view)
 {
     int64_t now = g_get_monotonic_time();
-    uint64_t count = view->watcher ? qc_watcher_count(view->watcher) : 0; /* before the look */
     int err = 0;
     for (QcView *v = view->kind == VIEW_BROKEN ? NULL : view; v && !err; v = next_to_check(v))
         err = check_layer(v);
-    if (err < 0) {
+    if (!err)
+        atomic_store(&view->checked_at, now);
+    else
         atomic_store(&view->stale, true);
-        return err;
-    }
-    atomic_store(&view->quiet_to, count);
-    atomic_store(&view->checked_at, now);
-    return 0;
-}
-
-/* Whether the watcher has heard of no change to a layer beneath since all were looked at. */
-static bool is_quiet(QcView *view)
-{
-    uint64_t quiet_to = atomic_load(&view->quiet_to), now = qc_watcher_count(view->watcher);
-    if (now == quiet_to)
-        return true;
-    for (const QcView *v = next_to_check(view); v; v = next_to_check(v)) {
-        if (qc_watch_last(v->image->watch) > quiet_to)
-            return false;
-    }
-    atomic_compare_exchange_strong(&view->quiet_to, &quiet_to, now);
-    return true;
+    return err;
 }
 
 int qc_view_check_reading(QcView *view, const QcReading *reading)
 {
     int64_t checked_at = atomic_load(&view->checked_at);
-    if (!view->owner || !checked_at || atomic_load(&view->stale) ||
-        g_get_monotonic_time() - checked_at > longest_trust(view) ||
-        (view->watcher && !is_quiet(view)))
+    const Layers *layers = view->owner ? layers_of(view) : NULL;
+    if (!layers || layers->n <= QC_FEW_LAYERS || !checked_at || atomic_load(&view->stale) ||
+        g_get_monotonic_time() - checked_at > QC_RECHECK_US)
         return qc_view_check(view);
-    const Layers *layers = layers_of(view);
     uint64_t bits[G_N_ELEMENTS(reading->layers)];
     memcpy(bits, reading->layers, sizeof(bits));
     bits[0] |= 1;
-    return layers ? check_some(layers, bits) : qc_view_check(view);
+    return check_some(layers, bits);
 }
