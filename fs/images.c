@@ -14,6 +14,7 @@
  */
 #include "images.h"
 
+#include "acl.h"
 #include "text.h"
 
 #include <errno.h>
@@ -279,6 +280,15 @@ const QcInfo *image_layer_info(const Image *image, unsigned layer)
     return qc_image_info(qc_chain_image(image->chain, layer));
 }
 
+QcFileStat image_layer_stat(const Image *image, unsigned layer)
+{
+    const QcImage *qc = qc_chain_image(image->chain, layer);
+    QcFileStat stat = qc_image_info(qc)->stat;
+
+    acl_limit(qc_file_fd(qc_image_file(qc)), &stat);
+    return stat;
+}
+
 NodeFile image_layer_file(const Image *image, unsigned layer)
 {
     const QcInfo *info = image_layer_info(image, layer);
@@ -526,6 +536,7 @@ int images_reopen(Images *images, const Image *image, Image **ret)
 
     /* What was written a moment ago could be written again without a new time stamp. */
     qc_file_settle(image->file, &item.stat);
+    acl_limit(qc_file_fd(image->file), &item.stat);
     for (unsigned i = 1; i < image_n_layers(image); i++)
         qc_file_settle(qc_image_file(qc_chain_image(image->chain, i)), NULL);
     return open_like(images, image->path, &item, image, ret);

@@ -34,6 +34,8 @@ unsigned image_n_layers(const Image *image);
 char *image_layer_name(const Image *image, unsigned layer); /* "1-base.qcow2" (g_free) */
 bool image_find_layer(const Image *image, const char *name, unsigned *ret);
 const QcInfo *image_layer_info(const Image *image, unsigned layer);
+/* The stat of its file, with a mode to go by (acl.h). */
+QcFileStat image_layer_stat(const Image *image, unsigned layer);
 /* The regular raw file that a layer beneath others is; zeros: it is something else. */
 NodeFile image_layer_file(const Image *image, unsigned layer);
 

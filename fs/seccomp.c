@@ -43,6 +43,7 @@ static const char *const allowed[] = {
     "fstatfs",
     "fstatfs64",
     "statfs",
+    "getxattr",
     "readlink",
     "readlinkat",
     "getdents",

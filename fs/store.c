@@ -1,5 +1,7 @@
 #include "store.h"
 
+#include "acl.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -36,6 +38,8 @@ static int stat_beneath(QcGate *gate, const char *path, QcFileStat *ret)
 
     if (r == 0)
         r = qc_file_stat_at(fd, "", AT_EMPTY_PATH, ret);
+    if (r == 0)
+        acl_limit(fd, ret);
     if (fd >= 0)
         close(fd);
     return r;
@@ -69,6 +73,8 @@ static int open_candidate(QcGate *gate, const char *path, StoreItem *item)
 
     if (r == 0)
         r = item->file->ops->stat(item->file, &item->stat);
+    if (r == 0)
+        acl_limit(qc_file_fd(item->file), &item->stat);
     if (r == 0)
         r = qc_probe(item->file, base_name(path), &item->format, &item->format_name);
     if (r == 0)

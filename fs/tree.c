@@ -105,9 +105,9 @@ static int layer_attr(Image *image, const char *name, NodeFile *ret_file, struct
 
     if (!image_find_layer(image, name, &layer))
         return -ENOENT;
+    QcFileStat stat = image_layer_stat(image, layer);
     *ret_file = image_layer_file(image, layer);
-    set_view(attr, &image_layer_info(image, layer)->stat,
-             qc_view_size(qc_chain_view(image_chain(image), layer)));
+    set_view(attr, &stat, qc_view_size(qc_chain_view(image_chain(image), layer)));
     return 0;
 }
 

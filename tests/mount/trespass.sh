@@ -27,6 +27,49 @@ for path in None, "mnt/mine.qcow2/disk":
 END
 }
 
+# Give a file or directory an access control list: entries TAG:PERM[:ID] in octal, as in acl(5).
+set_list() { # PATH ENTRY...
+    python3 - "$@" <<'END'
+import os, struct, sys
+tags = {"user_obj": 1, "user": 2, "group_obj": 4, "group": 8, "mask": 16, "other": 32}
+data = struct.pack("<I", 2)
+for entry in sys.argv[2:]:
+    tag, perm, id = (entry + ":").split(":")[:3]
+    data += struct.pack("<HHI", tags[tag], int(perm, 8), int(id) if id else 0xffffffff)
+os.setxattr(sys.argv[1], "system.posix_acl_access", data)
+END
+}
+
+# Rights in the middle of a mode that are those of somebody who is named in a list, not the group's.
+lists_are_not_for_the_group() {
+    local member=(setpriv --reuid=1234 --regid=4321 --clear-groups) way
+    mkdir store/closed
+    qemu-img create -q -f qcow2 store/listed.qcow2 1M
+    qemu-img create -q -f qcow2 store/closed/inside.qcow2 1M
+    qemu-img create -q -f qcow2 -b listed.qcow2 -F qcow2 store/over.qcow2
+    chown 0:4321 store/listed.qcow2 store/closed
+    chmod 600 store/listed.qcow2
+    chmod 700 store/closed
+    cat mnt/listed.qcow2/disk mnt/over.qcow2/disk mnt/closed/inside.qcow2/disk >/dev/null
+    set_list store/listed.qcow2 user_obj:6 user:6:65534 group_obj:0 mask:6 other:0
+    set_list store/closed user_obj:7 user:5:65534 group_obj:0 mask:5 other:0
+    for way in store mnt; do
+        assert_fails "${member[@]}" ls $way/closed
+        assert_fails "${member[@]}" cat $way/closed/inside.qcow2
+    done
+    assert_fails "${member[@]}" cat store/listed.qcow2
+    assert_fails "${member[@]}" cat mnt/listed.qcow2/disk
+    assert_fails "${member[@]}" cat mnt/over.qcow2/disk
+    assert_fails "${member[@]}" cat mnt/over.qcow2/layers/1-listed.qcow2
+    assert_fails "${member[@]}" sh -c 'echo "take stolen" >mnt/listed.qcow2/control'
+    assert_fails "${member[@]}" sh -c 'echo "take listed.qcow2 stolen" >mnt/control'
+    assert_eq "$(qemu-img snapshot -l store/listed.qcow2)" "" "snapshots"
+    # What the list gives the group is the group's.
+    set_list store/listed.qcow2 user_obj:6 user:6:65534 group_obj:4 mask:6 other:0
+    "${member[@]}" cat mnt/listed.qcow2/disk >/dev/null || fail "what the group may"
+    assert_fails "${member[@]}" sh -c 'echo "take stolen" >mnt/listed.qcow2/control'
+}
+
 # A link in the store that leads back into the mount: whoever follows it waits for himself.
 link_into_the_mount() {
     ln -s "$TMP/mnt/loop.raw/disk" store/loop.raw
@@ -99,6 +142,7 @@ chmod 600 store/secret.qcow2
 chown 65534:65534 store/mine.qcow2
 mount_store "$TMP/store" "$TMP/mnt" -o allow_other
 rename_backing_while_open
+lists_are_not_for_the_group
 tree_in_its_own_store
 link_into_the_mount
 from_the_future
