@@ -1,5 +1,6 @@
 /*
- * The order matters: what can go wrong is tried while somebody still reads standard error;
+ * The order matters: what can go wrong is tried while somebody still reads standard error, and the
+ * process that was called waits until the tree is there;
  * the process that serves is confined when all is opened that it could not open later, and
  * before it has threads; commands that run at the end are finished before the session, which
  * they answer to, goes away; and the keeper, which is not confined, unmounts.
@@ -15,8 +16,10 @@
 #include "tune.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
@@ -182,17 +185,54 @@ static int serve_confined(struct fuse_session *session, Fs **fs, QcGate *gate,
     exit(serve(session, fs, gate, keeper, ring, read_ahead, options));
 }
 
+/*
+ * In the process that was called: wait until the tree is served. Its exit status. Only the daemon
+ * may have /dev/fuse open: when it ends, the kernel gives up on what nobody has answered.
+ */
+static int wait_for_tree(struct fuse_session *session, const char *mountpoint, dev_t device)
+{
+    struct stat st;
+
+    close(fuse_session_fd(session));
+    signals_hold(false);
+    if (stat(mountpoint, &st) == 0 && (!device || st.st_dev == device))
+        return EXIT_SUCCESS;
+    log_error("%s could not be served; the system's log says why", mountpoint);
+    return EXIT_FAILURE;
+}
+
+/* Go on in a process of its own. */
+static int become_daemon(struct fuse_session *session, const char *mountpoint, dev_t device)
+{
+    pid_t daemon = fork();
+
+    if (daemon < 0) {
+        log_error("cannot become a daemon: %s", g_strerror(errno));
+        return -errno;
+    }
+    if (daemon > 0)
+        _exit(wait_for_tree(session, mountpoint, device));
+    setsid();
+    log_to_syslog();
+
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (chdir("/") < 0 || null < 0) {
+        log_error("cannot become a daemon: %s", g_strerror(errno));
+        return -errno;
+    }
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        dup2(null, fd);
+    close(null);
+    return 0;
+}
+
 static int serve_as_daemon(struct fuse_session *session, Fs **fs, QcGate *gate,
                            const Options *options, const char *mountpoint)
 {
-    if (fuse_daemonize(options->foreground) < 0) {
-        log_error("cannot become a daemon: %s", g_strerror(errno));
-        return EXIT_FAILURE;
-    }
-    if (!options->foreground)
-        log_to_syslog();
-
     dev_t device = tune_device(mountpoint);
+
+    if (!options->foreground && become_daemon(session, mountpoint, device) < 0)
+        return EXIT_FAILURE;
     qc_gate_set_own_device(gate, device);
     if (options->sandbox)
         return serve_confined(session, fs, gate, options, device);

@@ -30,6 +30,7 @@ Fs *fs_new(QcGate *gate, Keeper *keeper, int device, int read_ahead, const Optio
     fs->keeper = keeper;
     fs->device = device;
     fs->read_ahead = read_ahead;
+    fs->max_read = options->max_read;
     fs->read_only = options->read_only;
     return fs;
 }

@@ -39,6 +39,7 @@ typedef struct Fs {
     int device;                 /* of /dev/fuse; borrowed */
     atomic_bool passes_nothing; /* of files that the kernel could read by itself */
     int read_ahead;             /* see tune.h; closed with it */
+    unsigned max_read; /* bytes of a request, as the mount option has it; 0: none was given */
     bool read_only;
 } Fs;
 

@@ -1,18 +1,34 @@
 #include "daemon.h"
 #include "log.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 enum {
     EXIT_USAGE = 2,
 };
+
+/* What is opened later must not become standard input or output, where somebody closed them. */
+static void open_standard_files(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
 
 int main(int argc, char **argv)
 {
     Options options = {0};
     g_autoptr(GError) error = NULL;
     int status = EXIT_SUCCESS;
+
+    open_standard_files();
 
     if (!options_parse(&options, argc, argv, &error)) {
         log_error("%s", error->message);

@@ -58,12 +58,24 @@ static int look(const char *path, struct stat *st)
     return 0;
 }
 
-static bool is_inside(const char *path, const char *directory)
+/* Whether a path leads through a directory, by whatever name: it may be bound to another place. */
+static bool leads_through(const char *path, const char *directory)
 {
-    size_t len = strlen(directory);
+    g_autofree char *at = g_strdup(path);
+    struct stat wanted, st;
 
-    return strncmp(path, directory, len) == 0 &&
-           (path[len] == '/' || path[len] == '\0' || strcmp(directory, "/") == 0);
+    if (stat(directory, &wanted) < 0)
+        return false;
+    for (;;) {
+        if (stat(at, &st) == 0 && st.st_dev == wanted.st_dev && st.st_ino == wanted.st_ino)
+            return true;
+        if (strcmp(at, "/") == 0)
+            return false;
+
+        char *above = g_path_get_dirname(at);
+        g_free(at);
+        at = above;
+    }
 }
 
 char *mountpoint_check(const char *store, const char *mountpoint)
@@ -85,7 +97,7 @@ char *mountpoint_check(const char *store, const char *mountpoint)
         log_error("mountpoint %s is not a directory", mountpoint);
         return NULL;
     }
-    if (is_inside(real, store)) {
+    if (leads_through(real, store)) {
         log_error("mountpoint %s lies inside the store %s", mountpoint, store);
         return NULL;
     }

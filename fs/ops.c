@@ -69,7 +69,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
                               FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE;
     const unsigned wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS;
 
-    (void)userdata;
+    conn->max_read = (*(Fs **)userdata)->max_read; /* or libfuse refuses the option */
     conn->want = (conn->want & ~unwanted) | (conn->capable & wanted);
     conn->max_write = FS_MAX_REQUEST;
     conn->max_background = MAX_BACKGROUND;

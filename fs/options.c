@@ -38,19 +38,19 @@ static const char description[] =
     "  fsname=NAME             the source in the mount table (default STORE)\n"
     "  subtype=NAME            the type behind \"fuse.\" there (default snaptree)\n"
     "  max_read=BYTES, blkdev, dev, nodev, suid, nosuid, exec, noexec, async, sync, dirsync,\n"
-    "  atime, noatime, nodiratime, norelatime, nostrictatime, context=, fscontext=,\n"
-    "  defcontext=, rootcontext=\n"
+    "  atime, noatime, context=, fscontext=, defcontext=, rootcontext=\n"
     "                          as mount(8) has them\n"
-    "Those that only fstab needs are accepted and ignored: defaults, auto, noauto, user,\n"
-    "nouser, users, owner, group, nofail, _netdev, comment=, x-*.\n";
+    "Accepted and ignored, as they mean something to others, or nothing here: defaults, auto,\n"
+    "noauto, user, nouser, users, nousers, owner, group, nofail, _netdev, comment=, x-*, X-*,\n"
+    "relatime, norelatime, strictatime, nostrictatime, diratime, nodiratime, lazytime,\n"
+    "nolazytime, iversion, noiversion, mand, nomand, symfollow, nosymfollow, silent, loud.\n";
 
 /* Options for libfuse and the kernel; a '=' at the end asks for a value. */
 static const char *const passed[] = {
-    "ro",         "rw",          "allow_other",   "allow_root", "auto_unmount", "max_read=",
-    "blkdev",     "dev",         "nodev",         "suid",       "nosuid",       "exec",
-    "noexec",     "async",       "sync",          "dirsync",    "atime",        "noatime",
-    "nodiratime", "norelatime",  "nostrictatime", "fsname=",    "subtype=",     "context=",
-    "fscontext=", "defcontext=", "rootcontext=",
+    "ro",      "rw",       "allow_other", "allow_root", "auto_unmount", "max_read=",
+    "blkdev",  "dev",      "nodev",       "suid",       "nosuid",       "exec",
+    "noexec",  "async",    "sync",        "dirsync",    "atime",        "noatime",
+    "fsname=", "subtype=", "context=",    "fscontext=", "defcontext=",  "rootcontext=",
 };
 
 static const char *const ignored[] = {
@@ -68,11 +68,21 @@ static const char *const ignored[] = {
     "_netdev",
     "comment=",
     "relatime",
+    "norelatime",
     "strictatime",
+    "nostrictatime",
     "diratime",
+    "nodiratime",
+    "lazytime",
+    "nolazytime",
+    "iversion",
+    "noiversion",
+    "mand",
+    "nomand",
+    "symfollow",
+    "nosymfollow",
     "silent",
     "loud",
-    "nolazytime",
 };
 
 static bool is_key(const char *option, const char *key)
@@ -143,9 +153,13 @@ static bool set_flag(Options *options, const char *option)
     return true;
 }
 
-/* Note what we want to know of an option that is passed on. */
-static void pass(Options *options, const char *option)
+/* Pass an option on, and note what we want to know of it. */
+static bool pass(Options *options, const char *option, GError **error)
 {
+    if (g_str_has_suffix(option, "="))
+        return bad_value(option, error);
+    if (is_key(option, "max_read=") && !set_number(&options->max_read, G_MAXINT32, option, error))
+        return false;
     if (strcmp(option, "ro") == 0)
         options->read_only = true;
     if (strcmp(option, "rw") == 0)
@@ -153,6 +167,7 @@ static void pass(Options *options, const char *option)
     options->has_fsname |= is_key(option, "fsname=");
     options->has_subtype |= is_key(option, "subtype=");
     g_ptr_array_add(options->fuse, g_strdup(option));
+    return true;
 }
 
 static bool set_one(Options *options, const char *option, GError **error)
@@ -167,11 +182,10 @@ static bool set_one(Options *options, const char *option, GError **error)
         return set_switch(&options->sandbox, option, error);
     if (set_flag(options, option))
         return true;
-    if (is_one_of(option, passed, G_N_ELEMENTS(passed))) {
-        pass(options, option);
-        return true;
-    }
-    if (g_str_has_prefix(option, "x-") || is_one_of(option, ignored, G_N_ELEMENTS(ignored)))
+    if (is_one_of(option, passed, G_N_ELEMENTS(passed)))
+        return pass(options, option, error);
+    if (g_ascii_strncasecmp(option, "x-", 2) == 0 ||
+        is_one_of(option, ignored, G_N_ELEMENTS(ignored)))
         return true;
     g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_UNKNOWN_OPTION, "unknown option -o %s",
                 option);

@@ -11,6 +11,7 @@ typedef struct Options {
     QcBackingPolicy backing;
     unsigned cache_mib;
     unsigned max_threads; /* 0: decide by the machine */
+    unsigned max_read;    /* bytes; 0: as the kernel likes */
     GPtrArray *fuse;      /* mount options for libfuse, "key" or "key=value" */
     bool has_fsname, has_subtype;
 } Options;

@@ -34,6 +34,44 @@ wrong_options() {
     assert_refused 2 "." store
     assert_refused 2 "." 
     assert_refused 2 "extra" store mnt extra
+    assert_refused 2 "fsname" -o fsname= store mnt
+    assert_refused 2 "max_read" -o max_read=much store mnt
+    assert_refused 2 "lazy" -o lazy store mnt
+}
+
+# What other programs put into an fstab; and a limit of the size of requests.
+accepted_options() {
+    local options
+    for options in noatime,nodiratime norelatime,nostrictatime,relatime,strictatime,diratime \
+        lazytime,nolazytime,iversion,noiversion,mand,nomand,symfollow,nosymfollow,silent,loud \
+        defaults,auto,noauto,user,nouser,users,nousers,owner,group,nofail,_netdev,comment=x,x-y=z,X-y \
+        max_read=4096 max_read=65536 max_read=1048576; do
+        mount_store "$TMP/store" "$TMP/mnt" -o "$options"
+        cmp mnt/web.qcow2/disk "$(qemu_raw store/web.qcow2)" || fail "with $options"
+        unmount_store "$TMP/mnt"
+    done
+    for options in $(sed -n '/^\.BR defaults/s/^\.BR//p' "$SRCDIR/docs/snaptree.1" | tr -d '",' | sed 's/x- \*/x-/; s/X- \*/X-/'); do
+        "$SNAPTREE" --help | tr ', ' '\n\n' | grep -q "^${options}" || fail "--help says nothing of $options"
+    done
+}
+
+# Some of its standard files are closed.
+without_standard_files() {
+    local closed
+    for closed in '<&-' '>&-' '2>&-' '<&- >&-' '<&- >&- 2>&-'; do
+        eval "\"$SNAPTREE\" \"$TMP/store\" \"$TMP/mnt\" $closed" || fail "with $closed: status $?"
+        cmp mnt/web.qcow2/disk "$(qemu_raw store/web.qcow2)" || fail "with $closed"
+        unmount_store "$TMP/mnt"
+    done
+}
+
+# It ends before the tree is there, for want of memory: whoever called it gets to know.
+not_served() {
+    [ -z "${SANITIZED:-}" ] || return 0 # sanitizers take any amount of memory
+    ulimit -S -v 100000
+    assert_refused 1 "could not be served" -o cache=1048576 "$TMP/store" "$TMP/mnt"
+    ulimit -S -v unlimited
+    ls mnt >/dev/null || fail "a dead mount"
 }
 
 wrong_places() {
@@ -44,6 +82,14 @@ wrong_places() {
     assert_refused 1 "store" store store
     mkdir store/inside
     assert_refused 1 "inside" store store/inside
+    if [ "$(id -u)" = 0 ]; then
+        mkdir "$TMP.bound" # not below $TMP, where nothing may be mounted after a refusal
+        on_exit "umount -l '$TMP.bound' 2>/dev/null; rmdir '$TMP.bound'"
+        mount --bind store "$TMP.bound"
+        assert_refused 1 "inside" store "$TMP.bound/inside"
+        assert_refused 1 "inside" store "$TMP.bound"
+        umount "$TMP.bound"
+    fi
     ln -s store/inside sly
     assert_refused 1 "." store sly
     assert_refused 1 "." . mnt
@@ -149,6 +195,9 @@ cp store/web.qcow2 outside.qcow2
 (cd store && qemu-img create -q -f qcow2 -b ../outside.qcow2 -F qcow2 far.qcow2)
 help_and_version
 wrong_options
+accepted_options
+without_standard_files
+not_served
 wrong_places
 daemon_comes_and_goes
 in_the_foreground
