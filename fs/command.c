@@ -52,8 +52,9 @@ static void understand(Command *command, char **argv, int argc, bool with_image)
     }
     if ((unsigned)argc != 1 + with_image + verbs[verb].args) {
         g_set_error(&command->error, QC_ERROR, EINVAL,
-                    "wrong number of arguments; it is: %s %s%s (quote names as in a shell)",
-                    verbs[verb].word, with_image ? "IMAGE " : "", verbs[verb].usage);
+                    "wrong number of arguments; it is: %s%s%s%s (quote names as in a shell)",
+                    verbs[verb].word, with_image ? " IMAGE" : "", verbs[verb].args > 0 ? " " : "",
+                    verbs[verb].usage);
         return;
     }
 

@@ -8,6 +8,7 @@
 #include "luks.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 enum {
     NS_PER_SECOND = 1000000000,
@@ -168,7 +169,8 @@ static void put_qemu(Json *json, Fs *fs, const Image *image)
     json_put_string(json, "filename", filename);
     if (image_format(image))
         json_put_string(json, "format", image_format(image));
-    json_put_int(json, "actual-size", image_stat(image)->allocated);
+    json_put_int(json, "actual-size",
+                 S_ISBLK(image_stat(image)->mode) ? 0 : image_stat(image)->allocated);
     if (!info)
         return;
     json_put_int(json, "virtual-size", (info->virtual_size + 511) / 512 * 512);

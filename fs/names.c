@@ -12,9 +12,23 @@ struct Names {
 
 /* ---- escaping ---------------------------------------------------------------------------- */
 
-static bool must_escape(unsigned char byte)
+/* How many bytes the character at the beginning has in UTF-8; 1 of a byte that is part of none. */
+static size_t character(const char *bytes, size_t len, gunichar *ret)
 {
-    return byte < 0x20 || byte == 0x7f || byte == '/' || byte == '%';
+    unsigned char byte = (unsigned char)*bytes;
+
+    *ret = byte < 0x80 ? byte : g_utf8_get_char_validated(bytes, (gssize)len);
+    if (*ret > 0x10ffff)
+        *ret = byte;
+    else if (*ret >= 0x80)
+        return (size_t)g_unichar_to_utf8(*ret, NULL);
+    return 1;
+}
+
+/* What cannot be in a file name, or must not reach a terminal: its control characters. */
+static bool must_escape(gunichar c)
+{
+    return c < 0x20 || (c >= 0x7f && c <= 0x9f) || c == '/' || c == '%';
 }
 
 static bool is_dots(const char *bytes, size_t len)
@@ -26,14 +40,14 @@ char *name_escape(const char *bytes, size_t len)
 {
     GString *out = g_string_sized_new(len + 1);
     bool dots = is_dots(bytes, len);
+    gunichar c;
 
-    for (size_t i = 0; i < len; i++) {
-        unsigned char byte = (unsigned char)bytes[i];
-
-        if (dots || must_escape(byte))
-            g_string_append_printf(out, "%%%02X", byte);
-        else
-            g_string_append_c(out, (char)byte);
+    for (size_t i = 0, n; i < len; i += n) {
+        n = character(bytes + i, len - i, &c);
+        if (!dots && !must_escape(c))
+            g_string_append_len(out, bytes + i, (gssize)n);
+        for (size_t k = i; (dots || must_escape(c)) && k < i + n; k++)
+            g_string_append_printf(out, "%%%02X", (unsigned char)bytes[k]);
     }
     return g_string_free(out, FALSE);
 }

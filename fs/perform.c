@@ -213,6 +213,11 @@ static int rename_to(QcImage *image, unsigned index, const Command *command, boo
     return qc_snapshot_rename(image, index, name, ret_unknown, error);
 }
 
+static const char *plural(uint64_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
 static int check(QcImage *image, char **ret_note, GError **error)
 {
     QcCheck result;
@@ -222,13 +227,14 @@ static int check(QcImage *image, char **ret_note, GError **error)
         return r;
     if (result.errors > 0)
         r = fail(error, -EUCLEAN,
-                 "%" G_GUINT64_FORMAT " errors and %" G_GUINT64_FORMAT
-                 " leaked clusters; the first error: %s",
-                 result.errors, result.leaks, result.first);
+                 "%" G_GUINT64_FORMAT " error%s and %" G_GUINT64_FORMAT
+                 " leaked cluster%s; the first error: %s",
+                 result.errors, plural(result.errors), result.leaks, plural(result.leaks),
+                 result.first);
     else if (result.leaks > 0)
         *ret_note = g_strdup_printf("no errors, %" G_GUINT64_FORMAT
-                                    " leaked clusters (repair gives the space back)",
-                                    result.leaks);
+                                    " leaked cluster%s (repair gives the space back)",
+                                    result.leaks, plural(result.leaks));
     else
         *ret_note = g_strdup("no errors, no leaked clusters");
     return r;
@@ -294,6 +300,26 @@ static int perform_on(Work *work, const Progress *progress, char **ret_note, GEr
     return r;
 }
 
+/* What the errno leaves open: which file, and what to do. */
+static void add_advice(const Work *work, int r, GError **error)
+{
+    const char *advice = NULL;
+
+    if (r == -ENOSPC || r == -EDQUOT)
+        advice = "every command, deleting too, needs a little room; nothing was changed";
+    else if (r == -EUCLEAN && work->command->verb != COMMAND_REPAIR)
+        advice = "repair mends what can be mended without loss";
+    else if (r == -EACCES && g_error_matches(*error, QC_ERROR, EPERM))
+        advice = "is the file immutable (lsattr)?";
+    if (!advice || !*error)
+        return;
+
+    g_autofree char *said = g_steal_pointer(&(*error)->message);
+    bool named = strstr(said, work->path) != NULL;
+    (*error)->message =
+        g_strdup_printf("%s%s%s; %s", named ? "" : work->path, named ? "" : ": ", said, advice);
+}
+
 int perform(Fs *fs, const char *path, const Creds *creds, const Command *command,
             const Progress *progress, char **ret_note, GError **error)
 {
@@ -311,6 +337,8 @@ int perform(Fs *fs, const char *path, const Creds *creds, const Command *command
                     "an earlier command failed so late that nobody knows what is on disk; run "
                     "qemu-img check, then mount again");
     r = perform_on(&work, progress, ret_note, error);
+    if (r < 0)
+        add_advice(&work, r, error);
     images_drop(fs->images, path);
     tune_give_back();
     claims_end(fs->claims, &item.stat, work.unknown);

@@ -8,7 +8,8 @@
  *
  * "Live" readers (disk, layers/0) show a file that may be written: they bypass the kernel's
  * page cache, have the file open for themselves with QEMU's lock of a reader on it, and refuse
- * to read while somebody writes. Snapshots and lower layers hold no lock.
+ * to read while somebody writes. Snapshots and lower layers hold no lock. Nothing is opened, or
+ * opened anew after a change, that rests on a file beneath which somebody writes to.
  *
  * A lower layer that is a raw file, and so the last, is read by the kernel itself where it can
  * (passthrough.h): what somebody writes there is seen at once, as nobody does but through this
@@ -163,6 +164,21 @@ static int check_access(Fs *fs, const Reader *reader, const Image *image, const 
             return -EACCES;
         if (!is_outside(path) && store_reach(fs->gate, creds, path) < 0)
             return -EACCES;
+    }
+    return 0;
+}
+
+/*
+ * Whether nobody writes to a file that the view rests on; but the top one's own writer is no
+ * matter to its snapshots, and is asked for elsewhere for its disk.
+ */
+static int check_writers(const Reader *reader, const Image *image)
+{
+    for (unsigned i = (unsigned)MAX(reader->layer, 1); i < image_n_layers(image); i++) {
+        QcFile *file = qc_image_file(qc_chain_image(image_chain(image), i));
+
+        if (fs_has_foreign_writer(reader->fs, file, &image_layer_info(image, i)->stat))
+            return -EBUSY;
     }
     return 0;
 }
@@ -328,6 +344,8 @@ static int set_up(Reader *reader, const Creds *creds)
     if (r == 0)
         r = check_access(reader->fs, reader, reader->image, creds);
     if (r == 0)
+        r = check_writers(reader, reader->image);
+    if (r == 0)
         r = hold_all(reader, reader->image);
     if (r == 0)
         r = find_view(reader, reader->image, &reader->view);
@@ -435,6 +453,8 @@ static int reload(Reader *reader, const QcView *stale)
     g_autoptr(Image) image = NULL;
     g_autoptr(QcView) view = NULL;
     int r = images_reopen(reader->fs->images, reader->image, &image);
+    if (r == 0)
+        r = check_writers(reader, image);
     if (r == 0)
         r = has_same_files(reader->image, image) ? find_view(reader, image, &view) : -EIO;
     if (r == 0 && uses_pages(reader) && qc_view_size(view) != qc_view_size(stale))

@@ -404,8 +404,8 @@ static void compare_count(void *data, uint64_t cluster, uint64_t stored, uint64_
         c->leaks++;
     else
         qc_find(c->findings,
-                "cluster %" G_GUINT64_FORMAT " has refcount %" G_GUINT64_FORMAT
-                " but %" G_GUINT64_FORMAT " references",
+                "cluster %" G_GUINT64_FORMAT " has the refcount %" G_GUINT64_FORMAT
+                ", and is referred to %" G_GUINT64_FORMAT " times",
                 cluster, stored, counted);
 }
 

@@ -1,7 +1,7 @@
 # What is said to who may not use an image because a VM holds it. Who may do what: lock-matrix.sh.
 IN_MEMORY=1
 . "${SRCDIR:?run by ctest}/tests/functions.sh"
-requires qemu-img qemu-system-x86_64 python3
+requires qemu-img qemu-system-x86_64 qemu-storage-daemon python3
 requires_fuse
 
 # True when the process has the file open and any lock of QEMU's on it.
@@ -19,6 +19,8 @@ mkdir store
 qemu-img create -q -f qcow2 store/image.qcow2 2M
 scribble store/image.qcow2 locks 0 1000000
 qemu-img snapshot -c old store/image.qcow2
+(cd store && qemu-img create -q -f qcow2 -b image.qcow2 -F qcow2 over.qcow2 &&
+    qemu-img snapshot -c s over.qcow2)
 mount_store store mnt
 
 qemu-system-x86_64 -S -display none -nodefaults -machine pc,accel=tcg -monitor none \
@@ -38,5 +40,32 @@ assert_match "$OUTPUT" "$(message_of EBUSY)" "opening the disk of a running VM"
 kill "$VM"
 wait "$VM" || true
 control_ok mnt/image.qcow2/control "take new"
+
+# A machine that writes to the backing file of others: nothing that rests on it can be read.
+over="mnt/over.qcow2/disk mnt/over.qcow2/snapshots/s mnt/over.qcow2/layers/1-image.qcow2"
+exec 3<mnt/over.qcow2/disk
+cmp -n 65536 /proc/self/fd/3 mnt/image.qcow2/disk || fail "an overlay"
+qemu-storage-daemon --blockdev driver=file,node-name=file,filename=store/image.qcow2 \
+    --blockdev driver=qcow2,node-name=disk,file=file \
+    --export type=fuse,id=export,node-name=disk,mountpoint="$TMP/vm.out",writable=on &
+VM=$!
+PIDS+=("$VM")
+wait_for holds "$VM" store/image.qcow2
+for file in $over; do
+    assert_fails cat "$file"
+    assert_match "$OUTPUT" "$(message_of EBUSY)" "opening $file"
+done
+ls -lR mnt/over.qcow2 >/dev/null || fail "ls"
+control_ok mnt/over.qcow2/control "take t" # it changes the overlay only
+wait_for mountpoint -q vm.out
+dd if=/dev/zero of=vm.out bs=64K count=4 conv=notrunc status=none
+assert_fails head -c 65536 <&3
+assert_match "$OUTPUT" "$(message_of EBUSY)" "reading what was open before"
+kill "$VM"
+wait "$VM" || true
+exec 3<&-
+for file in $over; do
+    head -c 65536 "$file" | cmp - <(head -c 65536 /dev/zero) || fail "$file when nobody writes any more"
+done
 check_clean store/image.qcow2
 unmount_store mnt

@@ -57,7 +57,7 @@ full() { # TYPE
         fi
         refused=$((refused + 1))
         assert_match "$OUTPUT" "$(message_of ENOSPC)" "take with $room KiB on $1"
-        assert_match "$(tail -n1 mnt/web.qcow2/control)" "Z ENOSPC take b: " "result line"
+        assert_match "$(tail -n1 mnt/web.qcow2/control)" "Z ENOSPC take b: web.qcow2: .*; nothing was changed$" "result line"
         assert_eq "$(stat -c %s disk/store/web.qcow2)" "$size" "size of the image after ENOSPC"
         assert_same <(sha256sum <disk/store/web.qcow2) before "the image after ENOSPC"
         check_clean disk/store/web.qcow2

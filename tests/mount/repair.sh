@@ -62,7 +62,9 @@ assert_same mnt/leaks.qcow2/disk disk.before
 assert_same mnt/leaks.qcow2/snapshots/s mnt/clean.qcow2/snapshots/s
 
 control_fails EUCLEAN mnt/errors.qcow2/control check
-assert_match "$(last_result mnt/errors.qcow2/control)" "first error: .*cluster 5 "
+assert_match "$(last_result mnt/errors.qcow2/control)" "errors.qcow2: 1 error and 0 leaked clusters; the first error: .*cluster 5 .*repair mends"
+control_fails EUCLEAN mnt/errors.qcow2/control "take t"
+assert_match "$(last_result mnt/errors.qcow2/control)" "repair mends"
 control_ok mnt/errors.qcow2/control repair "take t" "delete s"
 check_clean store/errors.qcow2
 assert_same mnt/errors.qcow2/snapshots/t mnt/clean.qcow2/disk
@@ -73,3 +75,9 @@ control_fails EUCLEAN mnt/broken.qcow2/control repair
 control_fails EUCLEAN mnt/broken.qcow2/control "take t"
 assert_eq "$(sha256sum <store/broken.qcow2)" "$before" "what cannot be repaired stays"
 control_fails EINVAL mnt/clean.qcow2/control "check it"
+assert_match "$(last_result mnt/clean.qcow2/control)" "it is: check \(quote"
+if [ "$(id -u)" = 0 ] && chattr +i store/clean.qcow2 2>/dev/null; then
+    control_fails EACCES mnt/clean.qcow2/control "take t"
+    assert_match "$(last_result mnt/clean.qcow2/control)" "clean.qcow2: .*lsattr"
+    chattr -i store/clean.qcow2
+fi
