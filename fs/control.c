@@ -19,12 +19,14 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #define LOOK_INTERVAL (100 * G_TIME_SPAN_MILLISECOND)
 
 struct Control {
     Fs *fs;
     char *image;
+    uid_t shown; /* whose results it shows, or JOURNAL_ALL */
     gatomicrefcount refs;
     GMutex lock;
     GString *text;   /* what reads give; NULL: not worked out yet; lock */
@@ -49,12 +51,23 @@ typedef struct Job {
 
 static void job_next(Job *job);
 
-Control *control_open(Fs *fs, const char *image)
+static bool is_of_store(const Control *control)
+{
+    return *control->image == '\0';
+}
+
+static bool may_see_all(const Creds *creds)
+{
+    return creds->uid == 0 || creds->uid == geteuid();
+}
+
+Control *control_open(Fs *fs, const char *image, const Creds *creds)
 {
     Control *control = g_new0(Control, 1);
 
     control->fs = fs;
     control->image = g_strdup(image);
+    control->shown = is_of_store(control) && !may_see_all(creds) ? creds->uid : JOURNAL_ALL;
     g_atomic_ref_count_init(&control->refs);
     g_mutex_init(&control->lock);
     return control;
@@ -69,11 +82,6 @@ void control_unref(Control *control)
     g_mutex_clear(&control->lock);
     g_free(control->image);
     g_free(control);
-}
-
-static bool is_of_store(const Control *control)
-{
-    return *control->image == '\0';
 }
 
 /* ---- results ----------------------------------------------------------------------------- */
@@ -106,13 +114,13 @@ static void note_result(Job *job, const Command *command, int error, const char 
     g_autofree char *line = result_line(command->text, error, reason);
 
     g_string_append_printf(job->results, "%s\n", line);
-    journal_add(control->fs->journal, control->image, line);
+    journal_add(control->fs->journal, control->image, job->creds->uid, line);
     /* Neither for images that somebody made up, nor over the results of those who may. */
     if (is_of_store(control) && job->path && error != -ENOENT && error != -EACCES) {
         g_autofree char *text = command_to_text(command);
         g_autofree char *for_image = result_line(text, error, reason);
 
-        journal_add(control->fs->journal, job->path, for_image);
+        journal_add(control->fs->journal, job->path, job->creds->uid, for_image);
     }
 }
 
@@ -152,9 +160,9 @@ static void show_running(Job *job, const char *line, const char *line_of_image)
 {
     Journal *journal = job->control->fs->journal;
 
-    journal_set_running(journal, job->control->image, job, line);
+    journal_set_running(journal, job->control->image, job->creds->uid, job, line);
     if (is_of_store(job->control))
-        journal_set_running(journal, job->path, job, line_of_image);
+        journal_set_running(journal, job->path, job->creds->uid, job, line_of_image);
 }
 
 /*
@@ -286,7 +294,7 @@ void control_write(Control *control, fuse_req_t req, const char *bytes, size_t l
 /* What a descriptor that has not written shows: the commands, then the recent results. */
 static GString *overview(Control *control)
 {
-    g_autofree char *results = journal_text(control->fs->journal, control->image);
+    g_autofree char *results = journal_text(control->fs->journal, control->image, control->shown);
     GString *text = g_string_new(command_help(is_of_store(control)));
 
     return g_string_append(text, results);

@@ -7,8 +7,9 @@
 /* An open control file. Reference-counted: a running write holds one. */
 typedef struct Control Control;
 
-/* image: path of the image whose control file it is; "" is the store's. */
-Control *control_open(Fs *fs, const char *image);
+/* image: path of the image whose control file it is; "" is the store's, which tells everybody but
+ * root, and who mounted, of his own commands only: others' may be on images that he cannot see. */
+Control *control_open(Fs *fs, const char *image, const Creds *creds);
 void control_unref(Control *control); /* accepts NULL */
 
 /* Run what was written. Answers req itself, later, from another thread. Takes creds. */

@@ -33,7 +33,7 @@ int handle_open(Fs *fs, Node *node, const Creds *creds, Handle **ret)
 
     switch (node_kind(node)) {
     case NODE_CONTROL:
-        handle->control = control_open(fs, path);
+        handle->control = control_open(fs, path, creds);
         break;
     case NODE_INFO:
     case NODE_ERROR:

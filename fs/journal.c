@@ -5,11 +5,17 @@
  */
 #include "journal.h"
 
+#include <stdbool.h>
 #include <string.h>
+
+typedef struct Line {
+    uid_t who;
+    char *text;
+} Line;
 
 typedef struct Page {
     char *image;
-    GQueue lines; /* of char * */
+    GQueue lines; /* of Line */
     GList link;   /* in Journal.order */
 } Page;
 
@@ -23,8 +29,15 @@ struct Journal {
 /* A command that runs. */
 typedef struct Running {
     const void *whose;
+    uid_t who;
     char *image, *line;
 } Running;
+
+static void line_free(Line *line)
+{
+    g_free(line->text);
+    g_free(line);
+}
 
 static void running_free(Running *running)
 {
@@ -35,7 +48,7 @@ static void running_free(Running *running)
 
 static void page_free(Page *page)
 {
-    g_queue_clear_full(&page->lines, g_free);
+    g_queue_clear_full(&page->lines, (GDestroyNotify)line_free);
     g_free(page->image);
     g_free(page);
 }
@@ -77,14 +90,17 @@ static Page *page_touch(Journal *journal, const char *image)
     return page;
 }
 
-void journal_add(Journal *journal, const char *image, const char *line)
+void journal_add(Journal *journal, const char *image, uid_t who, const char *text)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&journal->lock);
     Page *page = page_touch(journal, image);
+    Line *line = g_new0(Line, 1);
 
-    g_queue_push_tail(&page->lines, g_strndup(line, JOURNAL_BYTES));
+    line->who = who;
+    line->text = g_strndup(text, JOURNAL_BYTES);
+    g_queue_push_tail(&page->lines, line);
     while (page->lines.length > JOURNAL_LINES)
-        g_free(g_queue_pop_head(&page->lines));
+        line_free(g_queue_pop_head(&page->lines));
     while (journal->order.length > JOURNAL_IMAGES) {
         Page *oldest = g_queue_pop_head_link(&journal->order)->data;
 
@@ -104,7 +120,8 @@ static GList *running_find(Journal *journal, const char *image, const void *whos
     return NULL;
 }
 
-void journal_set_running(Journal *journal, const char *image, const void *whose, const char *line)
+void journal_set_running(Journal *journal, const char *image, uid_t who, const void *whose,
+                         const char *line)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&journal->lock);
     GList *link = running_find(journal, image, whose);
@@ -120,6 +137,7 @@ void journal_set_running(Journal *journal, const char *image, const void *whose,
         Running *running = g_new0(Running, 1);
 
         running->whose = whose;
+        running->who = who;
         running->image = g_strdup(image);
         g_queue_push_tail(&journal->running, running);
         link = journal->running.tail;
@@ -129,18 +147,27 @@ void journal_set_running(Journal *journal, const char *image, const void *whose,
     running->line = g_strndup(line, JOURNAL_BYTES);
 }
 
-char *journal_text(Journal *journal, const char *image)
+static bool is_meant(uid_t asked_for, uid_t who)
+{
+    return asked_for == JOURNAL_ALL || asked_for == who;
+}
+
+char *journal_text(Journal *journal, const char *image, uid_t who)
 {
     GString *text = g_string_new(NULL);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&journal->lock);
     Page *page = g_hash_table_lookup(journal->pages, image);
 
-    for (GList *line = page ? page->lines.head : NULL; line; line = line->next)
-        g_string_append_printf(text, "%s\n", (char *)line->data);
+    for (GList *link = page ? page->lines.head : NULL; link; link = link->next) {
+        const Line *line = link->data;
+
+        if (is_meant(who, line->who))
+            g_string_append_printf(text, "%s\n", line->text);
+    }
     for (GList *link = journal->running.head; link; link = link->next) {
         const Running *running = link->data;
 
-        if (strcmp(running->image, image) == 0)
+        if (strcmp(running->image, image) == 0 && is_meant(who, running->who))
             g_string_append_printf(text, "%s\n", running->line);
     }
     return g_string_free(text, FALSE);

@@ -3,28 +3,34 @@
 #define SNAPTREE_JOURNAL_H
 
 #include <glib.h>
+#include <sys/types.h>
 
 #define JOURNAL_LINES  32u   /* per control file */
 #define JOURNAL_BYTES  1024u /* of a line; the rest is not remembered */
 #define JOURNAL_IMAGES 1024u /* control files with results; the least recently used go first */
+
+#define JOURNAL_ALL ((uid_t)-1) /* whoever it was */
 
 typedef struct Journal Journal;
 
 Journal *journal_new(void);
 void journal_free(Journal *journal); /* accepts NULL */
 
-/* Add a line (without newline) to the results of a control file; "" is the store's own. */
-void journal_add(Journal *journal, const char *image, const char *line);
+/* Add a line (without newline) to the results of a control file; "" is the store's own. who asked
+ * for it. */
+void journal_add(Journal *journal, const char *image, uid_t who, const char *line);
 
 /*
  * What is to be read of a command that still runs, behind the results: at most a line for each
  * whose, an address that tells commands apart. NULL: it has ended.
  */
-void journal_set_running(Journal *journal, const char *image, const void *whose, const char *line);
+void journal_set_running(Journal *journal, const char *image, uid_t who, const void *whose,
+                         const char *line);
 
 /*
- * All results of a control file, oldest first, and what runs, each with its newline (g_free).
+ * The results of a control file that somebody has asked for, oldest first, and what runs, each with
+ * its newline (g_free).
  */
-char *journal_text(Journal *journal, const char *image);
+char *journal_text(Journal *journal, const char *image, uid_t who);
 
 #endif

@@ -374,6 +374,13 @@ eacces() {
     assert_denied "cat all/secret.qcow2/disk"
     assert_denied "cat all/secret.qcow2/info.json"
     assert_denied "echo 'take s' >all/secret.qcow2/control"
+    # What others have asked for is not told.
+    control_ok all/control "take secret.qcow2 hidden" "delete secret.qcow2 hidden"
+    as_nobody bash -c "echo 'take nobodys.qcow2 own' >all/control; echo 'delete nobodys.qcow2 own' >all/control" ||
+        fail "the user's own commands"
+    assert_match "$(cat all/control)" "take secret.qcow2 hidden.*take nobodys.qcow2 own" "what root sees"
+    assert_match "$(as_nobody cat all/control)" "ok take nobodys.qcow2 own" "what the user sees"
+    [[ "$(as_nobody cat all/control)" != *secret* ]] || fail "the user sees others' commands"
     assert_eq "$("$QCTOOL" list store/roots.qcow2)" "" "snapshots of root's image"
     unmount_store all
     check_clean store/nobodys.qcow2 store/groups.qcow2
