@@ -80,6 +80,7 @@ typedef struct QcDiskExtension {
 #define QC_EXT_BITMAPS        0x23852875u
 #define QC_EXT_LUKS           0x0537be77u
 #define QC_EXT_DATA_FILE      0x44415441u
+#define QC_EXT_FEATURE_NAMES  0x6803f857u
 
 /* §"Bitmaps extension". */
 typedef struct QcDiskBitmaps {

@@ -166,7 +166,10 @@ static int decode_extension(QcHeader *h, uint32_t type, uint32_t at, const uint8
         return decode_bitmaps(h, data, len, error);
     case QC_EXT_LUKS:
         return decode_luks(h, data, len, error);
-    default: /* the feature names, and what later versions add, are none of our business */
+    case QC_EXT_FEATURE_NAMES:
+        return 0;
+    default: /* what later versions add is none of our business */
+        h->has_unknown_extensions = true;
         return 0;
     }
 }

@@ -31,6 +31,7 @@ typedef struct QcHeader {
     uint32_t n_bitmaps;
     uint64_t bitmap_directory_offset, bitmap_directory_size;
     uint64_t luks_offset, luks_length;
+    bool has_unknown_extensions;
 } QcHeader;
 
 /*

@@ -3,7 +3,7 @@
  *
  * The steps of every command:
  *   1. load the refcounts and verify that they protect all metadata; count them anew where
- *      the image was not closed cleanly
+ *      the image was not closed cleanly, or has lost space
  *   2. before the first byte is written: write the first sector as it was read, and sync. What
  *      was read may be younger than what is on disk, and what is on disk still be in need of
  *      clusters that are free in what was read
@@ -62,16 +62,18 @@ static int refuse(const QcImage *image, bool repair, GError **error)
 
 /*
  * The references as the tables say, when these say it without contradiction; and where stored
- * is given, when no stored refcount is lower: what it does not protect would be given out.
+ * is given, when no stored refcount is lower: what it does not protect would be given out. Leaks
+ * are those that are higher.
  */
-static int count_refs(QcImage *image, const QcRefs *stored, QcRefs **ret, GError **error)
+static int count_refs(QcImage *image, const QcRefs *stored, QcRefs **ret, uint64_t *ret_leaks,
+                      GError **error)
 {
     QcRefs *counted = NULL;
     QcFindings findings = {0};
-    uint64_t leaks;
     int err = qc_count_references(image, stored, &findings, &counted);
+    *ret_leaks = 0;
     if (!err && stored)
-        qc_compare_counts(stored, counted, &findings, &leaks);
+        qc_compare_counts(stored, counted, &findings, ret_leaks);
     if (err < 0)
         qc_txn_fail(err, error);
     else if (findings.errors > 0)
@@ -85,12 +87,12 @@ static int count_refs(QcImage *image, const QcRefs *stored, QcRefs **ret, GError
 }
 
 /* The refcounts as they are stored, when they protect all that the tables refer to. */
-static int load_refs(QcImage *image, QcRefs **ret, GError **error)
+static int load_refs(QcImage *image, QcRefs **ret, uint64_t *ret_leaks, GError **error)
 {
     g_autoptr(QcRefs) refs = NULL, counted = NULL;
     int err = qc_refs_load(image, &refs, error);
     if (!err)
-        err = count_refs(image, refs, &counted, error);
+        err = count_refs(image, refs, &counted, ret_leaks, error);
     if (!err)
         *ret = g_steal_pointer(&refs);
     return err;
@@ -100,7 +102,8 @@ static int load_refs(QcImage *image, QcRefs **ret, GError **error)
 static int renew_refs(QcImage *image, QcRefs **ret, GError **error)
 {
     g_autoptr(QcRefs) refs = NULL;
-    int err = count_refs(image, NULL, &refs, error);
+    uint64_t leaks;
+    int err = count_refs(image, NULL, &refs, &leaks, error);
     if (err < 0)
         return err;
     err = qc_refs_renew_all(refs);
@@ -108,6 +111,15 @@ static int renew_refs(QcImage *image, QcRefs **ret, GError **error)
         return qc_txn_fail(err, error);
     *ret = g_steal_pointer(&refs);
     return 0;
+}
+
+/*
+ * Whether clusters that no table refers to are lost for sure: what is not known of the format might
+ * refer to them.
+ */
+static bool knows_all(const QcHeader *h)
+{
+    return !h->has_unknown_extensions && !(h->autoclear & ~(uint64_t)QC_AUTOCLEAR_KNOWN);
 }
 
 static int begin(QcImage *image, bool repair, QcTxn **ret, GError **error)
@@ -120,7 +132,16 @@ static int begin(QcImage *image, bool repair, QcTxn **ret, GError **error)
     image->meter.passes = 3; /* counting, accounting for the change, and the flags */
     g_autoptr(QcRefs) refs = NULL;
     bool recount = repair || image->info.dirty;
-    err = recount ? renew_refs(image, &refs, error) : load_refs(image, &refs, error);
+    uint64_t leaks = 0;
+    if (!recount)
+        err = load_refs(image, &refs, &leaks, error);
+    if (!err && leaks > 0 && knows_all(&image->header)) {
+        g_clear_pointer(&refs, qc_refs_free);
+        recount = true;
+        image->meter.passes++;
+    }
+    if (!err && recount)
+        err = renew_refs(image, &refs, error);
     if (err < 0)
         return err;
     QcTxn *txn = g_try_new0(QcTxn, 1);
