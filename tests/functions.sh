@@ -5,6 +5,9 @@
 
 set -euo pipefail
 export LC_ALL=C
+# The system's programs before others of their names, such as the wrappers of version managers,
+# which take a second to start a python3.
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH
 : "${SNAPTREE:?the daemon}" "${QCTOOL:?qctool}" "${SRCDIR:?the source tree}"
 
 fail() {
