@@ -119,7 +119,8 @@ static int renew_refs(QcImage *image, QcRefs **ret, GError **error)
  */
 static bool knows_all(const QcHeader *h)
 {
-    return !h->has_unknown_extensions && !(h->autoclear & ~(uint64_t)QC_AUTOCLEAR_KNOWN);
+    return !h->has_unknown_extensions && !(h->autoclear & ~(uint64_t)QC_AUTOCLEAR_KNOWN) &&
+           !(h->compatible & ~(uint64_t)QC_COMPAT_LAZY) && h->header_length <= sizeof(QcDiskHeader);
 }
 
 static int begin(QcImage *image, bool repair, QcTxn **ret, GError **error)
