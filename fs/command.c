@@ -37,24 +37,34 @@ static int find_verb(const char *word)
     return -1;
 }
 
+/* The words, with commas (g_free). */
+static char *list_verbs(void)
+{
+    GString *list = g_string_new(verbs[0].word);
+
+    for (unsigned i = 1; i < G_N_ELEMENTS(verbs); i++)
+        g_string_append_printf(list, "%s%s", i + 1 < G_N_ELEMENTS(verbs) ? ", " : " and ",
+                               verbs[i].word);
+    return g_string_free(list, FALSE);
+}
+
 /* Fill in a command from the words of its line. */
 static void understand(Command *command, char **argv, int argc, bool with_image)
 {
     int verb = find_verb(argv[0]);
 
     if (verb < 0) {
-        g_autofree char *word = text_one_line(argv[0]);
+        g_autofree char *word = text_one_line(argv[0]), *known = list_verbs();
 
-        g_set_error(
-            &command->error, QC_ERROR, EINVAL,
-            "unknown command '%s'; there are take, revert, delete, rename, check and repair", word);
+        g_set_error(&command->error, QC_ERROR, EINVAL, "unknown command '%s'; there are %s", word,
+                    known);
         return;
     }
     if ((unsigned)argc != 1 + with_image + verbs[verb].args) {
         g_set_error(&command->error, QC_ERROR, EINVAL,
-                    "wrong number of arguments; it is: %s%s%s%s (quote names as in a shell)",
-                    verbs[verb].word, with_image ? " IMAGE" : "", verbs[verb].args > 0 ? " " : "",
-                    verbs[verb].usage);
+                    "wrong number of arguments; it is: %s%s%s%s%s", verbs[verb].word,
+                    with_image ? " IMAGE" : "", verbs[verb].args > 0 ? " " : "", verbs[verb].usage,
+                    with_image || verbs[verb].args > 0 ? " (quote names as in a shell)" : "");
         return;
     }
 
@@ -80,25 +90,39 @@ static Command *parse_line(const char *line, bool with_image)
     if (g_shell_parse_argv(line, &argc, &argv, &error))
         understand(command, argv, argc, with_image);
     else
-        g_set_error(&command->error, QC_ERROR, EINVAL, "bad quoting: a quote is not closed");
+        g_set_error(&command->error, QC_ERROR, EINVAL,
+                    "bad quoting: a quote is not closed, or nothing follows a \\");
     return command;
 }
 
-static Command *refuse_nul(void)
+/* What stands for a write that is none of commands. */
+static Command *refuse(int error, char *text, const char *reason)
 {
     Command *command = g_new0(Command, 1);
 
-    command->text = g_strdup("(binary)");
-    g_set_error(&command->error, QC_ERROR, EINVAL, "a command is text, without NUL bytes");
+    command->text = text;
+    g_set_error_literal(&command->error, QC_ERROR, error, reason);
     return command;
+}
+
+/* NULL: there is nothing against it. */
+static Command *refuse_write(const char *bytes, size_t len)
+{
+    if (len > COMMAND_MAX_BYTES)
+        return refuse(E2BIG, g_strdup_printf("(%zu bytes)", len),
+                      "one write has at most 64 KiB of commands; none was run");
+    if (memchr(bytes, '\0', len))
+        return refuse(EINVAL, g_strdup("(binary)"), "a command is text, without NUL bytes");
+    return NULL;
 }
 
 GPtrArray *command_parse(const char *bytes, size_t len, bool with_image)
 {
     GPtrArray *commands = g_ptr_array_new_with_free_func((GDestroyNotify)command_free);
+    Command *refused = refuse_write(bytes, len);
 
-    if (memchr(bytes, '\0', len)) {
-        g_ptr_array_add(commands, refuse_nul());
+    if (refused) {
+        g_ptr_array_add(commands, refused);
         return commands;
     }
 

@@ -34,7 +34,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Command, command_free)
 
 /*
  * The commands of one write, in order: an array of Command. Blank lines and comments are left
- * out. with_image: the image's path comes before the other arguments (store control).
+ * out. What cannot be commands is one that has an error. with_image: the image's path comes before
+ * the other arguments (store control).
  */
 GPtrArray *command_parse(const char *bytes, size_t len, bool with_image);
 

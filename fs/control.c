@@ -250,7 +250,10 @@ static void job_next(Job *job)
     job->path =
         is_of_store(control) ? store_path_from_argument(command->image) : g_strdup(control->image);
     if (!job->path) {
-        end_command(job, -ENOENT, "no such image; its path starts at the top of this tree");
+        end_command(job, -ENOENT,
+                    "no such image; a path begins at the top of this tree, without a / in front, "
+                    "and has no . or "
+                    "..");
         return;
     }
     serial_push(control->fs->serial, job->path, &command_kind, job);

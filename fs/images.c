@@ -168,7 +168,7 @@ void image_unref(Image *image)
         g_clear_pointer(&image->texts[i], g_bytes_unref);
     names_free(image->names);
     g_free(image->raw_names);
-    qc_chain_unref(image->chain);
+    qc_chain_free(image->chain);
     qc_image_unref(image->qc);
     qc_file_unref(image->file);
     g_mutex_clear(&image->lock);

@@ -193,15 +193,6 @@ static Keeper *keeper_new(int socket)
     return keeper;
 }
 
-void keeper_free(Keeper *keeper)
-{
-    if (!keeper)
-        return;
-    close(keeper->socket);
-    g_mutex_clear(&keeper->lock);
-    g_free(keeper);
-}
-
 /* ---- the keeper's side ------------------------------------------------------------------- */
 
 typedef struct Watch {

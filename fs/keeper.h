@@ -25,7 +25,6 @@ typedef struct Keeper Keeper;
  * borrowed.
  */
 int keeper_split(QcGate *gate, bool may_write, int device, Keeper **ret_keeper, int *ret_status);
-void keeper_free(Keeper *keeper); /* accepts NULL */
 
 /* holder_find(), for which others' descriptors must be looked at. keeper NULL: done here. */
 char *keeper_find_holder(Keeper *keeper, const QcFileStat *file);

@@ -2,8 +2,8 @@
  * names.h - what the snapshots of an image are called in a directory.
  *
  * A name in an image is any string of bytes, and may come twice. A name in a directory must be
- * unique, not empty, at most 255 bytes, without '/' and NUL. The rule is in INTERFACE: a byte
- * that cannot stand is written %XX; a name that comes twice, is empty or too long gets ~ID
+ * unique, not empty, at most 255 bytes, without '/' and NUL. The rule (docs/GUIDE.md, Names): a
+ * byte that cannot stand is written %XX; a name that comes twice, is empty or too long gets ~ID
  * behind it. Pure: no I/O, no state but the table itself.
  */
 #ifndef SNAPTREE_NAMES_H

@@ -307,8 +307,6 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
     (void)off;
     if (!handle->control)
         reply_status(req, -EBADF);
-    else if (size > COMMAND_MAX_BYTES)
-        reply_status(req, -E2BIG);
     else
         control_write(handle->control, req, buf, size, creds_of(req));
 }

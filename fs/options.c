@@ -21,8 +21,8 @@ static const char summary[] =
 
 static const char description[] =
     "Options of -o, separated by commas:\n"
-    "  backing=deny|store|any  which backing files, data files and extents an image may\n"
-    "                          pull in: none, those inside STORE (the default), any\n"
+    "  backing=deny|store|any  which backing files an image may use: none, those inside STORE\n"
+    "                          (the default), any\n"
     "  cache=MIB               memory for tables and decompressed data (default 64)\n"
     "  max_threads=N           threads that serve requests (default by the machine)\n"
     "  sandbox=on|off          give up what serving the store does not need (the default); or\n"

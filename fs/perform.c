@@ -24,6 +24,7 @@ typedef struct Work {
     const Creds *creds;
     const Command *command;
     const QcFileStat *file;
+    bool opened;  /* the image's metadata could be read */
     bool unknown; /* nobody knows what is on disk */
 } Work;
 
@@ -72,7 +73,7 @@ static int check_item(const char *path, const StoreItem *item, GError **error)
     }
     if (item->format == QC_FORMAT_QCOW2)
         return 0;
-    return fail(error, -EOPNOTSUPP, "%s is a %s image, which has no snapshots inside", path,
+    return fail(error, -EOPNOTSUPP, "%s is a %s image; commands are for qcow2 images", path,
                 item->format_name);
 }
 
@@ -289,6 +290,7 @@ static int perform_on(Work *work, const Progress *progress, char **ret_note, GEr
     if (r == 0 && qc_image_unsupported(image))
         r = fail(error, -EOPNOTSUPP, "%s: %s", path, qc_image_unsupported(image));
     if (r == 0) {
+        work->opened = true;
         qc_image_set_progress(image, progress->func, progress->data);
         r = act(work, image, ret_note, error);
     }
@@ -307,8 +309,10 @@ static void add_advice(const Work *work, int r, GError **error)
 
     if (r == -ENOSPC || r == -EDQUOT)
         advice = "every command, deleting too, needs a little room; nothing was changed";
-    else if (r == -EUCLEAN && work->command->verb != COMMAND_REPAIR)
+    else if (r == -EUCLEAN && work->opened && work->command->verb != COMMAND_REPAIR)
         advice = "repair mends what can be mended without loss";
+    else if (r == -EUCLEAN)
+        advice = "qemu-img check -r all may save something: try it on a copy";
     else if (r == -EACCES && g_error_matches(*error, QC_ERROR, EPERM))
         advice = "is the file immutable (lsattr)?";
     if (!advice || !*error)

@@ -496,14 +496,23 @@ typedef struct ViewAction {
     const QcReading *reading;
 } ViewAction;
 
-/* -ESTALE: each time the view was one of the past. */
+/*
+ * -ESTALE: each time the view was one of the past. Where it is not, but the file was changed and
+ * has no such bytes for it, a view of the file as it is now may have them; that is tried once.
+ */
 static int64_t try_views(Reader *reader, ViewAction *action)
 {
+    bool hoping = true;
+
     for (int tries = 0; tries < MAX_RELOADS; tries++) {
         g_autoptr(QcView) view = current_view(reader);
         int64_t result = action->func(reader, view, action);
         int r = check(reader, view, result < 0 ? NULL : action->reading);
 
+        if (r == 0 && result == -EIO && hoping && !qc_view_is_unchanged(view)) {
+            hoping = false;
+            r = -ESTALE;
+        }
         if (r == 0)
             return result;
         if (r == -ESTALE)

@@ -52,7 +52,6 @@ static const char *const allowed[] = {
     "fdatasync",
     "ftruncate",
     "ftruncate64",
-    "fallocate",
     "fadvise64",
     "fadvise64_64",
     "access",

@@ -29,21 +29,24 @@ typedef struct QcFileStat {
     uint32_t mode, uid, gid; /* as in struct stat */
 } QcFileStat;
 
+/*
+ * What a file can do. Each returns 0 or what it says, or a negative errno; close never fails, and
+ * is called once, by the last qc_file_unref().
+ */
 typedef struct QcFileOps {
     /* Like pread(2) and pwrite(2); may transfer less than asked. */
     ssize_t (*pread)(QcFile *file, void *buf, size_t len, uint64_t offset);
     ssize_t (*pwrite)(QcFile *file, const void *buf, size_t len, uint64_t offset);
     /* Everything written before is durable when this returns 0. */
     int (*sync)(QcFile *file);
+    /* As it is now, not as somebody remembers it: see qc_file_stat_at(). */
     int (*stat)(QcFile *file, QcFileStat *ret);
     /* Set the length. -EINVAL on a block device. */
     int (*truncate)(QcFile *file, uint64_t size);
-    /* Give the storage of the range back; it reads as zeros afterwards. */
-    int (*punch)(QcFile *file, uint64_t offset, uint64_t len);
     /* Offset of the next data (or, with hole, the next hole) at or after offset;
      * -ENXIO when there is no more data. */
     int64_t (*seek)(QcFile *file, uint64_t offset, bool hole);
-    /* Take (or drop) a shared lock on one byte. */
+    /* Take (or drop) a shared lock on one byte. -EAGAIN or -EACCES: somebody excludes it. */
     int (*lock)(QcFile *file, unsigned byte, bool take);
     /* 1 when somebody else holds a lock on one of n bytes, 0 when not. */
     int (*lock_held)(QcFile *file, unsigned first, unsigned n);

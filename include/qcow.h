@@ -84,12 +84,13 @@ const char *qc_gate_store(const QcGate *gate);
 
 /*
  * Open a file of the store. -ENOENT when there is none, -EXDEV when the path leads out of the
- * store, -EACCES, -EROFS (write only), -EOPNOTSUPP when it is no regular file or block device.
+ * store, -EACCES, -EROFS (write only), -EDEADLK when it lies in this very tree, -EOPNOTSUPP when
+ * it is no regular file or block device.
  */
 int qc_gate_open(QcGate *gate, const char *path, bool write, QcFile **ret, GError **error);
 /*
- * The stat of what that would open, whatever it is, without opening it. Fails as that does, and
- * with -EDEADLK for what lies in this very tree. Thread-safe.
+ * The stat of what that would open, without opening it; of a block device, size is 0. Fails as that
+ * does, but not with -EOPNOTSUPP: it may be anything. Thread-safe.
  */
 int qc_gate_stat(QcGate *gate, const char *path, QcFileStat *ret);
 
@@ -133,7 +134,8 @@ typedef enum QcFormat {
 /*
  * Tell the format of a file by its first bytes and, for raw, by its name (.raw, .img, .iso)
  * or by being a block device. ret_name, if not NULL, receives the name of the format as
- * QEMU spells it ("qcow2", "raw", "vmdk", ...; a constant), or NULL for QC_FORMAT_NONE.
+ * QEMU spells it ("qcow2", "raw", "vmdk", ...; a constant), or NULL for QC_FORMAT_NONE. Fails as
+ * reading does.
  */
 int qc_probe(QcFile *file, const char *name, QcFormat *ret_format, const char **ret_name);
 
@@ -202,7 +204,8 @@ typedef struct QcImage QcImage;
  * format is QC_FORMAT_RAW or QC_FORMAT_QCOW2. cache may be shared with other images.
  *
  * -EINVAL: the header is not valid. -EOPNOTSUPP: a feature the engine does not know.
- * -EUCLEAN: tables are broken. -EAGAIN: somebody keeps changing the metadata.
+ * -EUCLEAN: tables are broken. -EAGAIN: somebody keeps changing the metadata. -ENOMEM, and as
+ * reading and stat fail.
  */
 int qc_image_open(QcFile *file, const char *path, QcFormat format, QcCache *cache, QcImage **ret,
                   GError **error);
@@ -210,9 +213,10 @@ QcImage *qc_image_ref(QcImage *image);
 void qc_image_unref(QcImage *image); /* accepts NULL */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcImage, qc_image_unref)
 
+/* What was read, the path, and the file: the image's own, valid as long as it is. */
 const QcInfo *qc_image_info(const QcImage *image);
 const char *qc_image_path(const QcImage *image);
-QcFile *qc_image_file(const QcImage *image); /* borrowed */
+QcFile *qc_image_file(const QcImage *image);
 
 /*
  * Why the image's guest data cannot be read or changed although its metadata can
@@ -233,7 +237,7 @@ bool qc_image_is_current(const QcImage *image);
 bool qc_image_is_settled(const QcImage *image);
 
 /*
- * Wait (at most some 20 ms) until the file's mtime is old enough that a later write must
+ * Wait (at most some 20 ms) until the file's ctime is old enough that a later write must
  * change it; call it before qc_image_open where the result is to be current for long.
  * ret (may be NULL) gets the file's stat after that. The errors of stat.
  */
@@ -241,16 +245,22 @@ int qc_file_settle(QcFile *file, QcFileStat *ret);
 
 /* ---- locks, as QEMU takes them ---------------------------------------------------------- */
 
-/* §none: QEMU's block/file-posix.c. "Reader" means: may read guest data that others write to
- * is not excluded; it never keeps a VM from starting. */
+/*
+ * §none: QEMU's block/file-posix.c. The locks are the file's, whoever of the process took them; to
+ * be taken and dropped by one thread at a time. Besides -EBUSY they fail as fcntl(2) does (-ENOLCK,
+ * -EIO); then none is held.
+ */
 
-/* Announce that we read. -EBUSY when somebody does not share consistent reads. */
+/*
+ * Announce that we read. A reader does not exclude writers, and never keeps a VM from starting.
+ * -EBUSY when somebody does not share consistent reads.
+ */
 int qc_lock_reader(QcFile *file, GError **error);
 /* Become the only writer. -EBUSY when anybody reads under exclusion or writes. */
 int qc_lock_writer(QcFile *file, GError **error);
-/* Drop every lock of this file. */
+/* Drop every lock of this file. Takes 50 ms after a command that let the file grow. */
 void qc_lock_release(QcFile *file);
-/* 1 when somebody else writes or may resize the image, 0 when not. */
+/* 1 when somebody else writes or may resize the image, 0 when not; or as fcntl(2) fails. */
 int qc_lock_has_writer(QcFile *file);
 
 /* ---- views and chains ------------------------------------------------------------------- */
@@ -309,8 +319,9 @@ ssize_t qc_view_fetch(QcView *view, void *buf, size_t len, uint64_t offset, QcRe
 
 /*
  * The next data (or, with hole, hole) at or after offset, as lseek(2) tells it, exact to the
- * cluster: zeros that a layer states are holes too; broken places count as data.
- * -ENXIO: offset is at or past the end, or no more data.
+ * cluster or subcluster: zeros that a layer states are holes too; broken places count as data, as
+ * does all that is left when the search has looked at too much (see docs/ARCHITECTURE.md, Bounds).
+ * -ENXIO: offset is at or past the end, or no more data. -EIO, -ENOMEM.
  */
 int64_t qc_view_seek(QcView *view, uint64_t offset, bool hole);
 
@@ -323,9 +334,16 @@ int64_t qc_view_seek(QcView *view, uint64_t offset, bool hole);
 int qc_view_check(QcView *view);
 
 /*
- * The same for what one qc_view_fetch() gave, and cheaper for a view of more than QC_FEW_LAYERS:
- * the view's own file and those that bytes came from are looked at now; of the others, which only
- * had nothing to say, it is enough that they were looked at QC_RECHECK_US ago or less.
+ * Whether nothing at all that the view rests on has changed since it was made; false where that
+ * cannot be told. When it has, what could not be read may be readable through a new view.
+ */
+bool qc_view_is_unchanged(QcView *view);
+
+/*
+ * qc_view_check() for what one qc_view_fetch() gave, and cheaper for a view of more than
+ * QC_FEW_LAYERS: the view's own file and those that bytes came from are looked at now; of the
+ * others, which only had nothing to say, it is enough that they were looked at QC_RECHECK_US ago or
+ * less.
  */
 #define QC_FEW_LAYERS 4
 #define QC_RECHECK_US 2000
@@ -345,14 +363,14 @@ void qc_view_prepare(QcView *view, uint64_t offset);
 bool qc_view_is_telling(const QcView *view);
 
 /*
- * Whether so much memory can be had now, to be asked before many small allocations that cannot
- * fail; and whether, for a list of all snapshots that takes so many bytes for each, and a few
- * copies of its name.
+ * Whether so many bytes of memory can be had now, to be asked before many small allocations that
+ * cannot fail. Only a guess: others take memory, too. Thread-safe.
  */
 bool qc_room_for(uint64_t bytes);
+/* The same for a list of all snapshots: each bytes for every one, and a few copies of its name. */
 bool qc_room_for_snapshots(const QcInfo *info, size_t each);
 
-/* An image and its backing layers, opened. Immutable, thread-safe, reference-counted. */
+/* An image and its backing layers, opened. Immutable, thread-safe. */
 typedef struct QcChain QcChain;
 
 /*
@@ -369,9 +387,8 @@ int qc_chain_open(QcGate *gate, QcImage *top, QcCache *cache, QcChain **ret);
  */
 int qc_chain_open_like(QcGate *gate, QcImage *top, QcCache *cache, const QcChain *like,
                        QcChain **ret);
-QcChain *qc_chain_ref(QcChain *chain);
-void qc_chain_unref(QcChain *chain); /* accepts NULL */
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcChain, qc_chain_unref)
+void qc_chain_free(QcChain *chain); /* accepts NULL */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcChain, qc_chain_free)
 
 /* Why the chain is incomplete or its top unreadable: a sentence, or NULL. Owned by the chain. */
 const char *qc_chain_error(const QcChain *chain);
@@ -386,12 +403,13 @@ unsigned qc_chain_layers(const QcChain *chain);
 QcImage *qc_chain_image(const QcChain *chain, unsigned layer); /* borrowed */
 /*
  * Whether the name of a layer still leads to the file that the chain has, in the state that it had,
- * and still may. A device's stat does not tell its state.
+ * and still may. False for a device, whose stat does not tell its state.
  */
 bool qc_chain_layer_is_same(const QcChain *chain, QcGate *gate, unsigned layer);
 /* The disk as layer gives it, with all beneath; 0 is the active disk. Borrowed. */
 QcView *qc_chain_view(const QcChain *chain, unsigned layer);
-/* The disk as it was at a snapshot of the top image (index into its QcInfo). A new reference. */
+/* The disk as it was at a snapshot of the top image (index into its QcInfo). A new reference.
+ * -ENOENT: there is none. -EUCLEAN, -ENOMEM. */
 int qc_chain_snapshot_view(QcChain *chain, unsigned snapshot, QcView **ret);
 
 /* ---- commands --------------------------------------------------------------------------- */
@@ -403,13 +421,16 @@ int qc_chain_snapshot_view(QcChain *chain, unsigned snapshot, QcView **ret);
  * changed. A command uses the image up, whatever its result: open it again for the next
  * one. Not to be called from two threads for one image.
  *
- * Errors of all of them: -EOPNOTSUPP (raw, encrypted, external data file, 1-bit refcounts),
- * -EUCLEAN (corrupt image; nothing changed), -EROFS, -ENOSPC, -EDQUOT, -EIO, -ENOMEM;
- * -EFBIG when a limit of the format is reached (snapshots, refcount width, table sizes).
- * An image that was not closed cleanly (dirty) is repaired in the same switch.
- * One more state exists: when the very last step, the sync of the switch, fails, the result is
- * -EIO and *nobody knows* which of the two states is on disk; *ret_unknown is set (if not
- * NULL), and the caller must refuse further commands on the file.
+ * Errors of all of them: -EINVAL (the image is used up), -EOPNOTSUPP (raw, encrypted, external
+ * data file), -EUCLEAN (corrupt image; nothing changed), -ENOENT (there is no such snapshot),
+ * -EBUSY (somebody who ignores the locks has changed the file meanwhile), -EROFS, -ENOSPC, -EDQUOT,
+ * -EIO, -ENOMEM, -ECANCELED; -EFBIG when a limit of the format is reached (snapshots, refcount
+ * width, table sizes).
+ * An image that was not closed cleanly (dirty) is repaired in the same switch, and lost space is
+ * given back where all of the header is known (both not by qc_image_write()).
+ * One more state exists: when the switch fails, and putting the old header back fails as well, the
+ * result is -EIO and *nobody knows* which of the two states is on disk; *ret_unknown is set (if
+ * not NULL), and the caller must refuse further commands on the file.
  *
  * §"Snapshots", "Refcounts"; the order of writes is in docs/DURABILITY.md.
  */
@@ -424,7 +445,8 @@ typedef bool (*QcProgressFunc)(void *data, unsigned percent);
 void qc_image_set_progress(QcImage *image, QcProgressFunc func, void *data);
 
 /* Take a snapshot of the active disk. now_ns: its date, nanoseconds since the epoch.
- * -EEXIST: a snapshot has that name. -EINVAL: empty. -ENAMETOOLONG. */
+ * -EEXIST: a snapshot has that name. -EINVAL: empty. -ENAMETOOLONG. -EOPNOTSUPP: refcounts of 1
+ * bit. */
 int qc_snapshot_take(QcImage *image, const char *name, int64_t now_ns, bool *ret_unknown,
                      GError **error);
 /* Make the active disk what it was at the snapshot; its size too. -EOPNOTSUPP with bitmaps. */
@@ -438,7 +460,8 @@ int qc_snapshot_rename(QcImage *image, unsigned snapshot, const char *name, bool
 /*
  * Replace len bytes of the active disk at offset, as one atomic, durable command like those
  * above (whole clusters are copied; meant for tools, not for a running guest). chain must
- * have image as its top. -EINVAL beyond the end.
+ * have image as its top. -EINVAL: nothing to write, or beyond the end. -EOPNOTSUPP: the image has
+ * persistent bitmaps. -EUCLEAN: it was not closed cleanly.
  */
 int qc_image_write(QcImage *image, QcChain *chain, const void *buf, size_t len, uint64_t offset,
                    bool *ret_unknown, GError **error);

@@ -25,9 +25,9 @@ static int fix_flags(const QcLayout *l, QcRefs *refs, uint8_t *table)
             continue;
         QcRefUse use;
         int err = qc_refs_use(refs, c.host_offset >> l->cluster_bits, &use);
-        bool copied = use == QC_REF_SINGLE && c.kind != QC_CLUSTER_COMPRESSED;
         if (err < 0 || use == QC_REF_UNUSED)
             return err ? err : -EUCLEAN;
+        bool copied = qc_cluster_is_copied(&c, use);
         if (copied == c.copied)
             continue;
         qc_cluster_set_copied(table + i * size, copied);
@@ -69,7 +69,7 @@ int qc_active_fix_copied(QcTxn *txn, uint64_t *l1, uint32_t n, unsigned owners)
         uint64_t count = qc_refs_get(txn->refs, offset >> l->cluster_bits);
         if (offset && count == 0)
             return -EUCLEAN;
-        l1[i] = offset | (offset && count == 1 ? QC_COPIED : 0);
+        l1[i] = qc_l1_encode(offset, count);
     }
     return err;
 }

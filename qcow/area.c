@@ -5,6 +5,7 @@
  * of its run for each grain, so that a look-up touches two places of it however many there are.
  */
 #include "area.h"
+#include "extent.h"
 #include <errno.h>
 #include <string.h>
 
@@ -27,20 +28,8 @@ static uint16_t *numbers_of(Area *area)
     return (uint16_t *)(void *)&area->runs[area->n];
 }
 
-bool qc_extent_coalesce(QcExtent *e, const QcExtent *next)
-{
-    if (e->kind != next->kind || e->image != next->image || e->layer != next->layer)
-        return false;
-    if (e->kind == QC_EXTENT_DATA && e->host_offset + e->length != next->host_offset)
-        return false;
-    if (e->kind == QC_EXTENT_COMPRESSED &&
-        (e->host_offset != next->host_offset || e->skip + e->length != next->skip))
-        return false;
-    e->length += next->length;
-    return true;
-}
-
-void qc_extent_trim(QcExtent *e, uint64_t skipped, uint64_t length)
+/* Make e what it says from skipped bytes on, for length bytes. */
+static void trim(QcExtent *e, uint64_t skipped, uint64_t length)
 {
     if (e->kind == QC_EXTENT_DATA)
         e->host_offset += skipped;
@@ -96,7 +85,7 @@ void qc_area_offer(QcAreaBuilder *builder, uint64_t offset, const QcExtent *exte
         if (!is_open(builder, i))
             continue;
         builder->grains[i] = *extent;
-        qc_extent_trim(&builder->grains[i], start - from, start_of(builder, i + 1) - start);
+        trim(&builder->grains[i], start - from, start_of(builder, i + 1) - start);
     }
 }
 
@@ -132,5 +121,5 @@ void qc_area_find(QcBlock *block, uint64_t offset, uint64_t length, QcExtent *re
     const Run *run = &area->runs[numbers_of(area)[(offset - area->start) >> area->grain_bits]];
     uint64_t skipped = offset - run->start;
     *ret = run->extent;
-    qc_extent_trim(ret, skipped, MIN(ret->length - skipped, length));
+    trim(ret, skipped, MIN(ret->length - skipped, length));
 }

@@ -44,14 +44,4 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(QcAreaBuilder, qc_area_clear)
 /* The extent at an offset in the area, at most length bytes long. */
 void qc_area_find(QcBlock *area, uint64_t offset, uint64_t length, QcExtent *ret);
 
-static inline bool qc_extent_is_zeros(const QcExtent *e)
-{
-    return e->kind == QC_EXTENT_HOLE || e->kind == QC_EXTENT_ZERO;
-}
-
-/* Make next part of e when it continues it: a compressed extent, only within its cluster. */
-bool qc_extent_coalesce(QcExtent *e, const QcExtent *next);
-/* Make e what it says from skipped bytes on, for length bytes. */
-void qc_extent_trim(QcExtent *e, uint64_t skipped, uint64_t length);
-
 #endif

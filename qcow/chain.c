@@ -14,7 +14,6 @@ typedef struct Layer {
 } Layer;
 
 struct QcChain {
-    gatomicrefcount refs;
     Layer *layers; /* top first */
     unsigned n_layers, room;
     QcView *bottom; /* beneath the last image: broken, or NULL when the chain is complete */
@@ -41,7 +40,8 @@ static int stated_format(const char *format, QcFormat *ret, GError **error)
  * either an old tool made the overlay, or the guest of a raw disk wrote the header of an
  * image into it, to be shown files of others. Only backing=any takes the risk.
  */
-static int unstated_format(QcGate *gate, QcFile *file, QcFormat *ret, GError **error)
+static int unstated_format(QcGate *gate, const QcImage *overlay, QcFile *file, QcFormat *ret,
+                           GError **error)
 {
     QcFormat format;
     const char *name;
@@ -53,9 +53,10 @@ static int unstated_format(QcGate *gate, QcFile *file, QcFormat *ret, GError **e
     bool allowed = format == QC_FORMAT_RAW || qc_gate_policy(gate) == QC_BACKING_ANY;
     if (!allowed || format == QC_FORMAT_OTHER)
         return qc_fail(error, -EPERM,
-                       "the backing file looks like %s, but its format is not stated; if it is, "
-                       "state it: qemu-img rebase -u -F %s ...",
-                       name, name);
+                       "the backing file %s looks like %s, but its format is not stated; if it is, "
+                       "state it: qemu-img rebase -u -b %s -F %s %s",
+                       overlay->info.backing_file, name, overlay->info.backing_file, name,
+                       overlay->path);
     *ret = format;
     return 0;
 }
@@ -87,7 +88,7 @@ static int open_backing(QcChain *chain, QcGate *gate, QcImage *overlay, QcCache 
     if (info->backing_format)
         err = stated_format(info->backing_format, &format, error);
     else
-        err = unstated_format(gate, file, &format, error);
+        err = unstated_format(gate, overlay, file, &format, error);
     if (err < 0)
         return err;
     err = qc_image_open(file, path, format, cache, ret, error);
@@ -214,7 +215,6 @@ int qc_chain_open_like(QcGate *gate, QcImage *top, QcCache *cache, const QcChain
     g_autoptr(QcChain) chain = g_try_new0(QcChain, 1);
     if (!chain)
         return -ENOMEM;
-    g_atomic_ref_count_init(&chain->refs);
     int more = append(chain, top);
     if (more < 0)
         return more;
@@ -234,15 +234,9 @@ int qc_chain_open_like(QcGate *gate, QcImage *top, QcCache *cache, const QcChain
     return err;
 }
 
-QcChain *qc_chain_ref(QcChain *chain)
+void qc_chain_free(QcChain *chain)
 {
-    g_atomic_ref_count_inc(&chain->refs);
-    return chain;
-}
-
-void qc_chain_unref(QcChain *chain)
-{
-    if (!chain || !g_atomic_ref_count_dec(&chain->refs))
+    if (!chain)
         return;
     for (unsigned i = 0; i < chain->n_layers; i++) {
         qc_view_unref(chain->layers[i].view);

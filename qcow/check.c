@@ -31,14 +31,16 @@ int qc_image_check(QcImage *image, QcCheck *ret, GError **error)
         return qc_fail(error, -EOPNOTSUPP, "raw images have nothing to check");
     if (image->info.has_data_file)
         return qc_fail(error, -EOPNOTSUPP, "%s", qc_image_unsupported(image));
-    image->meter.passes = 2; /* counting, and the flags */
-    int err = load_stored(image, &findings, &stored);
+    image->meter.passes = 2;             /* counting, and the flags */
+    int err = qc_file_sync(image->file); /* as every command: see txn.c */
+    if (!err)
+        err = load_stored(image, &findings, &stored);
     if (!err)
         err = qc_count_references(image, stored, &findings, &counted);
     if (!err && stored)
         qc_compare_counts(stored, counted, &findings, &leaks);
     if (!err)
-        err = qc_check_copied(image, counted, &findings);
+        err = qc_check_copied(image, stored ? stored : counted, &findings);
     if (err == -EUCLEAN) { /* the active tree cannot even be walked */
         qc_find(&findings, "the active L1 table is broken");
         err = 0;

@@ -37,9 +37,8 @@ typedef struct Count {
     QcBatchItem *tables; /* L2 tables; tag is how many L1 entries point there */
     size_t n_tables, room;
     size_t most_entries; /* of an L1 table: room to begin with, so as not to sort too often */
-    const char *what;    /* being read, and where it is */
-    uint64_t at;
-    uint32_t times; /* disks that have it */
+    uint64_t at;         /* the table that is being read */
+    uint32_t times;      /* disks that have it */
 } Count;
 
 #define AT " at %#" G_GINT64_MODIFIER "x "
@@ -86,7 +85,6 @@ static int count_table_range(Count *c, const char *what, uint64_t offset, uint64
 /* Read a table of n numbers that was counted. 1 when it is cut off. */
 static int read_words(Count *c, const char *what, uint64_t offset, uint32_t n, QcWordFunc func)
 {
-    c->what = what;
     c->at = offset;
     int err = qc_words_read(c->image->file, offset, n, func, c);
     if (err != -EUCLEAN)
@@ -365,8 +363,7 @@ static int check_table_flags(void *data, uint32_t slot, uint64_t l2_offset, uint
         int err = qc_refs_use(f->refs, c.host_offset >> l->cluster_bits, &use);
         if (err < 0)
             return err;
-        bool want = use == QC_REF_SINGLE && c.kind != QC_CLUSTER_COMPRESSED;
-        if (c.host_offset && c.kind != QC_CLUSTER_BAD && c.copied != want)
+        if (c.host_offset && c.kind != QC_CLUSTER_BAD && c.copied != qc_cluster_is_copied(&c, use))
             qc_find(f->findings,
                     "entry %" G_GUINT64_FORMAT " of the L2 table at %#" G_GINT64_MODIFIER
                     "x has the wrong COPIED flag",
@@ -384,7 +381,7 @@ int qc_check_copied(QcImage *image, QcRefs *refs, QcFindings *findings)
     for (uint32_t i = 0; i < h->l1_entries && !err; i++) {
         uint64_t offset = l1[i] & QC_OFFSET_MASK;
         uint64_t count = qc_refs_get(refs, offset >> h->layout.cluster_bits);
-        if (offset && (count == 1) != (l1[i] >> 63))
+        if (offset && (l1[i] & QC_COPIED) != (qc_l1_encode(offset, count) & QC_COPIED))
             qc_find(findings, "entry %u of the active L1 table has the wrong COPIED flag", i);
     }
     return err ? err : qc_tree_walk(image, l1, h->l1_entries, check_table_flags, &f);

@@ -29,7 +29,10 @@ int qc_count_references(QcImage *image, const QcRefs *stored, QcFindings *findin
 void qc_compare_counts(const QcRefs *stored, const QcRefs *counted, QcFindings *findings,
                        uint64_t *ret_leaks);
 
-/* Compare the COPIED flags of the active tree with the counts; differences are findings. */
+/*
+ * Compare the COPIED flags of the active tree with the refcounts, those that are stored where they
+ * can be read; differences are findings.
+ */
 int qc_check_copied(QcImage *image, QcRefs *refs, QcFindings *findings);
 
 #endif

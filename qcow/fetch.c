@@ -2,7 +2,7 @@
  * fetch.c - reading a view: a loop over its extents. Not what it is, but where it lies, decides
  * how a piece is read.
  */
-#include "area.h"
+#include "extent.h"
 #include "view.h"
 #include <errno.h>
 #include <string.h>
@@ -27,7 +27,7 @@ static int read_extent(const QcExtent *e, void *buf, bool once)
         memset(buf, 0, e->length);
         return 0;
     case QC_EXTENT_DATA:
-        return qc_file_read_padded(e->image->file, buf, e->length, e->host_offset);
+        return qc_image_read(e->image, buf, e->length, e->host_offset);
     case QC_EXTENT_COMPRESSED:
         return read_compressed(e, buf, once);
     case QC_EXTENT_BAD:

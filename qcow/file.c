@@ -196,12 +196,6 @@ static int posix_truncate(QcFile *file, uint64_t size)
     return ftruncate(fd_of(file), (off_t)size) < 0 ? -errno : 0;
 }
 
-static int posix_punch(QcFile *file, uint64_t offset, uint64_t len)
-{
-    int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-    return fallocate(fd_of(file), mode, (off_t)offset, (off_t)len) < 0 ? -errno : 0;
-}
-
 /* Where the file system cannot tell, SEEK_HOLE says that all is data: always true. */
 static int64_t posix_seek(QcFile *file, uint64_t offset, bool hole)
 {
@@ -269,7 +263,6 @@ static const QcFileOps posix_ops = {
     .sync = posix_sync,
     .stat = posix_stat,
     .truncate = posix_truncate,
-    .punch = posix_punch,
     .seek = posix_seek,
     .lock = posix_lock,
     .lock_held = posix_lock_held,

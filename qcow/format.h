@@ -66,6 +66,7 @@ enum {
 #define QC_INCOMPAT_EXTENDED_L2 (UINT64_C(1) << 4)
 #define QC_INCOMPAT_KNOWN       UINT64_C(0x1f)
 #define QC_COMPAT_LAZY          (UINT64_C(1) << 0)
+#define QC_COMPAT_KNOWN         UINT64_C(0x1)
 #define QC_AUTOCLEAR_BITMAPS    (UINT64_C(1) << 0)
 #define QC_AUTOCLEAR_RAW        (UINT64_C(1) << 1)
 #define QC_AUTOCLEAR_KNOWN      UINT64_C(0x3)
@@ -122,13 +123,12 @@ typedef struct QcDiskSnapshotExtra {
 } QcDiskSnapshotExtra;
 
 /* §"Cluster mapping": bits of L1 and L2 entries, of refcount table entries. */
-#define QC_OFFSET_MASK     UINT64_C(0x00fffffffffffe00) /* bits 9 to 55 */
-#define QC_COPIED          (UINT64_C(1) << 63)
-#define QC_COMPRESSED      (UINT64_C(1) << 62)
-#define QC_ZERO            UINT64_C(1)
-#define QC_L1_RESERVED     UINT64_C(0x7f000000000001ff)
-#define QC_L2_RESERVED     UINT64_C(0x3f000000000001fe)
-#define QC_REFTABLE_OFFSET UINT64_C(0xfffffffffffffe00)
+#define QC_OFFSET_MASK UINT64_C(0x00fffffffffffe00) /* bits 9 to 55 */
+#define QC_COPIED      (UINT64_C(1) << 63)
+#define QC_COMPRESSED  (UINT64_C(1) << 62)
+#define QC_ZERO        UINT64_C(1)
+#define QC_L1_RESERVED UINT64_C(0x7f000000000001ff)
+#define QC_L2_RESERVED UINT64_C(0x3f000000000001fe)
 
 /* What the geometry of an image's tables follows from. */
 typedef struct QcLayout {

@@ -50,6 +50,12 @@ int qc_gate_new(const char *store, QcBackingPolicy policy, QcGate **ret, GError 
         close(fd);
         return qc_fail(error, err, "%s: %s", store, g_strerror(-err));
     }
+    if (faccessat(fd, ".", X_OK, AT_EACCESS) < 0) { /* of which O_PATH does not ask */
+        int err = -errno;
+        close(fd);
+        free(real);
+        return qc_fail(error, err, "%s: %s", store, g_strerror(-err));
+    }
     QcGate *gate = g_new0(QcGate, 1);
     g_atomic_ref_count_init(&gate->refs);
     gate->dirfd = fd;
@@ -111,20 +117,25 @@ void qc_gate_set_device_opener(QcGate *gate, QcDeviceOpener opener, void *data)
 
 /* ---- resolving -------------------------------------------------------------------------- */
 
-/* An O_PATH descriptor of path, found without leaving the store; or a negative errno. */
-static int resolve_beneath(const QcGate *gate, const char *path)
+/* An O_PATH descriptor of path, found without leaving the directory dirfd; or a negative errno. */
+static int look_beneath(int dirfd, const char *path, int flags, uint64_t resolve)
 {
-    if (path[0] == '/') /* the kernel would say so too; but do not even ask */
-        return -EXDEV;
     struct open_how how = {
-        .flags = O_PATH | O_CLOEXEC,
-        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
+        .flags = (uint64_t)(O_PATH | O_CLOEXEC | flags),
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | resolve,
     };
     int fd;
     do /* EAGAIN: a rename raced with ".." */
-        fd = (int)syscall(SYS_openat2, gate->dirfd, path, &how, sizeof(how));
+        fd = (int)syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
     while (fd < 0 && errno == EAGAIN);
     return fd < 0 ? -errno : fd;
+}
+
+/* The same of the store. */
+static int resolve_beneath(const QcGate *gate, const char *path)
+{
+    /* Of an absolute path the kernel would say so too; but do not even ask. */
+    return path[0] == '/' ? -EXDEV : look_beneath(gate->dirfd, path, 0, 0);
 }
 
 /* path relative to the directory prefix, or NULL when it is not inside. */
@@ -150,11 +161,7 @@ static const char *path_in_store(const QcGate *gate, const char *path)
 /* The text of the link that path's last component is. False: it is none. */
 static bool read_link(const QcGate *gate, const char *path, char text[PATH_MAX])
 {
-    struct open_how how = {
-        .flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
-        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
-    };
-    int fd = (int)syscall(SYS_openat2, gate->dirfd, path, &how, sizeof(how));
+    int fd = look_beneath(gate->dirfd, path, O_NOFOLLOW, 0);
     if (fd < 0)
         return false;
     ssize_t n = readlinkat(fd, "", text, PATH_MAX);
@@ -168,16 +175,12 @@ static bool read_link(const QcGate *gate, const char *path, char text[PATH_MAX])
 /* A block device below /dev, without leaving its file system. */
 static int resolve_device(const char *path)
 {
-    struct open_how how = {
-        .flags = O_PATH | O_CLOEXEC,
-        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV,
-    };
     struct stat st;
     int dev = open("/dev", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (dev < 0)
         return -errno;
-    int fd = (int)syscall(SYS_openat2, dev, path, &how, sizeof(how));
-    int err = fd < 0 ? -errno : 0;
+    int fd = look_beneath(dev, path, 0, RESOLVE_NO_XDEV);
+    int err = MIN(fd, 0);
     close(dev);
     if (!err && (fstat(fd, &st) < 0 || !S_ISBLK(st.st_mode))) {
         close(fd);

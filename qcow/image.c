@@ -3,8 +3,8 @@
  *
  * A QcImage is the metadata of one file at one moment. Others may change the file while it
  * is read, so the header is read again after the snapshot table, and everything is redone
- * when it differs. What changes later is noticed by stat - provided that the modification
- * time was not so young when it was taken that a second write could hide behind it.
+ * when it differs. What changes later is noticed by stat - provided that the change time (ctime)
+ * was not so young when it was taken that a second write could hide behind it.
  */
 #include "image.h"
 #include "bitmaps.h"
@@ -18,9 +18,10 @@ enum {
     OPEN_AT_ONCE = 5, /* of these; then there are pauses, of */
     OPEN_PAUSE_US = 2 * 1000,
     FIRST_READ = 4096,             /* holds the header of nearly every image */
-    MTIME_GRAIN_NS = 20 * 1000000, /* no Linux file system's clock ticks slower than 10 ms */
+    CTIME_GRAIN_NS = 20 * 1000000, /* no Linux file system's clock ticks slower than 10 ms */
     MAX_SETTLE_US = 21 * 1000,
-    STRINGS_STEP = 1 << 20, /* of a snapshot table; its names never take the last of the memory */
+    STRINGS_FREE = 128 << 10, /* so much of a snapshot table is taken without a look, then */
+    STRINGS_STEP = 1 << 20,   /* of a snapshot table; its names never take the last of the memory */
 };
 
 /* ---- reading the header ----------------------------------------------------------------- */
@@ -147,7 +148,7 @@ static int read_snapshots(QcImage *image, GError **error)
         return qc_fail(error, -ENOMEM, "no memory for %u snapshots", h->n_snapshots);
 
     int err = 0;
-    uint64_t looked = 0;
+    uint64_t looked = STRINGS_FREE;
     for (uint32_t i = 0; i < h->n_snapshots && !err; i++) {
         size_t id_len, size;
         const uint8_t *raw;
@@ -183,7 +184,7 @@ static int64_t now_ns(void)
 static bool is_settled(const QcFileStat *st)
 {
     int64_t age = now_ns() - st->ctime;
-    return age > MTIME_GRAIN_NS || age < -MTIME_GRAIN_NS;
+    return age > CTIME_GRAIN_NS || age < -CTIME_GRAIN_NS;
 }
 
 int qc_file_settle(QcFile *file, QcFileStat *ret)
@@ -396,13 +397,30 @@ static int search_table(const QcImage *image, const QcSnapshot *want, uint64_t a
     return found ? 0 : -ESTALE;
 }
 
+/* Whether bytes that were at an offset of the file still are. */
+static bool still_has(const QcImage *image, uint64_t offset, const char *bytes)
+{
+    char now[QC_MAX_BACKING_NAME];
+    size_t len = bytes ? MIN(strlen(bytes), sizeof(now)) : 0;
+    return len == 0 ||
+           (qc_file_read(image->file, now, len, offset) == 0 && !memcmp(now, bytes, len));
+}
+
+/* Whether the header still names the same backing file; that its place is the same is known. */
+static bool has_same_backing(const QcImage *image)
+{
+    const QcHeader *h = &image->header;
+    return still_has(image, h->backing_offset, image->info.backing_file) &&
+           still_has(image, h->backing_format_at, image->info.backing_format);
+}
+
 /* One look at header and entry, without caring whether both were read at the same moment. */
 static int find_once(const QcImage *image, const QcSnapshot *want, const QcSnapshotHint *hint,
                      const uint8_t *state, uint64_t *ret_at)
 {
     QcDiskHeader d = {0};
     memcpy(&d, state, QC_STATE_END);
-    if (memcmp(state, image->sector0, QC_STATE_AT) != 0)
+    if (memcmp(state, image->sector0, QC_STATE_AT) != 0 || !has_same_backing(image))
         return -ESTALE; /* not even the same image */
     uint64_t at = be64_get(d.snapshots_offset);
     uint32_t n = be32_get(d.nb_snapshots);
@@ -435,7 +453,16 @@ int qc_image_find_snapshot(const QcImage *image, unsigned snapshot, QcSnapshotHi
     return -ESTALE;
 }
 
-/* ---- tables and compressed clusters ----------------------------------------------------- */
+/* ---- bytes, tables and compressed clusters ---------------------------------------------- */
+
+int qc_image_read(const QcImage *image, void *buf, size_t len, uint64_t offset)
+{
+    uint64_t size = image->info.stat.size;
+    size_t there = offset < size ? (size_t)MIN(len, size - offset) : 0;
+    int err = there > 0 ? qc_file_read(image->file, buf, there, offset) : 0;
+    memset((uint8_t *)buf + there, 0, len - there);
+    return err == -ENODATA ? -EIO : err; /* cut off since: zeros would be a lie */
+}
 
 /*
  * Find a block of size bytes or more in the cache, or make an empty one for the caller to fill
@@ -463,7 +490,7 @@ int qc_image_table_slice(const QcImage *image, uint64_t offset, uint64_t size, Q
     bool found;
     int err = get_block(image, QC_BLOCK_TABLE, offset, size, &block, &found);
     if (!err && !found) {
-        err = qc_file_read_padded(image->file, block->data, block->size, offset);
+        err = qc_image_read(image, block->data, block->size, offset);
         if (!err && image->cacheable)
             qc_cache_add(image->cache, block);
     }
@@ -548,7 +575,7 @@ int qc_image_inflate_to(const QcImage *image, uint64_t host_offset, uint32_t hos
     size_t len = (size_t)MIN(host_length, file_size - host_offset);
     g_autofree uint8_t *in = g_try_malloc(len);
     QcInflater *inflater = qc_cache_get_inflater(image->cache);
-    int err = in && inflater ? qc_file_read_padded(image->file, in, len, host_offset) : -ENOMEM;
+    int err = in && inflater ? qc_image_read(image, in, len, host_offset) : -ENOMEM;
     if (!err)
         err = qc_inflate(inflater, image->header.compression_type, in, len, buf,
                          qc_cluster_size(&image->header.layout));

@@ -46,6 +46,12 @@ enum {
 };
 
 /*
+ * Read bytes of the file. What lies past its end, as that was when the image was opened, is zeros;
+ * what lay before it and is not there any more, -EIO. Errors of reading.
+ */
+int qc_image_read(const QcImage *image, void *buf, size_t len, uint64_t offset);
+
+/*
  * A slice of a table, from the cache or the file: size bytes or more. offset must be a multiple
  * of qc_table_slice(), and size not be above that. What lies past the end of the file reads as
  * zeros. -EIO, -ENOMEM.

@@ -2,8 +2,8 @@
  * map.c - where the bytes of one layer lie. See map.h.
  */
 #include "map.h"
-#include "area.h"
 #include "entry.h"
+#include "extent.h"
 #include <errno.h>
 #include <string.h>
 
@@ -40,7 +40,7 @@ static int read_slice(const QcImage *image, uint64_t offset, uint64_t size, QcBl
     if (!*held)
         return -ENOMEM;
     (*held)->key = key;
-    int err = qc_file_read_padded(image->file, (*held)->data, size, offset);
+    int err = qc_image_read(image, (*held)->data, size, offset);
     if (err < 0)
         g_clear_pointer(held, qc_block_unref);
     return err;
@@ -140,9 +140,18 @@ static uint64_t void_entries(const QcLayout *l, const QcBlock *block, uint64_t a
     return zero_bytes(block, at, end) / entry_size;
 }
 
-/* The extent at offset, whose L2 table lies at l2_offset, as far as one slice of it tells. */
-static int map_l2(const QcImage *image, uint64_t l2_offset, uint64_t offset, uint64_t length,
-                  QcLook *look, QcExtent *ret)
+/* A slice of an L2 table, and the part of it that matters: bytes in the block, of whole entries. */
+typedef struct Slice {
+    const QcBlock *block;
+    uint64_t at, end;
+} Slice;
+
+/*
+ * The slice with the entry of the guest cluster at offset, which slice->at is to be. at == end: the
+ * file was cut off before that entry.
+ */
+static int find_slice(const QcImage *image, uint64_t l2_offset, uint64_t offset, QcLook *look,
+                      Slice *ret)
 {
     const QcLayout *l = &image->header.layout;
     unsigned entry_size = qc_l2_entry_size(l);
@@ -150,43 +159,63 @@ static int map_l2(const QcImage *image, uint64_t l2_offset, uint64_t offset, uin
     uint64_t slice = once ? MIN(qc_table_slice(l), SLICE_ONCE) : qc_table_slice(l);
     uint64_t index = (offset >> l->cluster_bits) & ((UINT64_C(1) << qc_l2_bits(l)) - 1);
     uint64_t byte = index * entry_size, slice_at = l2_offset + byte / slice * slice;
-    uint64_t in = offset & (qc_cluster_size(l) - 1);
+    uint64_t size = image->info.stat.size;
+    uint64_t there = slice_at < size ? MIN(slice, size - slice_at) : 0;
 
-    /* A file that was cut off has the entries before the cut. */
-    uint64_t size = image->info.stat.size,
-             there = slice_at < size ? MIN(slice, size - slice_at) : 0;
-    there -= there % entry_size;
-    if (byte % slice >= there) { /* and so do all later entries */
+    ret->at = byte % slice;
+    ret->end = MAX(there - there % entry_size, ret->at);
+    if (ret->at == ret->end)
+        return 0;
+    int err = once ? read_slice(image, slice_at, slice, &look->page)
+                   : hold_slice(image, slice_at, slice, &look->l2);
+    ret->block = once ? look->page : look->l2;
+    return err;
+}
+
+/* Add what an entry says from byte *in of its cluster on. False: no more can be added. */
+static bool add_cluster(const QcImage *image, const uint8_t *entry, uint64_t *in, uint64_t length,
+                        QcExtent *e)
+{
+    const QcLayout *l = &image->header.layout;
+    QcCluster c = qc_cluster_decode(l, entry);
+    do {
+        QcExtent next = cluster_extent(image, &c, *in);
+        *in = (*in + next.length) & (qc_cluster_size(l) - 1);
+        if (e->length == 0)
+            *e = next;
+        else if (!qc_extent_coalesce(e, &next))
+            return false;
+    } while (*in != 0 && e->length < length);
+    return true;
+}
+
+/* The extent at offset, whose L2 table lies at l2_offset, as far as one slice of it tells. */
+static int map_l2(const QcImage *image, uint64_t l2_offset, uint64_t offset, uint64_t length,
+                  QcLook *look, QcExtent *ret)
+{
+    const QcLayout *l = &image->header.layout;
+    unsigned entry_size = qc_l2_entry_size(l);
+    uint64_t in = offset & (qc_cluster_size(l) - 1);
+    Slice s = {0};
+    int err = find_slice(image, l2_offset, offset, look, &s);
+    if (err < 0)
+        return err;
+    if (s.at == s.end) { /* a file that was cut off has the entries before the cut */
         *ret = qc_extent_bad(-EIO, length);
         return 0;
     }
-    int err = once ? read_slice(image, slice_at, slice, &look->page)
-                   : hold_slice(image, slice_at, slice, &look->l2);
-    if (err < 0)
-        return err;
-    const QcBlock *block = once ? look->page : look->l2;
     QcExtent e = {0};
-    for (uint64_t at = byte % slice; at < there && e.length < length; at += entry_size) {
-        look->work++;
-        if (in == 0 && e.length > 0 && e.kind == QC_EXTENT_HOLE) {
-            uint64_t n = void_entries(l, block, at, there, length - e.length);
-            look->work += n;
-            e.length += n << l->cluster_bits;
-            at += n * entry_size;
-            if (at >= there || e.length >= length)
-                break;
-        }
-        QcCluster c = qc_cluster_decode(l, block->data + at);
-        do {
-            QcExtent next = cluster_extent(image, &c, in);
-            in = (in + next.length) & (qc_cluster_size(l) - 1);
-            if (e.length == 0)
-                e = next;
-            else if (!qc_extent_coalesce(&e, &next))
-                goto out;
-        } while (in != 0 && e.length < length);
+    bool more = true;
+    while (more && s.at < s.end && e.length < length) {
+        uint64_t n = 0;
+        if (in == 0 && e.length > 0 && e.kind == QC_EXTENT_HOLE)
+            n = void_entries(l, s.block, s.at, s.end, length - e.length);
+        e.length += n << l->cluster_bits;
+        if (n == 0)
+            more = add_cluster(image, s.block->data + s.at, &in, length, &e);
+        look->work += MAX(n, 1);
+        s.at += MAX(n, 1) * entry_size;
     }
-out:
     e.image = image;
     e.length = MIN(e.length, length);
     *ret = e;

@@ -27,14 +27,4 @@ int qc_map_qcow2(const QcMapping *map, uint64_t offset, uint64_t length, QcLook 
  */
 int qc_map_raw(const QcImage *image, uint64_t offset, uint64_t length, QcLook *look, QcExtent *ret);
 
-static inline QcExtent qc_extent_of(QcExtentKind kind, uint64_t length)
-{
-    return (QcExtent){.kind = kind, .length = length};
-}
-
-static inline QcExtent qc_extent_bad(int error, uint64_t length)
-{
-    return (QcExtent){.kind = QC_EXTENT_BAD, .length = length, .error = error};
-}
-
 #endif

@@ -48,6 +48,12 @@ int qc_refs_count(QcRefs *refs, uint64_t first, uint64_t count, uint64_t times, 
 int qc_refs_renew_all(QcRefs *refs);
 
 /*
+ * Let each count be what it is in counted; the blocks in which one differs will be written. For a
+ * model that was loaded, and has a block for all that was counted.
+ */
+void qc_refs_adopt(QcRefs *refs, const QcRefs *counted);
+
+/*
  * Called for each cluster whose count differs between two models of one image; a and b are
  * its counts.
  */

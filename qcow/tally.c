@@ -116,6 +116,20 @@ int qc_refs_renew_all(QcRefs *r)
     return 0;
 }
 
+static void adopt_count(void *data, uint64_t cluster, uint64_t stored, uint64_t counted)
+{
+    QcRefs *r = data;
+    uint64_t i = cluster >> r->block_bits;
+    (void)stored;
+    qc_refs_set_count(r, &r->blocks[i], cluster & (counts_per_block(r) - 1), counted);
+    qc_refs_touch(r, i);
+}
+
+void qc_refs_adopt(QcRefs *refs, const QcRefs *counted)
+{
+    qc_refs_compare(refs, counted, adopt_count, refs);
+}
+
 static void compare_run(const QcRefs *a, const QcRefs *b, uint64_t first, QcRefsDiffer func,
                         void *data)
 {

@@ -2,8 +2,9 @@
  * txn.c - see txn.h.
  *
  * The steps of every command:
- *   1. load the refcounts and verify that they protect all metadata; count them anew where
- *      the image was not closed cleanly, or has lost space
+ *   1. sync, so that the file's holes are what they seem; load the refcounts and verify that
+ *      they protect all that the tables refer to; take them as counted where the image was not
+ *      closed cleanly, or has lost space
  *   2. before the first byte is written: write the first sector as it was read, and sync. What
  *      was read may be younger than what is on disk, and what is on disk still be in need of
  *      clusters that are free in what was read
@@ -86,18 +87,6 @@ static int count_refs(QcImage *image, const QcRefs *stored, QcRefs **ret, uint64
     return err;
 }
 
-/* The refcounts as they are stored, when they protect all that the tables refer to. */
-static int load_refs(QcImage *image, QcRefs **ret, uint64_t *ret_leaks, GError **error)
-{
-    g_autoptr(QcRefs) refs = NULL, counted = NULL;
-    int err = qc_refs_load(image, &refs, error);
-    if (!err)
-        err = count_refs(image, refs, &counted, ret_leaks, error);
-    if (!err)
-        *ret = g_steal_pointer(&refs);
-    return err;
-}
-
 /* The refcounts as they should be, to be written whole. */
 static int renew_refs(QcImage *image, QcRefs **ret, GError **error)
 {
@@ -119,30 +108,61 @@ static int renew_refs(QcImage *image, QcRefs **ret, GError **error)
  */
 static bool knows_all(const QcHeader *h)
 {
-    return !h->has_unknown_extensions && !(h->autoclear & ~(uint64_t)QC_AUTOCLEAR_KNOWN) &&
-           !(h->compatible & ~(uint64_t)QC_COMPAT_LAZY) && h->header_length <= sizeof(QcDiskHeader);
+    return !h->has_unknown_extensions && !(h->autoclear & ~QC_AUTOCLEAR_KNOWN) &&
+           !(h->compatible & ~QC_COMPAT_KNOWN) && h->header_length <= sizeof(QcDiskHeader);
 }
 
-static int begin(QcImage *image, bool repair, QcTxn **ret, GError **error)
+/* When counts that are too high are made right, besides in a dirty image. */
+typedef enum Recount {
+    RECOUNT_NEVER,
+    RECOUNT_LEAKS, /* where that can be told */
+    RECOUNT_ALWAYS,
+} Recount;
+
+/* The refcounts as they are stored, when they protect all that the tables refer to. */
+static int load_refs(QcImage *image, bool give_back, QcRefs **ret, bool *ret_recounted,
+                     GError **error)
 {
-    int err = refuse(image, repair, error);
+    g_autoptr(QcRefs) refs = NULL, counted = NULL;
+    uint64_t leaks;
+    int err = qc_refs_load(image, &refs, error);
+    if (!err)
+        err = count_refs(image, refs, &counted, &leaks, error);
+    if (err < 0)
+        return err;
+    *ret_recounted = leaks > 0 && give_back;
+    if (*ret_recounted)
+        qc_refs_adopt(refs, counted);
+    *ret = g_steal_pointer(&refs);
+    return 0;
+}
+
+/* The refcounts to go on from. */
+static int begin_refs(QcImage *image, Recount recount, QcRefs **ret, bool *ret_recounted,
+                      GError **error)
+{
+    /* A file system may call a hole what it has not written yet (OpenZFS did), a table, say. */
+    int err = qc_file_sync(image->file);
+    if (err < 0)
+        return qc_txn_fail(err, error);
+    image->meter.passes = 3; /* counting, accounting for the change, and the flags */
+    *ret_recounted = recount == RECOUNT_ALWAYS || image->info.dirty;
+    if (*ret_recounted)
+        return renew_refs(image, ret, error);
+    bool give_back = recount == RECOUNT_LEAKS && knows_all(&image->header);
+    return load_refs(image, give_back, ret, ret_recounted, error);
+}
+
+static int begin(QcImage *image, Recount recount, QcTxn **ret, GError **error)
+{
+    int err = refuse(image, recount == RECOUNT_ALWAYS, error);
     if (err < 0)
         return err;
     image->spent = true;
 
-    image->meter.passes = 3; /* counting, accounting for the change, and the flags */
     g_autoptr(QcRefs) refs = NULL;
-    bool recount = repair || image->info.dirty;
-    uint64_t leaks = 0;
-    if (!recount)
-        err = load_refs(image, &refs, &leaks, error);
-    if (!err && leaks > 0 && knows_all(&image->header)) {
-        g_clear_pointer(&refs, qc_refs_free);
-        recount = true;
-        image->meter.passes++;
-    }
-    if (!err && recount)
-        err = renew_refs(image, &refs, error);
+    bool recounted = false;
+    err = begin_refs(image, recount, &refs, &recounted, error);
     if (err < 0)
         return err;
     QcTxn *txn = g_try_new0(QcTxn, 1);
@@ -150,9 +170,9 @@ static int begin(QcImage *image, bool repair, QcTxn **ret, GError **error)
         return qc_txn_fail(-ENOMEM, error);
     txn->image = qc_image_ref(image);
     txn->refs = g_steal_pointer(&refs);
-    txn->recounted = recount;
+    txn->recounted = recounted;
     txn->next = image->header;
-    if (recount)
+    if (recounted)
         txn->next.incompatible &= ~(QC_INCOMPAT_DIRTY | QC_INCOMPAT_CORRUPT);
     txn->old_size = image->info.stat.size;
     *ret = txn;
@@ -161,12 +181,19 @@ static int begin(QcImage *image, bool repair, QcTxn **ret, GError **error)
 
 int qc_txn_begin(QcImage *image, QcTxn **ret, GError **error)
 {
-    return begin(image, false, ret, error);
+    return begin(image, RECOUNT_LEAKS, ret, error);
+}
+
+int qc_txn_begin_part(QcImage *image, QcTxn **ret, GError **error)
+{
+    if (image->info.dirty)
+        return qc_fail(error, -EUCLEAN, "the image was not closed cleanly; repair it first");
+    return begin(image, RECOUNT_NEVER, ret, error);
 }
 
 int qc_txn_begin_repair(QcImage *image, QcTxn **ret, GError **error)
 {
-    return begin(image, true, ret, error);
+    return begin(image, RECOUNT_ALWAYS, ret, error);
 }
 
 /* ---- writing to free clusters ----------------------------------------------------------- */
@@ -246,17 +273,19 @@ static int flush_pending(QcTxn *txn)
 
 int qc_txn_put(QcTxn *txn, uint64_t offset, const void *bytes, size_t len)
 {
-    if (!txn->pending)
-        txn->pending = g_try_malloc(PENDING_MAX);
+    if (!txn->pending) {
+        txn->room = (size_t)MIN(PENDING_MAX, txn->old_size); /* a small image needs no more */
+        txn->pending = g_try_malloc(txn->room);
+    }
     if (!txn->pending)
         return -ENOMEM;
     bool joins = txn->pending_at + txn->pending_len == offset;
-    if (txn->pending_len > 0 && (!joins || txn->pending_len + len > PENDING_MAX)) {
+    if (txn->pending_len > 0 && (!joins || txn->pending_len + len > txn->room)) {
         int err = flush_pending(txn);
         if (err < 0)
             return err;
     }
-    if (len > PENDING_MAX)
+    if (len > txn->room)
         return write_out(txn, bytes, len, offset);
     if (txn->pending_len == 0)
         txn->pending_at = offset;

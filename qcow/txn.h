@@ -19,21 +19,29 @@ typedef struct QcTxn {
     uint64_t old_size; /* of the file */
     bool wrote;        /* something may lie past old_size */
 
-    /* Bytes put but not written yet: pending_len of them, to go to pending_at. */
+    /* Bytes put but not written yet: pending_len of at most room, to go to pending_at. */
     uint8_t *pending;
-    size_t pending_len;
+    size_t room, pending_len;
     uint64_t pending_at;
 } QcTxn;
 
 /*
  * Begin a command on an image that was opened for it. Uses the image up. Refuses images that
- * cannot be changed (-EOPNOTSUPP) and those that are corrupt, dirty, or whose metadata the
- * refcounts do not protect (-EUCLEAN).
+ * cannot be changed (-EOPNOTSUPP), that are used up (-EINVAL), and those that are corrupt or whose
+ * metadata the refcounts do not protect (-EUCLEAN). The references of a dirty image are counted
+ * anew, as are those of one with leaks, unless something in its header is not known: recounted
+ * says so, and the command must set all COPIED flags of the active tree.
  */
 int qc_txn_begin(QcImage *image, QcTxn **ret, GError **error);
 
 /*
- * The same, but with references counted anew, as for every command on a dirty image; also
+ * For a command that sets the flags only where it changes something: leaks stay. -EUCLEAN for a
+ * dirty image, too.
+ */
+int qc_txn_begin_part(QcImage *image, QcTxn **ret, GError **error);
+
+/*
+ * As qc_txn_begin(), but with references counted anew, as for every command on a dirty image; also
  * for an image that is marked corrupt. The marks will be cleared. -EUCLEAN: the tables are
  * broken.
  */

@@ -14,8 +14,9 @@
  */
 #include "view.h"
 #include "area.h"
-#include "error.h"
+#include "extent.h"
 #include "map.h"
+#include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -401,6 +402,14 @@ int qc_view_check(QcView *view)
     else
         atomic_store(&view->stale, true);
     return err;
+}
+
+bool qc_view_is_unchanged(QcView *view)
+{
+    bool same = true;
+    for (QcView *v = view->kind == VIEW_BROKEN ? NULL : view; v && same; v = next_to_check(v))
+        same = qc_image_is_current(v->image);
+    return same;
 }
 
 int qc_view_check_reading(QcView *view, const QcReading *reading)

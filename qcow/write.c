@@ -115,9 +115,7 @@ int qc_image_write(QcImage *image, QcChain *chain, const void *buf, size_t len, 
         return qc_fail(error, -EINVAL, "the range to write is empty or not inside the disk");
     if (image->header.has_bitmaps)
         return qc_fail(error, -EOPNOTSUPP, "the image has persistent bitmaps");
-    if (image->info.dirty)
-        return qc_fail(error, -EUCLEAN, "the image was not closed cleanly; repair it first");
-    int err = qc_txn_begin(image, &txn, error);
+    int err = qc_txn_begin_part(image, &txn, error);
     if (err < 0)
         return err;
     Write w = {.txn = txn,

@@ -166,6 +166,11 @@ qemu_raw() {
     echo "$TMP/.raw"
 }
 
+# The last line of a control file.
+last_result() {
+    tail -n1 "$1"
+}
+
 # Replace bytes of a file: file, offset, bytes as hexadecimal digits.
 patch_bytes() {
     python3 -c 'import sys

@@ -1,4 +1,4 @@
-"""Rows 9 to 11: take, revert and delete, beside qemu-img snapshot, on images of metadata alone."""
+"""Rows shuffled, ordered, tebibyte: take, revert and delete, beside qemu-img snapshot, on images of metadata alone."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Rows 12 and 13: a large store, and what people do with a snapshot."""
+"""Rows store and backup: a large store, and what people do with a snapshot."""
 
 from functools import partial
 import json

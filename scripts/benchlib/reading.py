@@ -1,4 +1,4 @@
-"""Rows 1 to 8: reading, beside those who serve the same image as a file."""
+"""Rows first-read to sparse: reading, beside those who serve the same image as a file."""
 
 from functools import partial
 import os

@@ -119,6 +119,87 @@ Test(check, a_command_on_a_dirty_image_repairs_it_in_the_same_switch)
     }
 }
 
+/* The last snapshot is forgotten without a look at the refcounts, as by a killed writer. */
+static void lose_snapshot(MemFile *file)
+{
+    static const Command take = {.kind = COMMAND_TAKE, .name = "lost"};
+    size_t at = offsetof(QcDiskHeader, nb_snapshots);
+    be32 n;
+    bool unknown;
+    cr_assert_eq(0, script_run(file, &take, &unknown));
+    memcpy(&n, file->data->data + at, sizeof(n));
+    n = be32_make(be32_get(n) - 1);
+    memcpy(file->data->data + at, &n, sizeof(n));
+}
+
+Test(check, a_command_gives_lost_space_back)
+{
+    static const Command commands[] = {
+        {.kind = COMMAND_TAKE, .name = "two"},
+        {.kind = COMMAND_REVERT},
+        {.kind = COMMAND_DELETE},
+        {.kind = COMMAND_RENAME, .name = "eins"},
+    };
+    for (size_t i = 0; i < script_n_kinds; i++) {
+        for (size_t c = 0; c < G_N_ELEMENTS(commands); c++) {
+            MemFile *file = prepared(&script_kinds[i]);
+            bool unknown;
+            lose_snapshot(file);
+            QcCheck before = check(file);
+            cr_expect_eq(before.errors, 0, "%s", before.first);
+            cr_expect_gt(before.leaks, 0);
+            cr_expect_eq(0, script_run(file, &commands[c], &unknown));
+            expect_clean(file, NULL);
+            qc_file_unref(mem_file(file));
+        }
+    }
+}
+
+/* A file system that calls a hole what it has not written yet, as OpenZFS did, is asked to write.
+ */
+Test(check, a_table_in_a_false_hole_is_counted)
+{
+    static const Command commands[] = {
+        {.kind = COMMAND_TAKE, .name = "two"},
+        {.kind = COMMAND_REVERT},
+        {.kind = COMMAND_DELETE},
+        {.kind = COMMAND_RENAME, .name = "eins"},
+        {.kind = COMMAND_WRITE, .len = 1000, .seed = 3},
+        {.kind = COMMAND_REPAIR},
+    };
+    static const Kind kind = {"v3-4k", 3, 12, 16, false};
+    for (size_t c = 0; c < G_N_ELEMENTS(commands); c++) {
+        MemFile *file = prepared(&kind);
+        uint64_t l1 = mem_file_word(file, offsetof(QcDiskHeader, l1_table_offset));
+        bool unknown;
+        file->late = mem_file_word(file, l1) & QC_OFFSET_MASK;
+        QcCheck before = check(file);
+        cr_expect_eq(before.errors + before.leaks, 0, "%s", before.first);
+        file->late = mem_file_word(file, l1) & QC_OFFSET_MASK;
+        cr_expect_eq(0, script_run(file, &commands[c], &unknown));
+        expect_clean(file, NULL);
+        qc_file_unref(mem_file(file));
+    }
+}
+
+/* It sets the flags of the tables that it changes, not of all, so the counts must stay. */
+Test(check, a_write_leaves_lost_space_alone)
+{
+    for (size_t i = 0; i < script_n_kinds; i++) {
+        static const Command write = {.kind = COMMAND_WRITE, .len = 1000, .seed = 3};
+        MemFile *file = prepared(&script_kinds[i]);
+        bool unknown;
+        lose_snapshot(file);
+        cr_expect_eq(0, script_run(file, &write, &unknown));
+        QcCheck after = check(file);
+        cr_expect_eq(after.errors, 0, "%s", after.first);
+        cr_expect_gt(after.leaks, 0);
+        cr_expect_eq(0, repair(file));
+        expect_clean(file, NULL);
+        qc_file_unref(mem_file(file));
+    }
+}
+
 Test(check, an_image_marked_corrupt_is_refused_until_repaired)
 {
     MemFile *file = prepared(&script_kinds[4]);

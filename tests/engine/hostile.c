@@ -95,7 +95,7 @@ static Open open_image(QcFile *file)
 
 static void close_image(Open *o)
 {
-    qc_chain_unref(o->chain);
+    qc_chain_free(o->chain);
     qc_image_unref(o->image);
     qc_cache_unref(o->cache);
 }

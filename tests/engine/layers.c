@@ -56,7 +56,7 @@ static void open_stack(Stack *s, unsigned top)
 
 static void close_stack(Stack *s)
 {
-    qc_chain_unref(s->chain);
+    qc_chain_free(s->chain);
     qc_image_unref(s->image);
     qc_cache_unref(s->cache);
 }
@@ -307,7 +307,7 @@ Test(layers, what_is_remembered_is_of_one_state)
     cr_assert_eq(0, qc_chain_open(s.gate, again.image, s.cache, &again.chain));
     cr_assert_eq(1, qc_view_read(qc_chain_view(again.chain, 0), &byte, 1, CLUSTER));
     cr_expect_eq(byte, 0xcc);
-    qc_chain_unref(again.chain);
+    qc_chain_free(again.chain);
     qc_image_unref(again.image);
     free_stack(&s);
 }
@@ -385,7 +385,7 @@ static void open_pair(Pair *p)
 
 static void close_pair(Pair *p)
 {
-    qc_chain_unref(p->chain);
+    qc_chain_free(p->chain);
     qc_image_unref(p->image);
     qc_cache_unref(p->cache);
 }

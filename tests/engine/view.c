@@ -36,7 +36,7 @@ static Open open_file(QcFile *file, QcGate *gate)
 
 static void close_it(Open *o)
 {
-    qc_chain_unref(o->chain);
+    qc_chain_free(o->chain);
     qc_image_unref(o->image);
     qc_cache_unref(o->cache);
 }

@@ -2,7 +2,7 @@
 #include "disks.h"
 #include "fuzz.h"
 
-uint64_t disks_digest(const void *bytes, size_t len)
+static uint64_t digest(const void *bytes, size_t len)
 {
     const uint8_t *b = bytes;
     uint64_t h = UINT64_C(0xcbf29ce484222325);
@@ -19,7 +19,7 @@ static Probe probe_at(QcView *view, uint64_t offset)
     fuzz_require(p.len <= (ssize_t)sizeof(buf));
     fuzz_require(p.len < 0 || p.len == (ssize_t)MIN(sizeof(buf), qc_view_size(view) - offset));
     if (p.len > 0)
-        p.digest = disks_digest(buf, (size_t)p.len);
+        p.digest = digest(buf, (size_t)p.len);
     return p;
 }
 
@@ -94,7 +94,7 @@ void disks_free(Disks *d)
     if (!d)
         return;
     g_ptr_array_unref(d->list);
-    qc_chain_unref(d->chain);
+    qc_chain_free(d->chain);
     qc_image_unref(d->image);
     qc_cache_unref(d->cache);
     g_free(d);

@@ -50,8 +50,6 @@ static inline Disk *disks_get(const Disks *disks, unsigned i)
 /* A view of disk i (0: the active one; i: snapshot i - 1). A new reference. */
 QcView *disks_view(const Disks *disks, unsigned i);
 
-uint64_t disks_digest(const void *bytes, size_t len);
-
 /*
  * Require that a disk reads at each probe as it did then, where that could be read. Probes
  * that touch [skip, skip_end) are left out.

@@ -86,6 +86,9 @@ guest_made_header() {
     cp stated.qcow2 unstated.qcow2
     forget_format unstated.qcow2
     refused unstated.qcow2 'unstated.qcow2.*format is not stated'
+    # What it advises works as it stands.
+    eval "$(grep -o 'qemu-img rebase .*' <<<"$OUTPUT")" || fail "the advice: $OUTPUT"
+    "$QCTOOL" cat unstated.qcow2 | cmp - "$(qemu_raw unstated.qcow2)" || fail "the advice: $OUTPUT"
 }
 
 deep_chain() {

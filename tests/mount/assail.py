@@ -20,8 +20,9 @@ import threading
 import time
 
 MNT, STORE, EXPECTATIONS, SCRATCH, PID = sys.argv[1:6]
-LIMIT = 30 if os.environ.get("SANITIZED") else 2  # seconds of the processor, with the readers beside it
-HANG = 60  # seconds on the clock
+SLOW = 1 if not os.environ.get("SANITIZED") else 60 # a sanitizer, where new memory is dear
+LIMIT = 2 * SLOW  # seconds of the processor, with the readers beside it
+HANG = max(60, LIMIT * 2)  # seconds on the clock
 QEMU_LIMIT = 4  # seconds of the processor for qemu-img check, which does not end for some
 WHOLE = 16 << 20  # files up to this size are read in full
 STEPS = 12  # of a walk over data and holes

@@ -90,6 +90,12 @@ wrong_places() {
         assert_refused 1 "inside" store "$TMP.bound"
         umount "$TMP.bound"
     fi
+    if [ "$(id -u)" = 0 ]; then # a store that the caller may not enter
+        mkdir -m 000 closed
+        assert_fails setpriv --bounding-set=-dac_override,-dac_read_search "$SNAPTREE" closed mnt
+        assert_match "$OUTPUT" "closed: Permission denied"
+        ! mountpoint -q mnt || fail "mounted although it failed"
+    fi
     ln -s store/inside sly
     assert_refused 1 "." store sly
     assert_refused 1 "." . mnt

@@ -207,6 +207,25 @@ END
     assert_snapshots web.qcow2
 }
 
+# A write that is too long is refused whole, and said to be.
+e2big() {
+    python3 - $C <<'END' || fail "see above"
+import errno, os, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+assert os.write(fd, b"take e\ndelete e\n") == 16
+try:
+    os.write(fd, b"take f\n" + b"#" * 70000)
+    sys.exit("it was accepted")
+except OSError as error:
+    assert error.errno == errno.E2BIG, error
+text = os.pread(fd, 4096, 0)
+assert b" E2BIG (70007 bytes): " in text and text.count(b"\n") == 1, text
+assert os.write(fd, b"#" * 60000 + b"\n") == 60001
+END
+    assert_match "$(last_result $C)" " E2BIG "
+    assert_snapshots web.qcow2
+}
+
 names_that_are_there_or_not() {
     control_ok $C "take a" "take b"
     fails_unchanged EEXIST web.qcow2 "take a"
@@ -322,8 +341,11 @@ f = open(sys.argv[1], "rb"); f.seek(40); print(struct.unpack(">Q", f.read(8))[0]
     for image in corrupt.qcow2 badl2.qcow2; do
         for line in "take t" "revert s" "delete s"; do
             fails_unchanged EUCLEAN $image "$line"
+            assert_match "$(last_result mnt/$image/control)" "; repair mends"
         done
     done
+    control_fails EUCLEAN mnt/badl2.qcow2/control repair # what it cannot
+    assert_match "$(last_result mnt/badl2.qcow2/control)" "; qemu-img check -r all .* copy"
     cmp mnt/corrupt.qcow2/snapshots/s mnt/dirty.qcow2/snapshots/s || fail "snapshots stay readable"
     # Not closed cleanly is not corrupt: the command puts it in order.
     control_ok mnt/dirty.qcow2/control "take t"
@@ -433,6 +455,7 @@ several_lines_stop_at_the_first_failure
 reading
 reading_back
 einval
+e2big
 names_that_are_there_or_not
 ebusy_by_readers
 ebusy_by_readers_of_overlays

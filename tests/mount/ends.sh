@@ -129,8 +129,8 @@ in_a_command() {
 # Before the switch, nothing has happened; behind it, all has. What is left of the mount when the
 # whole daemon is gone can be unmounted; or the next mount takes its place.
 killed_in_a_command() {
-    local sync left=("" "a " "a " "a b ")
-    for sync in 1 2 3; do
+    local sync left=("" "a " "a " "a " "a b ")
+    for sync in 1 2 3 4; do
         start_slow $sync
         command_in_background "take b"
         wait_for is_in_sync
@@ -140,7 +140,7 @@ killed_in_a_command() {
         wait "$STRACE" || true
         assert_fails ls mnt
         assert_match "$OUTPUT" "$DEAD" "a dead mount point"
-        if [ $sync != 3 ]; then
+        if [ $sync != 4 ]; then
             fusermount3 -u "$TMP/mnt"
         else
             start

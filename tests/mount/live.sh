@@ -298,6 +298,78 @@ for i in range(20):
 END
 }
 
+# An image is copied over from a backup while one of its snapshots is read: what is not there yet
+# cannot be read, zeros would be wrong; and what is there again can.
+copied_over() {
+    qemu-img create -q -f qcow2 -o cluster_size=4096 store/over.qcow2 64M
+    qemu-io -c "write -q -P 1 0 8M" store/over.qcow2
+    qemu-img snapshot -c old store/over.qcow2
+    qemu-io -c "write -q -P 2 0 32M" store/over.qcow2
+    qemu-img snapshot -c s store/over.qcow2
+    qemu-img snapshot -d old store/over.qcow2 # 8 MiB are free, so that the next table comes to lie low
+    control_ok mnt/over.qcow2/control "take t" "rename t u"
+    cp store/over.qcow2 backup
+    python3 - <<'END' || fail "see above"
+import os, threading, time
+PLACES = [0, 10 << 20, 20 << 20, 26 << 20, 30 << 20]
+backup = open("backup", "rb").read()
+image = os.open("store/over.qcow2", os.O_RDWR)
+snapshot = os.open("mnt/over.qcow2/snapshots/s", os.O_RDONLY)
+
+def read(place):
+    try:
+        return os.pread(snapshot, 4096, place)
+    except OSError:
+        return None
+
+assert read(0) == b"\2" * 4096
+half = len(backup) // 2
+for early in False, True: # whether somebody reads while the file is empty, and waits for its header
+    os.ftruncate(image, 0)
+    os.posix_fadvise(snapshot, 0, 0, os.POSIX_FADV_DONTNEED)
+    reader = threading.Thread(target=read, args=[PLACES[-1]])
+    if early:
+        reader.start()
+        time.sleep(0.005)
+    for start, end in (0, half), (half, len(backup)):
+        at = start
+        while at < end:
+            at += os.pwrite(image, backup[at:end], at)
+        if early and end == half:
+            reader.join()
+        os.posix_fadvise(snapshot, 0, 0, os.POSIX_FADV_DONTNEED)
+        got = [read(place) for place in PLACES]
+        assert all(g in (None, b"\2" * 4096) for g in got), "half way" if end == half else "at the end"
+    time.sleep(0.1)
+    os.posix_fadvise(snapshot, 0, 0, os.POSIX_FADV_DONTNEED)
+    assert [read(place) for place in PLACES] == [b"\2" * 4096] * len(PLACES), "what is there again"
+END
+    rm backup
+}
+
+# The header names another backing file, by a name that is as long.
+other_backing_file() {
+    local layer
+    for layer in a b; do
+        qemu-img create -q -f qcow2 store/low-$layer.qcow2 16M
+        qemu-io -c "write -q -P 0x$layer 0 16M" store/low-$layer.qcow2
+    done
+    (cd store && qemu-img create -q -f qcow2 -b low-a.qcow2 -F qcow2 top.qcow2)
+    qemu-img snapshot -c s store/top.qcow2
+    python3 - <<'END' || fail "see above"
+import os, subprocess
+snapshot = os.open("mnt/top.qcow2/snapshots/s", os.O_RDONLY)
+assert os.pread(snapshot, 4096, 0) == b"\x0a" * 4096
+subprocess.run("qemu-img rebase -u -b low-b.qcow2 -F qcow2 top.qcow2", shell=True, check=True, cwd="store")
+try: # far from what the kernel has read ahead
+    got = os.pread(snapshot, 4096, 15 << 20)
+except OSError:
+    got = None
+assert got != b"\x0a" * 4096, "the old backing file's bytes"
+END
+    assert_all mnt/top.qcow2/snapshots/s 11
+}
+
 resized() {
     new_image store/h.qcow2 1
     assert_eq "$(stat -c %s mnt/h.qcow2/disk)" 1048576
@@ -325,5 +397,7 @@ snapshot_deleted_under_a_reader
 after_our_commands
 backing_file_changes
 layer_written_while_open
+copied_over
+other_backing_file
 resized
 unmount_store mnt

@@ -26,10 +26,6 @@ with open(path, "r+b") as f:
 END
 }
 
-last_result() {
-    tail -n1 "$1"
-}
-
 mkdir store
 for name in clean leaks errors broken; do
     new_image store/$name.qcow2
@@ -111,7 +107,7 @@ control_fails EUCLEAN mnt/broken.qcow2/control repair
 control_fails EUCLEAN mnt/broken.qcow2/control "take t"
 assert_eq "$(sha256sum <store/broken.qcow2)" "$before" "what cannot be repaired stays"
 control_fails EINVAL mnt/clean.qcow2/control "check it"
-assert_match "$(last_result mnt/clean.qcow2/control)" "it is: check \(quote"
+assert_match "$(last_result mnt/clean.qcow2/control)" "it is: check$"
 if [ "$(id -u)" = 0 ] && chattr +i store/clean.qcow2 2>/dev/null; then
     control_fails EACCES mnt/clean.qcow2/control "take t"
     assert_match "$(last_result mnt/clean.qcow2/control)" "clean.qcow2: .*lsattr"

@@ -44,12 +44,6 @@ static int count_truncate(QcFile *file, uint64_t size)
     return inner->ops->truncate(inner, size);
 }
 
-static int count_punch(QcFile *file, uint64_t offset, uint64_t len)
-{
-    QcFile *inner = self(file)->inner;
-    return inner->ops->punch(inner, offset, len);
-}
-
 static int64_t count_seek(QcFile *file, uint64_t offset, bool hole)
 {
     CountFile *c = self(file);
@@ -81,7 +75,6 @@ static const QcFileOps count_ops = {
     .sync = count_sync,
     .stat = count_stat,
     .truncate = count_truncate,
-    .punch = count_punch,
     .seek = count_seek,
     .lock = count_lock,
     .lock_held = count_lock_held,

@@ -85,6 +85,8 @@ static int mem_sync(QcFile *file)
 {
     int err = fault(self(file));
     record(self(file), err < 0 ? MEM_SYNC_FAILED : MEM_SYNC, 0, 0, NULL);
+    if (err >= 0)
+        self(file)->late = 0;
     return MIN(err, 0);
 }
 
@@ -118,16 +120,12 @@ static int mem_truncate(QcFile *file, uint64_t size)
     return 0;
 }
 
-static int mem_punch(QcFile *file, uint64_t offset, uint64_t len)
-{
-    (void)file, (void)offset, (void)len;
-    return -EOPNOTSUPP;
-}
-
 /* Whether the block that holds offset is a hole. */
 static bool in_hole(const MemFile *m, uint64_t offset)
 {
     static const uint8_t zeros[MEM_BLOCK];
+    if (m->late && m->late / MEM_BLOCK == offset / MEM_BLOCK)
+        return true;
     uint64_t start = offset / MEM_BLOCK * MEM_BLOCK, len = MIN(MEM_BLOCK, m->data->len - start);
     return m->sparse && memcmp(m->data->data + start, zeros, len) == 0;
 }
@@ -178,7 +176,6 @@ static const QcFileOps mem_ops = {
     .sync = mem_sync,
     .stat = mem_stat,
     .truncate = mem_truncate,
-    .punch = mem_punch,
     .seek = mem_seek,
     .lock = mem_lock,
     .lock_held = mem_lock_held,

@@ -44,6 +44,7 @@ typedef struct MemFile {
     QcGate *gate;      /* the store that its backing file is in, or NULL; not owned */
     uint64_t max_size; /* growing beyond is -EFBIG */
     bool sparse;       /* blocks of MEM_BLOCK zeros are holes */
+    uint64_t late;     /* the block with this byte is called a hole until the next sync; 0: none */
 } MemFile;
 
 /* A file with a copy of the bytes; fail_at is -1. */

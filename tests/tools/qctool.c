@@ -37,7 +37,7 @@ typedef struct Session {
 
 static void session_clear(Session *s)
 {
-    qc_chain_unref(s->chain);
+    qc_chain_free(s->chain);
     qc_image_unref(s->image);
     qc_file_unref(s->file);
     qc_cache_unref(s->cache);
@@ -116,7 +116,7 @@ static int open_file(Session *s, const char *arg, bool write, GError **error)
 /* Open the image in the state that it has now; a transaction used the one before up. */
 static int reopen_image(Session *s, GError **error)
 {
-    g_clear_pointer(&s->chain, qc_chain_unref);
+    g_clear_pointer(&s->chain, qc_chain_free);
     g_clear_pointer(&s->image, qc_image_unref);
     int r = qc_image_open(s->file, s->path, s->format, s->cache, &s->image, error);
     if (r < 0)

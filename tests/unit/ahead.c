@@ -44,7 +44,7 @@ static Disk new_disk(void)
 static void free_disk(Disk *d)
 {
     ahead_pool_free(d->pool);
-    qc_chain_unref(d->chain);
+    qc_chain_free(d->chain);
     qc_image_unref(d->image);
     qc_cache_unref(d->cache);
     qc_file_unref(count_file(d->file));
