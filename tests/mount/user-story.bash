@@ -1,4 +1,5 @@
 # What user.sh runs as an ordinary user: user-story.bash FUNCTIONS
+# shellcheck source=/dev/null
 . "$1"
 
 [ "$(id -u)" != 0 ] || fail "this is to run as an ordinary user"
