@@ -252,8 +252,7 @@ static void job_next(Job *job)
     if (!job->path) {
         end_command(job, -ENOENT,
                     "no such image; a path begins at the top of this tree, without a / in front, "
-                    "and has no . or "
-                    "..");
+                    "and has no . or ..");
         return;
     }
     serial_push(control->fs->serial, job->path, &command_kind, job);

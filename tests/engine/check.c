@@ -94,23 +94,25 @@ Test(check, wrong_refcounts_are_found_and_mended)
     }
 }
 
+/* Those that set all counts and flags right. */
+static const Command mending[] = {
+    {.kind = COMMAND_TAKE, .name = "two"},
+    {.kind = COMMAND_REVERT},
+    {.kind = COMMAND_DELETE},
+    {.kind = COMMAND_RENAME, .name = "eins"},
+};
+
 Test(check, a_command_on_a_dirty_image_repairs_it_in_the_same_switch)
 {
-    static const Command commands[] = {
-        {.kind = COMMAND_TAKE, .name = "two"},
-        {.kind = COMMAND_REVERT},
-        {.kind = COMMAND_DELETE},
-        {.kind = COMMAND_RENAME, .name = "eins"},
-    };
     for (size_t i = 0; i < script_n_kinds; i++) {
         if (script_kinds[i].version < 3)
             continue; /* has no dirty mark */
-        for (size_t c = 0; c < G_N_ELEMENTS(commands); c++) {
+        for (size_t c = 0; c < G_N_ELEMENTS(mending); c++) {
             MemFile *file = prepared(&script_kinds[i]);
             bool unknown;
             mark_dirty(file);
             spoil_refcounts(file, 0);
-            cr_expect_eq(0, script_run(file, &commands[c], &unknown));
+            cr_expect_eq(0, script_run(file, &mending[c], &unknown));
             cr_expect_eq(0, mem_file_word(file, offsetof(QcDiskHeader, incompatible_features)) &
                                 QC_INCOMPAT_DIRTY);
             expect_clean(file, NULL);
@@ -134,21 +136,15 @@ static void lose_snapshot(MemFile *file)
 
 Test(check, a_command_gives_lost_space_back)
 {
-    static const Command commands[] = {
-        {.kind = COMMAND_TAKE, .name = "two"},
-        {.kind = COMMAND_REVERT},
-        {.kind = COMMAND_DELETE},
-        {.kind = COMMAND_RENAME, .name = "eins"},
-    };
     for (size_t i = 0; i < script_n_kinds; i++) {
-        for (size_t c = 0; c < G_N_ELEMENTS(commands); c++) {
+        for (size_t c = 0; c < G_N_ELEMENTS(mending); c++) {
             MemFile *file = prepared(&script_kinds[i]);
             bool unknown;
             lose_snapshot(file);
             QcCheck before = check(file);
             cr_expect_eq(before.errors, 0, "%s", before.first);
             cr_expect_gt(before.leaks, 0);
-            cr_expect_eq(0, script_run(file, &commands[c], &unknown));
+            cr_expect_eq(0, script_run(file, &mending[c], &unknown));
             expect_clean(file, NULL);
             qc_file_unref(mem_file(file));
         }
@@ -159,7 +155,7 @@ Test(check, a_command_gives_lost_space_back)
  */
 Test(check, a_table_in_a_false_hole_is_counted)
 {
-    static const Command commands[] = {
+    static const Command every[] = {
         {.kind = COMMAND_TAKE, .name = "two"},
         {.kind = COMMAND_REVERT},
         {.kind = COMMAND_DELETE},
@@ -168,7 +164,7 @@ Test(check, a_table_in_a_false_hole_is_counted)
         {.kind = COMMAND_REPAIR},
     };
     static const Kind kind = {"v3-4k", 3, 12, 16, false};
-    for (size_t c = 0; c < G_N_ELEMENTS(commands); c++) {
+    for (size_t c = 0; c < G_N_ELEMENTS(every); c++) {
         MemFile *file = prepared(&kind);
         uint64_t l1 = mem_file_word(file, offsetof(QcDiskHeader, l1_table_offset));
         bool unknown;
@@ -176,7 +172,7 @@ Test(check, a_table_in_a_false_hole_is_counted)
         QcCheck before = check(file);
         cr_expect_eq(before.errors + before.leaks, 0, "%s", before.first);
         file->late = mem_file_word(file, l1) & QC_OFFSET_MASK;
-        cr_expect_eq(0, script_run(file, &commands[c], &unknown));
+        cr_expect_eq(0, script_run(file, &every[c], &unknown));
         expect_clean(file, NULL);
         qc_file_unref(mem_file(file));
     }
