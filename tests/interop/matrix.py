@@ -1,9 +1,10 @@
 """The matrix: every kind of image that QEMU makes, read and changed by the engine.
 
-    matrix.py CLUSTER [extl2] [pairs] [--only=CASE]
+    matrix.py CLUSTER [extl2] [pairs | values] [--only=CASE]
 
 With "pairs" not all combinations of the options are tried, but so many that each two values of
-two options meet in one of them.
+two options meet in one of them; with "values", so many that each value of an option is in one.
+Under a sanitizer, which takes its time, "pairs" is "values".
 
 Each case is a fresh image made with QEMU's tools. All its views must be byte for byte what
 `qemu-img convert` gave when they were the disk; then ours and QEMU's commands change it in turn, and after each one
@@ -63,20 +64,20 @@ def cases(cluster, extl2):
         yield Case(version, cluster, refcount, compression, extl2, depth, snapshots)
 
 
-def pairs_of(case):
-    """Every two options of a case, with their values."""
+def options_of(case, count):
+    """Every so many options of a case, with their values."""
     values = [("refcount", (case.version, case.refcount)), ("compression", case.compression),
               ("depth", case.depth), ("snapshots", case.snapshots)]
-    return set(itertools.combinations(values, 2))
+    return set(itertools.combinations(values, count))
 
 
-def covering(every):
-    """A few of the cases in which all pairs are that are in any; always the same few."""
-    chosen, missing = [], set().union(*map(pairs_of, every))
+def covering(every, count):
+    """A few of the cases in which all is that options_of() has of any; always the same few."""
+    chosen, missing = [], set().union(*(options_of(case, count) for case in every))
     while missing:
-        best = max(every, key=lambda case: len(missing & pairs_of(case)))
+        best = max(every, key=lambda case: len(missing & options_of(case, count)))
         chosen.append(best)
-        missing -= pairs_of(best)
+        missing -= options_of(best, count)
     return chosen
 
 
@@ -316,8 +317,9 @@ def attempt(case):
 def main():
     only = [arg[7:] for arg in sys.argv if arg.startswith("--only=")]
     chosen = list(cases(int(sys.argv[1]), "extl2" in sys.argv))
-    if "pairs" in sys.argv:
-        chosen = covering(chosen)
+    if "pairs" in sys.argv or "values" in sys.argv:
+        sparing = "values" in sys.argv or "SANITIZED" in os.environ
+        chosen = covering(chosen, 1 if sparing else 2)
     attempt_all(attempt, [case for case in chosen if not only or case.name in only])
 
 
