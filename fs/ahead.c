@@ -21,8 +21,6 @@
  */
 #include "ahead.h"
 
-#include <string.h>
-
 enum {
     MAX_THREADS = 16,
     MAX_CHUNKS = 64,              /* 16 MiB */

@@ -23,12 +23,25 @@ struct Claims {
     GMutex lock;
     GCond ended;          /* a command, reader or pause; or a command has its locks */
     GHashTable *readers;  /* "dev:ino:part" -> GPtrArray of paths, one for each handle; lock */
-    GHashTable *commands; /* "dev:ino" -> "dev:ino:part" that it changes; "": none; NULL: has
-                             no locks yet; lock */
+    GHashTable *commands; /* "dev:ino" -> Running; lock */
     GHashTable *paused;   /* "dev:ino" -> number of pauses; lock */
     GHashTable *poisoned; /* set of "dev:ino"; lock */
     uint64_t epoch;       /* lock */
 };
+
+/* The command that works on a file. */
+typedef struct Running {
+    bool locked;   /* it has QEMU's writer locks */
+    char *changes; /* "dev:ino:part", or NULL */
+} Running;
+
+static void running_free(gpointer data)
+{
+    Running *running = data;
+
+    g_free(running->changes);
+    g_free(running);
+}
 
 static char *file_key(const QcFileStat *file)
 {
@@ -50,7 +63,7 @@ Claims *claims_new(void)
     g_cond_init(&claims->ended);
     claims->readers =
         g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)g_ptr_array_unref);
-    claims->commands = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    claims->commands = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, running_free);
     claims->paused = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     claims->poisoned = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     return claims;
@@ -90,6 +103,12 @@ static void count_down(GHashTable *table, const char *key)
         g_hash_table_remove(table, key);
 }
 
+/* NULL: no command works on that file. */
+static Running *running_on(const Claims *claims, const char *file)
+{
+    return g_hash_table_lookup(claims->commands, file);
+}
+
 static bool is_read(const Claims *claims, const char *key)
 {
     return g_hash_table_contains(claims->readers, key);
@@ -97,11 +116,12 @@ static bool is_read(const Claims *claims, const char *key)
 
 int claims_hold(Claims *claims, const QcFileStat *file, const char *part, const char *path)
 {
-    g_autofree char *command = file_key(file);
+    g_autofree char *file_at = file_key(file);
     char *key = part_key(file, part);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
+    const Running *running = running_on(claims, file_at);
 
-    if (g_strcmp0(g_hash_table_lookup(claims->commands, command), key) == 0) {
+    if (running && g_strcmp0(running->changes, key) == 0) {
         g_free(key);
         return -EBUSY;
     }
@@ -157,7 +177,7 @@ void claims_pause(Claims *claims, const QcFileStat *file)
     char *key = file_key(file);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
 
-    while (g_hash_table_contains(claims->commands, key))
+    while (running_on(claims, key))
         g_cond_wait(&claims->ended, &claims->lock);
     count_up(claims->paused, key);
 }
@@ -176,41 +196,42 @@ int claims_begin(Claims *claims, const QcFileStat *file)
     char *key = file_key(file);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
 
-    while (g_hash_table_contains(claims->commands, key) || count_of(claims->paused, key) > 0)
+    while (running_on(claims, key) || count_of(claims->paused, key) > 0)
         g_cond_wait(&claims->ended, &claims->lock);
     if (g_hash_table_contains(claims->poisoned, key)) {
         g_free(key);
         return -EIO;
     }
-    g_hash_table_insert(claims->commands, key, NULL);
+    g_hash_table_insert(claims->commands, key, g_new0(Running, 1));
     claims->epoch++;
     return 0;
 }
 
 void claims_locked(Claims *claims, const QcFileStat *file)
 {
+    g_autofree char *key = file_key(file);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
 
-    g_hash_table_insert(claims->commands, file_key(file), g_strdup(""));
+    running_on(claims, key)->locked = true;
     claims->epoch++;
     g_cond_broadcast(&claims->ended);
 }
 
 int claims_change(Claims *claims, const QcFileStat *file, const char *part)
 {
-    char *key = file_key(file);
-    char *changed = part_key(file, part);
+    g_autofree char *key = file_key(file);
+    g_autofree char *changed = part_key(file, part);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
 
     gint64 until = g_get_monotonic_time() + MOMENT_MS * G_TIME_SPAN_MILLISECOND;
     while (is_read(claims, changed) && g_cond_wait_until(&claims->ended, &claims->lock, until))
         ;
-    if (is_read(claims, changed)) {
-        g_free(key);
-        g_free(changed);
+    if (is_read(claims, changed))
         return -EBUSY;
-    }
-    g_hash_table_insert(claims->commands, key, changed);
+
+    Running *running = running_on(claims, key);
+    g_free(running->changes);
+    running->changes = g_steal_pointer(&changed);
     return 0;
 }
 
@@ -234,9 +255,9 @@ bool claims_busy(Claims *claims, const QcFileStat *file, uint64_t *ret_epoch)
         return false;
 
     g_autofree char *key = file_key(file);
-    while (g_hash_table_contains(claims->commands, key) &&
-           !g_hash_table_lookup(claims->commands, key))
+    const Running *running;
+    while ((running = running_on(claims, key)) && !running->locked)
         g_cond_wait(&claims->ended, &claims->lock);
     *ret_epoch = claims->epoch;
-    return g_hash_table_contains(claims->commands, key);
+    return running != NULL;
 }

@@ -10,11 +10,22 @@ static const struct {
     const char *word;
     const char *usage; /* its arguments */
     unsigned args;
+    const char *meaning;
 } verbs[] = {
-    [COMMAND_TAKE] = {"take", "NAME", 1},     [COMMAND_REVERT] = {"revert", "NAME", 1},
-    [COMMAND_DELETE] = {"delete", "NAME", 1}, [COMMAND_RENAME] = {"rename", "OLD NEW", 2},
-    [COMMAND_CHECK] = {"check", "", 0},       [COMMAND_REPAIR] = {"repair", "", 0},
+    [COMMAND_TAKE] = {"take", "NAME", 1, "take a snapshot of the disk as it is now"},
+    [COMMAND_REVERT] = {"revert", "NAME", 1, "make the disk what it was then; the snapshot stays"},
+    [COMMAND_DELETE] = {"delete", "NAME", 1, "forget a snapshot"},
+    [COMMAND_RENAME] = {"rename", "OLD NEW", 2, "give a snapshot another name"},
+    [COMMAND_CHECK] = {"check", "", 0, "look for errors and lost space; nothing is changed"},
+    [COMMAND_REPAIR] = {"repair", "", 0, "set the reference counts right, free lost space"},
 };
+
+/* What one types for it (g_free). */
+static char *verb_usage(unsigned verb, bool with_image)
+{
+    return g_strconcat(verbs[verb].word, with_image ? " IMAGE" : "",
+                       verbs[verb].args > 0 ? " " : "", verbs[verb].usage, NULL);
+}
 
 void command_free(Command *command)
 {
@@ -61,9 +72,10 @@ static void understand(Command *command, char **argv, int argc, bool with_image)
         return;
     }
     if ((unsigned)argc != 1 + with_image + verbs[verb].args) {
-        g_set_error(&command->error, QC_ERROR, EINVAL,
-                    "wrong number of arguments; it is: %s%s%s%s%s", verbs[verb].word,
-                    with_image ? " IMAGE" : "", verbs[verb].args > 0 ? " " : "", verbs[verb].usage,
+        g_autofree char *usage = verb_usage((unsigned)verb, with_image);
+
+        g_set_error(&command->error, QC_ERROR, EINVAL, "wrong number of arguments; it is: %s%s",
+                    usage,
                     with_image || verbs[verb].args > 0 ? " (quote names as in a shell)" : "");
         return;
     }
@@ -159,24 +171,17 @@ char *command_to_text(const Command *command)
     return text_one_line(out->str);
 }
 
-const char *command_help(bool with_image)
+char *command_help(bool with_image)
 {
-    if (with_image)
-        return "# Commands, one per line, arguments quoted as in a shell; IMAGE is a path in "
-               "this tree:\n"
-               "#   take IMAGE NAME      take a snapshot of the disk as it is now\n"
-               "#   revert IMAGE NAME    make the disk what it was then; the snapshot stays\n"
-               "#   delete IMAGE NAME    forget a snapshot\n"
-               "#   rename IMAGE OLD NEW give a snapshot another name\n"
-               "#   check IMAGE          look for errors and lost space; nothing is changed\n"
-               "#   repair IMAGE         set the reference counts right, free lost space\n"
-               "# Recent results, newest last:\n";
-    return "# Commands, one per line, arguments quoted as in a shell:\n"
-           "#   take NAME      take a snapshot of the disk as it is now\n"
-           "#   revert NAME    make the disk what it was then; the snapshot stays\n"
-           "#   delete NAME    forget a snapshot\n"
-           "#   rename OLD NEW give a snapshot another name\n"
-           "#   check          look for errors and lost space; nothing is changed\n"
-           "#   repair         set the reference counts right, free lost space\n"
-           "# Recent results, newest last:\n";
+    GString *help = g_string_new("# Commands, one per line, arguments quoted as in a shell");
+
+    g_string_append(help, with_image ? "; IMAGE is a path in this tree:\n" : ":\n");
+    for (unsigned i = 0; i < G_N_ELEMENTS(verbs); i++) {
+        g_autofree char *usage = verb_usage(i, with_image);
+
+        g_string_append_printf(help, "#   %-*s %s\n", with_image ? 20 : 14, usage,
+                               verbs[i].meaning);
+    }
+    g_string_append(help, "# Recent results, newest last:\n");
+    return g_string_free(help, FALSE);
 }

@@ -42,7 +42,7 @@ GPtrArray *command_parse(const char *bytes, size_t len, bool with_image);
 /* The command as one would type it at the image's own control file. */
 char *command_to_text(const Command *command);
 
-/* The comment block that lists the commands; lines start with '#'. */
-const char *command_help(bool with_image);
+/* The comment block that lists the commands (g_free); lines start with '#'. */
+char *command_help(bool with_image);
 
 #endif

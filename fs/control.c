@@ -41,7 +41,8 @@ typedef struct Job {
     Creds *creds;
     GPtrArray *commands; /* of Command */
     guint next;
-    char *path; /* image of the current command */
+    char *path;   /* image of the current command */
+    bool allowed; /* and that is one, which the writer may change */
     GString *results;
     int error;
     int percent;    /* shown last; -1: nothing yet */
@@ -116,7 +117,7 @@ static void note_result(Job *job, const Command *command, int error, const char 
     g_string_append_printf(job->results, "%s\n", line);
     journal_add(control->fs->journal, control->image, job->creds->uid, line);
     /* Neither for images that somebody made up, nor over the results of those who may. */
-    if (is_of_store(control) && job->path && error != -ENOENT && error != -EACCES) {
+    if (is_of_store(control) && job->allowed) {
         g_autofree char *text = command_to_text(command);
         g_autofree char *for_image = result_line(text, error, reason);
 
@@ -171,15 +172,16 @@ static void show_running(Job *job, const char *line, const char *line_of_image)
  */
 static bool is_stopped(Job *job)
 {
+    bool told = g_atomic_int_get(&job->signalled);
     gint64 now;
 
-    if (!g_atomic_int_get(&job->signalled))
+    if (!told && !job->control->fs->ring) /* of signals before a write, a ring does not tell */
         return false;
     now = g_get_monotonic_time();
     if (job->looked && now - job->looked < LOOK_INTERVAL)
         return false;
     job->looked = now;
-    return signals_ask_to_stop(fuse_req_ctx(job->req)->pid);
+    return signals_ask_to_stop(fuse_req_ctx(job->req)->pid, told);
 }
 
 /* A QcProgressFunc. */
@@ -219,7 +221,7 @@ static void run_command(gpointer data)
     }
     job->percent = -1;
     int r = perform(job->control->fs, job->path, job->creds, job->commands->pdata[job->next],
-                    &progress, &note, &error);
+                    &progress, &job->allowed, &note, &error);
     show_running(job, NULL, NULL);
     end_command(job, r, error ? error->message : note);
 }
@@ -243,6 +245,7 @@ static void job_next(Job *job)
 
     Command *command = job->commands->pdata[job->next];
     g_clear_pointer(&job->path, g_free);
+    job->allowed = false;
     if (command->error) {
         end_command(job, -command->error->code, command->error->message);
         return;
@@ -280,7 +283,6 @@ void control_write(Control *control, fuse_req_t req, const char *bytes, size_t l
     job->creds = creds;
     job->commands = command_parse(bytes, len, is_of_store(control));
     job->results = g_string_new(NULL);
-    job->signalled = control->fs->ring != NULL; /* of signals before this, a ring does not tell */
 
     g_mutex_lock(&control->lock);
     if (!control->text)
@@ -297,7 +299,8 @@ void control_write(Control *control, fuse_req_t req, const char *bytes, size_t l
 static GString *overview(Control *control)
 {
     g_autofree char *results = journal_text(control->fs->journal, control->image, control->shown);
-    GString *text = g_string_new(command_help(is_of_store(control)));
+    g_autofree char *help = command_help(is_of_store(control));
+    GString *text = g_string_new(help);
 
     return g_string_append(text, results);
 }

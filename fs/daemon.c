@@ -10,6 +10,7 @@
 #include "fs.h"
 #include "log.h"
 #include "mountpoint.h"
+#include "mounts.h"
 #include "ops.h"
 #include "sandbox.h"
 #include "signals.h"
@@ -18,7 +19,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -226,10 +226,18 @@ static int become_daemon(struct fuse_session *session, const char *mountpoint, d
     return 0;
 }
 
+/* The device number of the tree; 0: not known. It cannot be asked itself before it is served. */
+static dev_t device_of(const char *mountpoint)
+{
+    g_auto(Mount) mount = {0};
+
+    return mounts_find(mountpoint, &mount) == 0 ? mount.device : 0;
+}
+
 static int serve_as_daemon(struct fuse_session *session, Fs **fs, QcGate *gate,
                            const Options *options, const char *mountpoint)
 {
-    dev_t device = tune_device(mountpoint);
+    dev_t device = device_of(mountpoint);
 
     if (!options->foreground && become_daemon(session, mountpoint, device) < 0)
         return EXIT_FAILURE;

@@ -3,11 +3,24 @@
 #include "passthrough.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 enum {
     IDLE_BUFFERS = 4,
 };
+
+/* From Linux 6.5 on. */
+static bool kernel_splices_pages(void)
+{
+    struct utsname system;
+    unsigned major = 0, minor = 0;
+
+    if (uname(&system) < 0 || sscanf(system.release, "%u.%u", &major, &minor) != 2)
+        return true;
+    return major > 6 || (major == 6 && minor >= 5);
+}
 
 Fs *fs_new(QcGate *gate, Keeper *keeper, int device, int read_ahead, const Options *options)
 {
@@ -32,6 +45,7 @@ Fs *fs_new(QcGate *gate, Keeper *keeper, int device, int read_ahead, const Optio
     fs->read_ahead = read_ahead;
     fs->max_read = options->max_read;
     fs->read_only = options->read_only;
+    fs->splices_pages = kernel_splices_pages();
     return fs;
 }
 

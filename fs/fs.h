@@ -41,6 +41,7 @@ typedef struct Fs {
     int read_ahead;             /* see tune.h; closed with it */
     unsigned max_read; /* bytes of a request, as the mount option has it; 0: none was given */
     bool read_only;
+    bool splices_pages; /* sendfile(2) reads through the page cache what was opened past it */
 } Fs;
 
 /* Starts threads: not before the daemon has forked and is confined. NULL: no memory. */

@@ -9,7 +9,7 @@
 static int open_text(Fs *fs, const char *path, NodeKind kind, Handle *handle)
 {
     g_autoptr(Image) image = NULL;
-    int r = images_get(fs->images, path, IMAGES_ALL_LAYERS, &image);
+    int r = images_get(fs->images, path, IMAGE_ALL_LAYERS, &image);
 
     if (r < 0)
         return r;

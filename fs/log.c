@@ -1,6 +1,6 @@
 #include "log.h"
 
-#define FUSE_USE_VERSION 314
+#define FUSE_USE_VERSION 312
 #include <fuse_log.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -7,32 +7,21 @@
 #include "mountpoint.h"
 
 #include "log.h"
+#include "mounts.h"
 
 #include <errno.h>
 #include <glib.h>
-#include <mntent.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-/* Whether the topmost mount at a path is one of ours. */
 static bool is_our_mount(const char *path)
 {
-    FILE *mounts = setmntent("/proc/self/mounts", "r");
-    const struct mntent *entry;
-    bool ours = false;
+    g_auto(Mount) mount = {0};
 
-    while (mounts && (entry = getmntent(mounts))) {
-        if (strcmp(entry->mnt_dir, path) == 0)
-            ours = strcmp(entry->mnt_type, "fuse.snaptree") == 0;
-    }
-    if (mounts)
-        endmntent(mounts);
-    return ours;
+    return mounts_find(path, &mount) == 0 && g_strcmp0(mount.type, "fuse.snaptree") == 0;
 }
 
 static void unmount(const char *path)
@@ -47,10 +36,10 @@ static void unmount(const char *path)
 /* stat(2), after taking away what is dead. 0 or -errno. */
 static int look(const char *path, struct stat *st)
 {
-    if (stat(path, st) == 0)
-        return 0;
-    if ((errno != ENOTCONN && errno != ECONNABORTED) || !is_our_mount(path))
-        return -errno;
+    int r = stat(path, st) < 0 ? -errno : 0;
+
+    if ((r != -ENOTCONN && r != -ECONNABORTED) || !is_our_mount(path))
+        return r;
     unmount(path);
     if (stat(path, st) < 0)
         return -errno;

@@ -8,14 +8,16 @@
  * look-ups together, so the kernel's count and ours stay apart. A child holds its parent, so the
  * path of a node can be had without a lock: parent, name and kind never change.
  *
- * Pages: all handles that read through the kernel's page cache at the same time read the same
- * bytes (Pages.identity); one that would read others has to do without the cache. The kernel ends
- * those reads at the size that it was told last for the inode number; so when the name leads to a
- * file of another size by now, it gets another node, and the one that is open keeps its size.
+ * Pages: all handles that read through the kernel's page cache at the same time read the same thing
+ * (Pages.what). For who would read another one the name gets another node: to bypass the cache
+ * would not do, as mmap(2) and sendfile(2) fill and use it all the same. So it does when the name
+ * leads to a file of another size by now, as the kernel ends reads at the size that it was told
+ * last for the inode number. Pages from before are kept only where certainly no byte has changed
+ * (Pages.identity).
  *
- * Passing: while the kernel reads a file by itself for a node, it opens nothing else by it, with
- * pages or without, and nothing by another number of the same file. So all who have a node open at
- * the same time are passed, or none is: Pages.passed is not 0, or n_others is.
+ * Passing: while the kernel reads a file by itself for a node, it opens nothing else by it, and
+ * nothing by another number of the same file. So all who have a node open at the same time are
+ * passed, or none is: n_passed is not 0, or opens is.
  *
  * One mutex protects table, counts and pages; nothing is called while it is held.
  */
@@ -24,11 +26,11 @@
 #include <string.h>
 
 typedef struct Pages {
+    char *what;     /* is read through them while opens > 0 */
     char *identity; /* what the pages were filled from; NULL: do not keep them */
     uint64_t size;  /* of that */
     unsigned opens; /* that use them */
     bool settled;   /* the kernel has certainly dropped the pages of the identity before */
-    unsigned n_direct;
     unsigned n_passed;
     int passed; /* the kernel's number of the file, while n_passed > 0 */
 } Pages;
@@ -43,7 +45,7 @@ struct Node {
     Pages *pages;       /* NULL until opened; Nodes.lock */
     unsigned opens;     /* Nodes.lock */
     uint64_t open_size; /* of the last of them; Nodes.lock */
-    bool left;          /* open with pages when its name led elsewhere; Nodes.lock */
+    bool left;          /* open when its name led elsewhere, and not to be used again; Nodes.lock */
     char name[];
 };
 
@@ -106,8 +108,10 @@ static Node *node_new(Node *parent, const char *name, NodeKind kind, NodeFile fi
 
 static void node_free(Node *node)
 {
-    if (node->pages)
+    if (node->pages) {
+        g_free(node->pages->what);
         g_free(node->pages->identity);
+    }
     g_free(node->pages);
     g_free(node);
 }
@@ -302,33 +306,34 @@ static NodePages pass(Pages *pages, int *passed)
     return NODE_PAGES_PASSED;
 }
 
-/* Lock held. */
-static NodePages use_pages(Pages *pages, const char *identity, uint64_t size)
+static void set_text(char **text, const char *to)
 {
-    bool same = identity && g_strcmp0(pages->identity, identity) == 0;
+    g_free(*text);
+    *text = g_strdup(to);
+}
 
-    if (!same && pages->opens > 0) {
-        pages->n_direct++;
-        return NODE_PAGES_DIRECT;
+/* Lock held. */
+static NodePages use_pages(Node *node, const NodeContent *content)
+{
+    Pages *pages = node->pages;
+    bool same = content->identity && g_strcmp0(pages->identity, content->identity) == 0;
+
+    if (pages->opens > 0 && strcmp(pages->what, content->what) != 0) {
+        node->left = true;
+        return NODE_PAGES_STALE;
     }
-    if (!same) {
-        g_free(pages->identity);
-        pages->identity = g_strdup(identity);
-        pages->size = size;
+    if (!same) { /* of two identities at a time nobody knows whose page comes last */
+        set_text(&pages->identity, pages->opens == 0 ? content->identity : NULL);
         pages->settled = false;
     }
+    set_text(&pages->what, content->what);
+    pages->size = content->size;
     pages->opens++;
     return same && pages->settled ? NODE_PAGES_KEEP : NODE_PAGES_NEW;
 }
 
-/* Lock held. */
-static bool has_others(const Pages *pages)
-{
-    return pages->opens + pages->n_direct > 0;
-}
-
-NodePages node_pages_open(Nodes *nodes, Node *node, NodeFile file, const char *identity,
-                          uint64_t size, int *passed)
+NodePages node_pages_open(Nodes *nodes, Node *node, NodeFile file, const NodeContent *content,
+                          int *passed)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
 
@@ -339,9 +344,9 @@ NodePages node_pages_open(Nodes *nodes, Node *node, NodeFile file, const char *i
     bool is_its = node_is_file(file, node->file);
     if (pages->n_passed > 0)
         return is_its ? pass(pages, passed) : NODE_PAGES_STALE;
-    if (*passed && is_its && !has_others(pages))
+    if (*passed && is_its && pages->opens == 0)
         return pass(pages, passed);
-    return use_pages(pages, identity, size);
+    return use_pages(node, content);
 }
 
 int node_pages_close(Nodes *nodes, Node *node, NodePages how)
@@ -351,12 +356,8 @@ int node_pages_close(Nodes *nodes, Node *node, NodePages how)
 
     if (how == NODE_PAGES_PASSED)
         return --pages->n_passed == 0 ? pages->passed : 0;
-    if (how == NODE_PAGES_DIRECT) {
-        pages->n_direct--;
-    } else {
-        pages->settled = true;
-        pages->opens--;
-    }
+    pages->settled = true;
+    pages->opens--;
     return 0;
 }
 
@@ -366,7 +367,7 @@ bool node_may_pass(Nodes *nodes, const Node *node, NodeFile file)
     const Pages *pages = node->pages;
 
     return node->file.ino && node_is_file(file, node->file) &&
-           (!pages || (pages->n_passed == 0 && !has_others(pages)));
+           (!pages || (pages->n_passed == 0 && pages->opens == 0));
 }
 
 bool node_pages_size(Nodes *nodes, const Node *node, uint64_t *ret)

@@ -72,23 +72,30 @@ bool node_is_open(Nodes *nodes, const Node *node, uint64_t *ret_size);
 
 /* How the kernel is to read an open file. */
 typedef enum NodePages {
-    NODE_PAGES_DIRECT, /* another state of the file is open: do not use the page cache */
+    NODE_PAGES_DIRECT, /* not through the page cache; no answer of node_pages_open() */
     NODE_PAGES_NEW,    /* use it, but drop the pages that are there */
     NODE_PAGES_KEEP,   /* the pages that are there are right */
     NODE_PAGES_PASSED, /* by itself, from the node's file (passthrough.h) */
-    NODE_PAGES_STALE,  /* it does so for others, and this is another file: look the name up anew */
+    NODE_PAGES_STALE,  /* something else is open by this node: look the name up anew */
 } NodePages;
 
+/* What a file that is opened has in it. */
+typedef struct NodeContent {
+    const char *what;     /* which disk, snapshot or layer of which files */
+    const char *identity; /* equal only when no byte differs; NULL: equal to no other */
+    uint64_t size;
+} NodeContent;
+
 /*
- * A file is opened: file, if it is a raw one; with that size; whose bytes are told by identity
- * (NULL: equal to no other). Unless the answer is STALE, node_pages_close() with it has to follow.
+ * A file is opened: file, if it is a raw one; with that content. Unless the answer is STALE,
+ * node_pages_close() with it has to follow.
  *
  * passed: the kernel's number of the file, 0: none. It becomes the node's where it can; the kernel
  * wants the same of all that are open, and passed and other opens of a node never at a time. When
  * *passed is another afterwards, the caller's is still his; after PASSED it is the node's.
  */
-NodePages node_pages_open(Nodes *nodes, Node *node, NodeFile file, const char *identity,
-                          uint64_t size, int *passed);
+NodePages node_pages_open(Nodes *nodes, Node *node, NodeFile file, const NodeContent *content,
+                          int *passed);
 /* Returns the number that the node does not need any more, to be given back; 0: none. */
 int node_pages_close(Nodes *nodes, Node *node, NodePages pages);
 /* Whether it is of use to get a number of the file: nobody has the node open. */

@@ -141,7 +141,7 @@ static int attr_now(Fs *fs, fuse_ino_t ino, struct stat *attr)
     int r = node ? tree_attr(fs, node, attr) : -ESTALE;
     uint64_t size;
 
-    if ((r == -ENOENT || r == -ESTALE) && node_is_open(fs->nodes, node, &size)) {
+    if ((r == -ENOENT || r == -ESTALE) && node && node_is_open(fs->nodes, node, &size)) {
         memset(attr, 0, sizeof(*attr));
         attr->st_mode = S_IFREG | 0400;
         attr->st_size = (off_t)size;
@@ -281,13 +281,26 @@ static void read_disk(fuse_req_t req, Reader *reader, size_t len, uint64_t offse
     bytes_clear(&bytes, fs);
 }
 
+/*
+ * Whether a read is to fill a page that might be shown when it is not true any more. Of what is
+ * open past the page cache, mmap(2) reads pages nevertheless, and from Linux 6.5 on sendfile(2) and
+ * splice(2) do, which find there what came before, whoever has written to the image since, without
+ * asking us. (A read that is for no page has an owner.)
+ */
+static bool is_for_lasting_page(const Fs *fs, const struct fuse_file_info *fi, const Reader *reader)
+{
+    return fi->lock_owner == 0 && fs->splices_pages && reader_pages(reader) == NODE_PAGES_DIRECT;
+}
+
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
                     struct fuse_file_info *fi)
 {
     Handle *handle = handle_of(fi);
 
     (void)ino;
-    if (handle->reader) {
+    if (handle->reader && is_for_lasting_page(fs_of(req), fi, handle->reader)) {
+        reply_status(req, -EIO);
+    } else if (handle->reader) {
         read_disk(req, handle->reader, size, (uint64_t)off);
     } else if (handle->control) {
         g_autoptr(GBytes) part = control_read(handle->control, size, (uint64_t)off);

@@ -1,6 +1,5 @@
 #include "options.h"
 
-#include <errno.h>
 #include <string.h>
 
 /* The sanitizers' runtimes need what the sandbox takes away. */

@@ -77,7 +77,8 @@ static int check_item(const char *path, const StoreItem *item, GError **error)
                 item->format_name);
 }
 
-static int look(Fs *fs, const char *path, const Creds *creds, StoreItem *item, GError **error)
+static int look(Fs *fs, const char *path, const Creds *creds, StoreItem *item, bool *ret_allowed,
+                GError **error)
 {
     int r = store_reach(fs->gate, creds, path);
 
@@ -87,6 +88,7 @@ static int look(Fs *fs, const char *path, const Creds *creds, StoreItem *item, G
         return fail(error, r, r == -ENOENT ? "no such image: %s" : "cannot reach %s", path);
     if (!creds_may(creds, &item->stat, CREDS_WRITE))
         return fail(error, -EACCES, "you may not write %s", path);
+    *ret_allowed = item->kind == STORE_IMAGE;
     return check_item(path, item, error);
 }
 
@@ -241,6 +243,26 @@ static int check(QcImage *image, char **ret_note, GError **error)
     return r;
 }
 
+static int repair(QcImage *image, bool *ret_unknown, char **ret_note, GError **error)
+{
+    const QcInfo *info = qc_image_info(image);
+    bool marked = info->dirty || info->corrupt;
+    QcCheck found;
+    int r = qc_image_repair(image, &found, ret_unknown, error);
+
+    if (r < 0)
+        return r;
+    if (found.errors > 0 || found.leaks > 0)
+        *ret_note =
+            g_strdup_printf("%" G_GUINT64_FORMAT " error%s mended, %" G_GUINT64_FORMAT
+                            " leaked cluster%s given back",
+                            found.errors, plural(found.errors), found.leaks, plural(found.leaks));
+    else
+        *ret_note = g_strdup(marked ? "no errors, no leaked clusters; its mark is taken away"
+                                    : "there was nothing to mend");
+    return 0;
+}
+
 /* The commands on one snapshot that exists. */
 static int act_on_snapshot(Work *work, QcImage *image, GError **error)
 {
@@ -267,7 +289,7 @@ static int act(Work *work, QcImage *image, char **ret_note, GError **error)
     case COMMAND_CHECK:
         return check(image, ret_note, error);
     case COMMAND_REPAIR:
-        return qc_image_repair(image, &work->unknown, error);
+        return repair(image, &work->unknown, ret_note, error);
     default:
         return act_on_snapshot(work, image, error);
     }
@@ -325,7 +347,7 @@ static void add_advice(const Work *work, int r, GError **error)
 }
 
 int perform(Fs *fs, const char *path, const Creds *creds, const Command *command,
-            const Progress *progress, char **ret_note, GError **error)
+            const Progress *progress, bool *ret_allowed, char **ret_note, GError **error)
 {
     g_auto(StoreItem) item = {0};
     Work work = {.fs = fs, .path = path, .creds = creds, .command = command, .file = &item.stat};
@@ -333,7 +355,7 @@ int perform(Fs *fs, const char *path, const Creds *creds, const Command *command
 
     if (fs->read_only)
         return fail(error, -EROFS, "the tree is mounted read-only");
-    r = look(fs, path, creds, &item, error);
+    r = look(fs, path, creds, &item, ret_allowed, error);
     if (r < 0)
         return r;
     if (claims_begin(fs->claims, &item.stat) < 0)

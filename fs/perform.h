@@ -13,10 +13,11 @@ typedef struct Progress {
 
 /*
  * Run the command on the image at this path for this caller. Blocks until it is durable, or
- * has failed and changed nothing; -ECANCELED: it was stopped. ret_note: what a command that
- * succeeded has to say, or NULL (g_free). Not from two threads for one path.
+ * has failed and changed nothing; -ECANCELED: it was stopped. ret_allowed: set to true, however it
+ * ends, when that is an image, and the caller may write it. ret_note: what a command that succeeded
+ * has to say, or NULL (g_free). Not from two threads for one path.
  */
 int perform(Fs *fs, const char *path, const Creds *creds, const Command *command,
-            const Progress *progress, char **ret_note, GError **error);
+            const Progress *progress, bool *ret_allowed, char **ret_note, GError **error);
 
 #endif

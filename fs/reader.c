@@ -63,13 +63,6 @@ struct Reader {
 
 /* ---- finding the view -------------------------------------------------------------------- */
 
-static bool is_same_snapshot(const QcSnapshot *a, const QcSnapshot *b)
-{
-    return strcmp(a->id, b->id) == 0 && a->l1_offset == b->l1_offset &&
-           a->l1_entries == b->l1_entries && a->date_sec == b->date_sec &&
-           a->date_nsec == b->date_nsec;
-}
-
 /* The view of an image that the reader is to show; a new reference. */
 static int find_view(const Reader *reader, const Image *image, QcView **ret)
 {
@@ -82,7 +75,7 @@ static int find_view(const Reader *reader, const Image *image, QcView **ret)
         return 0;
     }
     for (unsigned i = 0; i < image_n_snapshots(image); i++) {
-        if (is_same_snapshot(image_snapshot(image, i), &reader->snapshot))
+        if (qc_snapshot_is_same(image_snapshot(image, i), &reader->snapshot))
             return qc_chain_snapshot_view(image_chain(image), i, ret);
     }
     return -EIO; /* it was deleted, or is another one by now */
@@ -214,18 +207,38 @@ static int hold_all(Reader *reader, const Image *image)
     return r;
 }
 
-/* What the bytes of the file rest on; NULL when that is not sure. */
-static char *identity_of(const Reader *reader, const Image *image)
+/* Which part of the files is shown (g_free). */
+static char *part_of(const Reader *reader)
 {
-    g_autofree char *files = image_identity(image, reader->fs->gate);
     const QcSnapshot *s = &reader->snapshot;
 
-    if (!files)
-        return NULL;
     if (reader->layer >= 0)
-        return g_strdup_printf("%s layer %d", files, reader->layer);
-    return g_strdup_printf("%s %s %" G_GINT64_MODIFIER "x %" G_GINT64_MODIFIER "d %u", files, s->id,
-                           s->l1_offset, s->date_sec, s->date_nsec);
+        return g_strdup_printf("layer %d", reader->layer);
+    return g_strdup_printf("%s %" G_GINT64_MODIFIER "x %u %" G_GINT64_MODIFIER "d %u", s->id,
+                           s->l1_offset, s->l1_entries, s->date_sec, s->date_nsec);
+}
+
+/* Part and files, whatever state they are in (g_free). */
+static char *what_of(const Reader *reader, const Image *image)
+{
+    g_autofree char *part = part_of(reader);
+    GString *what = g_string_new(part);
+
+    for (unsigned i = 0; i < image_n_layers(image); i++) {
+        const QcFileStat *stat = &image_layer_info(image, i)->stat;
+
+        g_string_append_printf(what, " %" G_GINT64_MODIFIER "x:%" G_GINT64_MODIFIER "x", stat->dev,
+                               stat->ino);
+    }
+    return g_string_free(what, FALSE);
+}
+
+/* What the bytes of the file rest on (g_free); NULL when that is not sure. */
+static char *identity_of(const Reader *reader, const Image *image)
+{
+    g_autofree char *files = image_identity(image, reader->fs->gate), *part = part_of(reader);
+
+    return files ? g_strdup_printf("%s %s", files, part) : NULL;
 }
 
 static QcFile *layer_file(const Reader *reader, const Image *image)
@@ -251,13 +264,14 @@ static int open_pages(Reader *reader, const Image *image)
 {
     NodeFile file =
         reader->layer > 0 ? image_layer_file(image, (unsigned)reader->layer) : (NodeFile){0};
-    g_autofree char *identity = identity_of(reader, image);
+    g_autofree char *what = what_of(reader, image), *identity = identity_of(reader, image);
+    const NodeContent content = {
+        .what = what, .identity = identity, .size = qc_view_size(reader->view)};
     int number = begin_passthrough(reader, image, file), passed = number;
 
     if (number < 0)
         return number;
-    reader->pages = node_pages_open(reader->fs->nodes, reader->node, file, identity,
-                                    qc_view_size(reader->view), &passed);
+    reader->pages = node_pages_open(reader->fs->nodes, reader->node, file, &content, &passed);
     if (reader->pages == NODE_PAGES_PASSED) {
         reader->passed = passed;
         reader->file = qc_file_ref(layer_file(reader, image));
@@ -286,7 +300,7 @@ static int get_image(Reader *reader, const Node *node, Image **ret)
     g_autofree char *path = node_path(node);
 
     return reader->live ? open_live(reader->fs, path, ret)
-                        : images_get(reader->fs->images, path, IMAGES_ALL_LAYERS, ret);
+                        : images_get(reader->fs->images, path, IMAGE_ALL_LAYERS, ret);
 }
 
 /*

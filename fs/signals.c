@@ -32,7 +32,7 @@ static guint64 set_of(const char *status, const char *key)
     return line ? g_ascii_strtoull(line + strlen(key), NULL, 16) : 0;
 }
 
-bool signals_ask_to_stop(pid_t thread)
+bool signals_ask_to_stop(pid_t thread, bool otherwise)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/status", (int)thread);
     g_autofree char *status = NULL;
@@ -40,7 +40,7 @@ bool signals_ask_to_stop(pid_t thread)
                          bit_of(SIGKILL) | bit_of(SIGPIPE);
 
     if (!g_file_get_contents(path, &status, NULL, NULL))
-        return true;
+        return otherwise; /* of another user, or not in our namespace (0) */
 
     guint64 blocked = set_of(status, "\nSigBlk:") & ~bit_of(SIGKILL);
     guint64 pending = set_of(status, "\nSigPnd:") | set_of(status, "\nShdPnd:");

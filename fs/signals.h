@@ -13,9 +13,9 @@ void signals_hold(bool hold);
 
 /*
  * Whether one of the signals that a thread has pending, and does not block, asks it to stop: INT,
- * TERM, HUP, QUIT, KILL, PIPE. Others, as when a window changes its size, do not. True when that
- * cannot be told.
+ * TERM, HUP, QUIT, KILL, PIPE. Others, as when a window changes its size, do not. otherwise: the
+ * answer when that cannot be told.
  */
-bool signals_ask_to_stop(pid_t thread);
+bool signals_ask_to_stop(pid_t thread, bool otherwise);
 
 #endif

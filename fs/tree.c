@@ -144,7 +144,7 @@ static unsigned layers_needed(NodeKind kind, const char *name)
         return 1;
     if (kind == NODE_LAYER)
         return (unsigned)MIN(g_ascii_strtoull(name, NULL, 10), QC_MAX_LAYERS) + 1;
-    return IMAGES_ALL_LAYERS;
+    return IMAGE_ALL_LAYERS;
 }
 
 /* Attributes of something that needs the image's metadata. */
@@ -389,7 +389,7 @@ static void list_layers(const Node *node, const Image *image, GArray *entries)
 static int list_in_image(Fs *fs, const Node *node, const char *path, GArray *entries)
 {
     g_autoptr(Image) image = NULL;
-    unsigned layers = node_kind(node) == NODE_SNAPSHOTS ? 1 : IMAGES_ALL_LAYERS;
+    unsigned layers = node_kind(node) == NODE_SNAPSHOTS ? 1 : IMAGE_ALL_LAYERS;
     int r = images_get(fs->images, path, layers, &image);
 
     if (r < 0)

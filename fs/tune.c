@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <malloc.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/sysmacros.h>
@@ -53,42 +52,6 @@ void tune_give_back(void)
 #ifdef __GLIBC__
     malloc_trim(0);
 #endif
-}
-
-/* The mountpoint as mountinfo writes it: spaces and the like in octal. */
-static char *escape_mountpoint(const char *path)
-{
-    GString *out = g_string_new(NULL);
-
-    for (; *path; path++) {
-        if (strchr(" \t\n\\", *path))
-            g_string_append_printf(out, "\\%03o", (unsigned char)*path);
-        else
-            g_string_append_c(out, *path);
-    }
-    return g_string_free(out, FALSE);
-}
-
-dev_t tune_device(const char *mountpoint)
-{
-    g_autofree char *wanted = escape_mountpoint(mountpoint);
-    g_autofree char *text = NULL;
-    unsigned major, minor;
-    dev_t device = 0;
-
-    if (!g_file_get_contents("/proc/self/mountinfo", &text, NULL, NULL))
-        return 0;
-
-    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
-    for (char **line = lines; *line; line++) {
-        /* id, parent, major:minor, root, mountpoint, ...; the last one is on top */
-        g_auto(GStrv) fields = g_strsplit(*line, " ", 6);
-
-        if (g_strv_length(fields) > 5 && strcmp(fields[4], wanted) == 0 &&
-            sscanf(fields[2], "%u:%u", &major, &minor) == 2)
-            device = makedev(major, minor);
-    }
-    return device;
 }
 
 int tune_open_read_ahead(dev_t device)

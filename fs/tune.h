@@ -21,12 +21,6 @@ void tune_memory(void);
 void tune_give_back(void);
 
 /*
- * The device number of what is mounted last at a mountpoint, without asking the file system
- * itself, which may be ours; 0 when not found.
- */
-dev_t tune_device(const char *mountpoint);
-
-/*
  * Let the kernel read 1 MiB ahead on this mount. That works only once the mount has been
  * initialised, when the setting can no longer be opened: so it is opened first (-1: cannot, only
  * root can; costs nothing but speed), and written at the first open of a file.

@@ -39,9 +39,9 @@ bool qc_is_shortage(int err);
 /* ---- the cache ------------------------------------------------------------------------- */
 
 /*
- * Memory shared by all images that are opened with it: table slices and decoded compressed
- * clusters, dropped least recently used first. It never holds more than max_bytes, apart
- * from what reads under way are using. Thread-safe, reference-counted.
+ * Memory shared by all images that are opened with it: table slices, decoded compressed clusters
+ * and what is known of stretches of chains, dropped least recently used first. It never holds more
+ * than max_bytes, apart from what reads under way are using. Thread-safe, reference-counted.
  */
 typedef struct QcCache QcCache;
 QcCache *qc_cache_new(size_t max_bytes); /* NULL: no memory */
@@ -226,7 +226,9 @@ const char *qc_image_unsupported(const QcImage *image);
 
 /*
  * True when the file is, by its stat, exactly what it was when the image was opened, and
- * that stat was old enough to tell. False is always a safe answer: open it again.
+ * that stat was old enough to tell; of a block device, that its size and the first sector of a
+ * qcow2 image are what they were, which says nothing of the rest. False is always a safe answer:
+ * open it again.
  */
 bool qc_image_is_current(const QcImage *image);
 
@@ -235,6 +237,12 @@ bool qc_image_is_current(const QcImage *image);
  * opening was old enough to tell. Nothing is looked at again.
  */
 bool qc_image_is_settled(const QcImage *image);
+
+/*
+ * Whether two snapshots, of two readings of an image's file, are the same one: by id, date and
+ * place of the L1 table. Not by name, which can be changed. Thread-safe.
+ */
+bool qc_snapshot_is_same(const QcSnapshot *a, const QcSnapshot *b);
 
 /*
  * Wait (at most some 20 ms) until the file's ctime is old enough that a later write must
@@ -258,7 +266,7 @@ int qc_file_settle(QcFile *file, QcFileStat *ret);
 int qc_lock_reader(QcFile *file, GError **error);
 /* Become the only writer. -EBUSY when anybody reads under exclusion or writes. */
 int qc_lock_writer(QcFile *file, GError **error);
-/* Drop every lock of this file. Takes 50 ms after a command that let the file grow. */
+/* Drop every lock of this file. Takes up to 50 ms after a command that let the file grow. */
 void qc_lock_release(QcFile *file);
 /* 1 when somebody else writes or may resize the image, 0 when not; or as fcntl(2) fails. */
 int qc_lock_has_writer(QcFile *file);
@@ -409,7 +417,7 @@ bool qc_chain_layer_is_same(const QcChain *chain, QcGate *gate, unsigned layer);
 /* The disk as layer gives it, with all beneath; 0 is the active disk. Borrowed. */
 QcView *qc_chain_view(const QcChain *chain, unsigned layer);
 /* The disk as it was at a snapshot of the top image (index into its QcInfo). A new reference.
- * -ENOENT: there is none. -EUCLEAN, -ENOMEM. */
+ * -ENOENT: there is none. -ENOMEM. */
 int qc_chain_snapshot_view(QcChain *chain, unsigned snapshot, QcView **ret);
 
 /* ---- commands --------------------------------------------------------------------------- */
@@ -429,8 +437,9 @@ int qc_chain_snapshot_view(QcChain *chain, unsigned snapshot, QcView **ret);
  * An image that was not closed cleanly (dirty) is repaired in the same switch, and lost space is
  * given back where all of the header is known (both not by qc_image_write()).
  * One more state exists: when the switch fails, and putting the old header back fails as well, the
- * result is -EIO and *nobody knows* which of the two states is on disk; *ret_unknown is set (if
- * not NULL), and the caller must refuse further commands on the file.
+ * result is -EIO and *nobody knows* which of the two states is on disk; *ret_unknown is set to true
+ * (if not NULL; otherwise to false, or it is left alone), and the caller must refuse further
+ * commands on the file.
  *
  * §"Snapshots", "Refcounts"; the order of writes is in docs/DURABILITY.md.
  */
@@ -479,16 +488,18 @@ typedef struct QcCheck {
 /*
  * Count all references of a qcow2 image anew and compare them with the refcounts and the
  * COPIED flags. Nobody may write meanwhile (hold a lock). Reads every table once: time and
- * memory grow with the metadata. -EOPNOTSUPP, -EIO, -ENOMEM: could not check. §"Refcounts".
+ * memory grow with the metadata. Broken tables are findings. -EOPNOTSUPP, -EIO, -ENOMEM: could not
+ * check; -ECANCELED. §"Refcounts".
  */
 int qc_image_check(QcImage *image, QcCheck *ret, GError **error);
 
 /*
  * A command like those above: write refcounts and COPIED flags as the tables say, and clear
  * the marks of an image that was not closed cleanly or is known to be corrupt. -EUCLEAN when
- * tables are broken in a way that counting cannot mend: nothing is changed.
+ * tables are broken in a way that counting cannot mend: nothing is changed. ret_found (NULL: nobody
+ * wants to know, which saves a check): what was found, and so was mended.
  */
-int qc_image_repair(QcImage *image, bool *ret_unknown, GError **error);
+int qc_image_repair(QcImage *image, QcCheck *ret_found, bool *ret_unknown, GError **error);
 
 /* ---- new images ------------------------------------------------------------------------- */
 

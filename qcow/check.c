@@ -22,11 +22,28 @@ static int load_stored(QcImage *image, QcFindings *findings, QcRefs **ret)
     return 0;
 }
 
+/* Compare what is stored (NULL: nothing that can be read) with what was counted. */
+static int compare(QcImage *image, QcRefs *stored, QcRefs *counted, QcFindings *findings,
+                   QcCheck *ret)
+{
+    uint64_t leaks = 0;
+    if (stored)
+        qc_compare_counts(stored, counted, findings, &leaks);
+    int err = qc_check_copied(image, stored ? stored : counted, findings);
+    if (err == -EUCLEAN) { /* the active tree cannot even be walked */
+        qc_find(findings, "the active L1 table is broken");
+        err = 0;
+    }
+    *ret = (QcCheck){.errors = findings->errors, .leaks = leaks};
+    memcpy(ret->first, findings->first, sizeof(ret->first));
+    return err;
+}
+
 int qc_image_check(QcImage *image, QcCheck *ret, GError **error)
 {
     g_autoptr(QcRefs) stored = NULL, counted = NULL;
     QcFindings findings = {0};
-    uint64_t leaks = 0;
+    QcCheck found;
     if (image->info.format != QC_FORMAT_QCOW2)
         return qc_fail(error, -EOPNOTSUPP, "raw images have nothing to check");
     if (image->info.has_data_file)
@@ -37,28 +54,55 @@ int qc_image_check(QcImage *image, QcCheck *ret, GError **error)
         err = load_stored(image, &findings, &stored);
     if (!err)
         err = qc_count_references(image, stored, &findings, &counted);
-    if (!err && stored)
-        qc_compare_counts(stored, counted, &findings, &leaks);
     if (!err)
-        err = qc_check_copied(image, stored ? stored : counted, &findings);
-    if (err == -EUCLEAN) { /* the active tree cannot even be walked */
-        qc_find(&findings, "the active L1 table is broken");
-        err = 0;
-    }
+        err = compare(image, stored, counted, &findings, &found);
     if (err < 0)
         return qc_fail(error, err, "the image cannot be checked: %s", g_strerror(-err));
-    *ret = (QcCheck){.errors = findings.errors, .leaks = leaks};
-    memcpy(ret->first, findings.first, sizeof(ret->first));
+    *ret = found;
     return 0;
 }
 
-int qc_image_repair(QcImage *image, bool *ret_unknown, GError **error)
+/*
+ * What a repair will mend. It goes by the tables alone: the stored counts may be anything, and
+ * lie where the storage gives nothing back.
+ */
+static int look_before_repair(QcImage *image, QcCheck *ret, GError **error)
+{
+    g_autoptr(QcRefs) stored = NULL, counted = NULL;
+    QcFindings findings = {0};
+    image->meter.passes = 2 + QC_TXN_PASSES;
+    int err = qc_file_sync(image->file);
+    if (!err)
+        err = qc_count_references(image, NULL, &findings, &counted);
+    if (err < 0)
+        return qc_txn_fail(err, error);
+    if (findings.errors > 0)
+        return qc_txn_fail_corrupt(findings.first, error);
+    err = load_stored(image, &findings, &stored);
+    if (err == -EIO) {
+        qc_find(&findings, "the refcounts cannot be read");
+        err = 0;
+    }
+    if (!err)
+        err = compare(image, stored, counted, &findings, ret);
+    return err < 0 ? qc_txn_fail(err, error) : 0;
+}
+
+int qc_image_repair(QcImage *image, QcCheck *ret_found, bool *ret_unknown, GError **error)
 {
     g_autoptr(QcTxn) txn = NULL;
-    int err = qc_txn_begin_repair(image, &txn, error);
+    QcCheck found;
+    int err = qc_txn_refuse(image, true, error);
+    if (!err && ret_found)
+        err = look_before_repair(image, &found, error);
+    if (!err)
+        err = qc_txn_begin_repair(image, &txn, error);
     if (!err)
         err = qc_active_refresh(txn);
     if (err < 0)
         return txn ? qc_txn_fail(err, error) : err;
-    return qc_txn_commit(txn, ret_unknown, error);
+    err = qc_txn_commit(txn, ret_unknown, error);
+    if (!err && ret_found)
+        *ret_found = found;
+    return err;
 }

@@ -2,6 +2,7 @@
  * fetch.c - reading a view: a loop over its extents. Not what it is, but where it lies, decides
  * how a piece is read.
  */
+#include "block.h"
 #include "extent.h"
 #include "view.h"
 #include <errno.h>

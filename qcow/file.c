@@ -5,7 +5,8 @@
  * the descriptor, not to the process: two QcFiles on one image exclude each other even
  * inside one daemon, and closing one drops only its own.
  */
-#include "error.h"
+#include "qcow-file.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/magic.h>

@@ -7,7 +7,7 @@
 #ifndef QCOW_MAP_H
 #define QCOW_MAP_H
 
-#include "image.h"
+#include "block.h"
 
 enum {
     QC_MAX_WORK = 80 << 20, /* of one search; about half a second */

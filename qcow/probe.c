@@ -5,8 +5,9 @@
  * A raw disk may hold anything, also another format's magic that its guest wrote: where the
  * name says raw, only qcow's own magic overrides it.
  */
-#include "error.h"
 #include "format.h"
+#include "qcow.h"
+#include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
 

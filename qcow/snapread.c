@@ -1,6 +1,6 @@
 /* snapread.c - see snapread.h. */
 #include "snapread.h"
-#include "error.h"
+#include <errno.h>
 #include <string.h>
 
 enum {

@@ -16,6 +16,7 @@
 #include "area.h"
 #include "extent.h"
 #include "map.h"
+#include "staleness.h"
 #include <errno.h>
 #include <stdatomic.h>
 #include <string.h>

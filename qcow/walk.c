@@ -7,11 +7,12 @@
  */
 #include "walk.h"
 
-#include "error.h"
 #include "strings.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/openat2.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>

@@ -30,17 +30,17 @@ static char *model_digest(const Model *m)
     return g_string_free(out, FALSE);
 }
 
-static void model_run(Model *m, const Command *c)
+static void model_run(Model *m, const Step *c)
 {
     switch (c->kind) {
-    case COMMAND_TAKE:
+    case STEP_TAKE:
         m->names[m->n] = g_strdup(c->name);
         m->disks[m->n++] = g_memdup2(m->disk, m->size);
         break;
-    case COMMAND_REVERT:
+    case STEP_REVERT:
         memcpy(m->disk, m->disks[c->snapshot], m->size);
         break;
-    case COMMAND_DELETE:
+    case STEP_DELETE:
         g_free(m->names[c->snapshot]);
         g_free(m->disks[c->snapshot]);
         m->n--;
@@ -49,13 +49,13 @@ static void model_run(Model *m, const Command *c)
             m->disks[i] = m->disks[i + 1];
         }
         break;
-    case COMMAND_RENAME:
+    case STEP_RENAME:
         g_free(m->names[c->snapshot]);
         m->names[c->snapshot] = g_strdup(c->name);
         break;
-    case COMMAND_REPAIR:
+    case STEP_REPAIR:
         break;
-    case COMMAND_WRITE:
+    case STEP_WRITE:
         for (uint64_t i = 0; i < c->len; i++)
             m->disk[c->offset + i] = (uint8_t)(c->seed + i / 512);
         break;
@@ -72,13 +72,13 @@ static void model_clear(Model *m)
 }
 
 /* A command that the model says is possible. */
-static Command pick(const Model *m, unsigned max_snapshots, GRand *rand, char *name)
+static Step pick(const Model *m, unsigned max_snapshots, GRand *rand, char *name)
 {
-    Command c = {.kind = (CommandKind)g_rand_int_range(rand, 0, 5), .name = name};
-    if (c.kind == COMMAND_TAKE && m->n == max_snapshots)
-        c.kind = COMMAND_WRITE;
-    if (c.kind != COMMAND_TAKE && m->n == 0)
-        c.kind = COMMAND_WRITE;
+    Step c = {.kind = (StepKind)g_rand_int_range(rand, 0, 5), .name = name};
+    if (c.kind == STEP_TAKE && m->n == max_snapshots)
+        c.kind = STEP_WRITE;
+    if (c.kind != STEP_TAKE && m->n == 0)
+        c.kind = STEP_WRITE;
     if (m->n > 0)
         c.snapshot = (unsigned)g_rand_int_range(rand, 0, (gint32)m->n);
     c.offset = (uint64_t)g_rand_int_range(rand, 0, (gint32)m->size - 1);
@@ -107,7 +107,7 @@ static void walk(const Kind *kind, unsigned seed)
     for (unsigned step = 0; step < STEPS; step++) {
         char name[32];
         bool unknown;
-        Command c = pick(&m, max, rand, name);
+        Step c = pick(&m, max, rand, name);
         int err = script_run(file, &c, &unknown);
         cr_assert_eq(err, 0, "%s step %u command %d: %d", kind->name, step, c.kind, err);
         model_run(&m, &c);
@@ -130,10 +130,10 @@ Test(commands, space_of_deleted_snapshots_is_used_again)
     MemFile *file = script_image(&script_kinds[1], 8 << 20);
     bool unknown;
     uint64_t after_first = 0;
-    cr_assert_eq(0, script_run(file, &(Command){.kind = COMMAND_WRITE, .len = 4 << 20}, &unknown));
+    cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_WRITE, .len = 4 << 20}, &unknown));
     for (unsigned i = 0; i < 50; i++) {
-        cr_assert_eq(0, script_run(file, &(Command){.kind = COMMAND_TAKE, .name = "x"}, &unknown));
-        cr_assert_eq(0, script_run(file, &(Command){.kind = COMMAND_DELETE}, &unknown));
+        cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_TAKE, .name = "x"}, &unknown));
+        cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_DELETE}, &unknown));
         if (i == 1)
             after_first = file->data->len;
     }
@@ -146,25 +146,25 @@ Test(commands, refusals_change_nothing)
     MemFile *file = script_image(&script_kinds[2], 1 << 20); /* counts up to 3 */
     bool unknown;
     g_autofree char *long_name = g_strnfill(256, 'x');
-    cr_assert_eq(0, script_run(file, &(Command){.kind = COMMAND_WRITE, .len = 4096}, &unknown));
-    cr_assert_eq(0, script_run(file, &(Command){.kind = COMMAND_TAKE, .name = "a"}, &unknown));
-    cr_assert_eq(0, script_run(file, &(Command){.kind = COMMAND_TAKE, .name = "b"}, &unknown));
+    cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_WRITE, .len = 4096}, &unknown));
+    cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_TAKE, .name = "a"}, &unknown));
+    cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_TAKE, .name = "b"}, &unknown));
     g_autoptr(GByteArray) before = g_byte_array_new();
     g_byte_array_append(before, file->data->data, file->data->len);
 
     struct {
-        Command command;
+        Step command;
         int err;
     } cases[] = {
-        {{.kind = COMMAND_TAKE, .name = "a"}, -EEXIST},
-        {{.kind = COMMAND_TAKE, .name = ""}, -EINVAL},
-        {{.kind = COMMAND_TAKE, .name = long_name}, -ENAMETOOLONG},
-        {{.kind = COMMAND_TAKE, .name = "c"}, -EFBIG},
-        {{.kind = COMMAND_REVERT, .snapshot = 2}, -ENOENT},
-        {{.kind = COMMAND_DELETE, .snapshot = 2}, -ENOENT},
-        {{.kind = COMMAND_RENAME, .snapshot = 2, .name = "z"}, -ENOENT},
-        {{.kind = COMMAND_RENAME, .snapshot = 0, .name = "b"}, -EEXIST},
-        {{.kind = COMMAND_WRITE, .offset = 1 << 20, .len = 1}, -EINVAL},
+        {{.kind = STEP_TAKE, .name = "a"}, -EEXIST},
+        {{.kind = STEP_TAKE, .name = ""}, -EINVAL},
+        {{.kind = STEP_TAKE, .name = long_name}, -ENAMETOOLONG},
+        {{.kind = STEP_TAKE, .name = "c"}, -EFBIG},
+        {{.kind = STEP_REVERT, .snapshot = 2}, -ENOENT},
+        {{.kind = STEP_DELETE, .snapshot = 2}, -ENOENT},
+        {{.kind = STEP_RENAME, .snapshot = 2, .name = "z"}, -ENOENT},
+        {{.kind = STEP_RENAME, .snapshot = 0, .name = "b"}, -EEXIST},
+        {{.kind = STEP_WRITE, .offset = 1 << 20, .len = 1}, -EINVAL},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         cr_assert_eq(cases[i].err, script_run(file, &cases[i].command, &unknown), "case %zu", i);
@@ -181,7 +181,7 @@ Test(commands, one_bit_refcounts_are_refused)
     Kind kind = {"1bit", 3, 16, 1, false};
     MemFile *file = script_image(&kind, 1 << 20);
     bool unknown;
-    Command take = {.kind = COMMAND_TAKE, .name = "a"};
+    Step take = {.kind = STEP_TAKE, .name = "a"};
     cr_assert_eq(-EOPNOTSUPP, script_run(file, &take, &unknown));
     qc_file_unref(mem_file(file));
 }
@@ -198,9 +198,9 @@ Test(commands, an_id_that_is_no_number_does_not_block_new_ones)
 {
     MemFile *file = script_image(&script_kinds[1], 1 << 20);
     bool unknown;
-    cr_assert_eq(0, script_run(file, &(Command){.kind = COMMAND_TAKE, .name = "first"}, &unknown));
+    cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_TAKE, .name = "first"}, &unknown));
     entry_named(file, "first")[40 + 24] = '-';
-    cr_expect_eq(0, script_run(file, &(Command){.kind = COMMAND_TAKE, .name = "b"}, &unknown));
+    cr_expect_eq(0, script_run(file, &(Step){.kind = STEP_TAKE, .name = "b"}, &unknown));
     qc_file_unref(mem_file(file));
 }
 
@@ -208,10 +208,10 @@ Test(commands, a_revert_does_not_resize_other_snapshots)
 {
     MemFile *file = script_image(&script_kinds[1], 1 << 20);
     bool unknown;
-    cr_assert_eq(0, script_run(file, &(Command){.kind = COMMAND_TAKE, .name = "first"}, &unknown));
-    cr_assert_eq(0, script_run(file, &(Command){.kind = COMMAND_TAKE, .name = "other"}, &unknown));
+    cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_TAKE, .name = "first"}, &unknown));
+    cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_TAKE, .name = "other"}, &unknown));
     entry_named(file, "first")[40 + 13] = 0x08; /* it states half the disk's size */
-    Command revert = {.kind = COMMAND_REVERT, .snapshot = 0};
+    Step revert = {.kind = STEP_REVERT, .snapshot = 0};
     MemFile *stated = mem_file_copy(file);
     cr_expect_eq(0, script_run(stated, &revert, &unknown));
     entry_named(file, "other")[39] = 8; /* extra data without a size; the id is garbage then */

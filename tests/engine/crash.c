@@ -125,12 +125,13 @@ Test(crash, the_switch_is_one_write_of_the_first_sector_between_two_syncs)
     MemFile *before = sample_make(s, gate);
     for (unsigned i = 0; i < sample_n_commands(s); i++) {
         MemFile *file = mem_file_copy(before);
-        Command c = sample_command(s, i);
+        Step c = sample_command(s, i);
         bool unknown;
         mem_file_record(file);
         cr_assert_eq(0, script_run(file, &c, &unknown));
-        const MemOp *ops = (const MemOp *)(void *)file->log->data;
-        guint n = file->log->len, in_place = 0;
+        guint looks = c.kind == STEP_REPAIR; /* which looks first, after a sync of its own */
+        const MemOp *ops = (const MemOp *)(void *)file->log->data + looks;
+        guint n = file->log->len - looks, in_place = 0;
         cr_assert_gt(n, 6);
         for (guint k = 3; k < n - 2; k++)
             in_place += ops[k].kind != MEM_WRITE || ops[k].offset < 512;
@@ -198,7 +199,7 @@ Test(crash, a_failed_last_sync_is_taken_back)
 {
     const Sample *s = sample_named("v3-4k");
     MemFile *file = sample_make(s, gate);
-    Command take = sample_command(s, 0);
+    Step take = sample_command(s, 0);
     bool unknown;
     MemFile *good = mem_file_copy(file);
     mem_file_record(good);
@@ -227,7 +228,7 @@ Test(crash, tables_grow_where_they_have_to)
     for (size_t i = 0; i < G_N_ELEMENTS(grows); i++) {
         const Sample *s = sample_named(grows[i].name);
         MemFile *file = sample_make(s, gate);
-        Command take = sample_command(s, 0);
+        Step take = sample_command(s, 0);
         be32 old, new;
         bool unknown;
         memcpy(&old, file->data->data + grows[i].field, sizeof(old));
@@ -256,7 +257,7 @@ Test(crash, the_last_slot_of_the_snapshot_table_is_the_last)
     for (size_t i = 0; i < G_N_ELEMENTS(tables); i++) {
         const Sample *s = sample_named(tables[i].name);
         MemFile *file = sample_make(s, gate);
-        Command take = sample_command(s, 0);
+        Step take = sample_command(s, 0);
         bool unknown;
         cr_expect_eq(snapshot_table_bytes(file), tables[i].before);
         cr_assert_eq(0, script_run(file, &take, &unknown));

@@ -225,7 +225,7 @@ static void expect_refused(Made *m, uint64_t length, uint64_t bytes, int repaire
     count_file_reset(m->file);
     o = open_image(file);
     cr_expect_eq(m->file->writes, 0);
-    cr_expect_eq(qc_image_repair(o.image, NULL, NULL), repaired);
+    cr_expect_eq(qc_image_repair(o.image, NULL, NULL, NULL), repaired);
     cr_expect_leq(m->file->bytes, bytes, "to repair: %lu bytes", (unsigned long)m->file->bytes);
     cr_expect_eq(m->file->writes == 0, repaired < 0);
     close_image(&o);

@@ -94,7 +94,7 @@ static void make_overlay(const char *dir, const char *name, const char *backing,
     g_autofree char *path = g_build_filename(dir, name, NULL);
     QcCreateOptions options = {
         .virtual_size = 1 << 20, .backing_file = backing, .backing_format = format};
-    Command take = {.kind = COMMAND_TAKE, .name = "one"};
+    Step take = {.kind = STEP_TAKE, .name = "one"};
     MemFile *file = mem_file_new(NULL, 0);
     bool unknown;
     cr_assert_eq(0, qc_create(mem_file(file), &options, NULL));

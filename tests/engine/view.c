@@ -46,8 +46,8 @@ static MemFile *sample(void)
 {
     MemFile *file = script_image(&kind, DISK);
     bool unknown;
-    Command a = {.kind = COMMAND_WRITE, .offset = 3 * CLUSTER, .len = 2 * CLUSTER, .seed = 1};
-    Command b = {.kind = COMMAND_WRITE, .offset = 10 * CLUSTER + 5, .len = 10, .seed = 2};
+    Step a = {.kind = STEP_WRITE, .offset = 3 * CLUSTER, .len = 2 * CLUSTER, .seed = 1};
+    Step b = {.kind = STEP_WRITE, .offset = 10 * CLUSTER + 5, .len = 10, .seed = 2};
     cr_assert_eq(0, script_run(file, &a, &unknown));
     cr_assert_eq(0, script_run(file, &b, &unknown));
     return file;
@@ -169,7 +169,7 @@ Test(view, what_a_cut_l1_table_would_say_is_an_error_from_wherever_it_is_read)
     static const Kind small = {"v2-512", 2, 9, 16, false};
     enum { SPAN = 64 * 512 }; /* what an L2 table maps */
     MemFile *file = script_image(&small, 3 * SPAN);
-    Command take = {.kind = COMMAND_TAKE, .name = "s"};
+    Step take = {.kind = STEP_TAKE, .name = "s"};
     bool unknown;
     cr_assert_eq(0, script_run(file, &take, &unknown));
 
@@ -328,8 +328,8 @@ static const QcFileOps growing_ops = {
 Test(view, an_image_that_grows_while_it_is_opened_is_sound)
 {
     bool unknown;
-    Command write = {.kind = COMMAND_WRITE, .offset = 20 * CLUSTER, .len = 30 * CLUSTER, .seed = 3};
-    Command take = {.kind = COMMAND_TAKE, .name = "s"};
+    Step write = {.kind = STEP_WRITE, .offset = 20 * CLUSTER, .len = 30 * CLUSTER, .seed = 3};
+    Step take = {.kind = STEP_TAKE, .name = "s"};
     Growing *g = g_new0(Growing, 1);
     g->before = sample();
     g->after = mem_file_copy(g->before);
@@ -359,8 +359,7 @@ Test(view, of_a_table_that_is_cut_off_the_beginning_is_read)
     bool unknown;
 
     for (unsigned i = 0; i <= 2 * THERE; i += THERE - 1) {
-        Command write = {
-            .kind = COMMAND_WRITE, .offset = (uint64_t)i * LARGE, .len = 10, .seed = 7};
+        Step write = {.kind = STEP_WRITE, .offset = (uint64_t)i * LARGE, .len = 10, .seed = 7};
         cr_assert_eq(0, script_run(file, &write, &unknown));
     }
     uint64_t l1 = mem_file_word(file, 40), end = (file->data->len + LARGE - 1) / LARGE * LARGE;

@@ -94,6 +94,7 @@ static int run(const Order *o, MemFile *file, bool *unknown)
     g_autoptr(GError) error = NULL;
     g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
     g_autoptr(QcImage) image = NULL;
+    QcCheck found;
     int err = qc_image_open(mem_file(file), "fuzz", QC_FORMAT_QCOW2, cache, &image, &error);
     if (!err && o->verb == TAKE)
         err = qc_snapshot_take(image, o->name, 1795000000123456789, unknown, &error);
@@ -104,7 +105,7 @@ static int run(const Order *o, MemFile *file, bool *unknown)
     else if (!err && o->verb == RENAME)
         err = qc_snapshot_rename(image, o->snapshot, o->name, unknown, &error);
     else if (!err && o->verb == REPAIR)
-        err = qc_image_repair(image, unknown, &error);
+        err = qc_image_repair(image, &found, unknown, &error);
     else if (!err)
         err = run_write(o, image, cache, unknown, &error);
     fuzz_check_error(err, error);

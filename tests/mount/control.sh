@@ -239,6 +239,25 @@ names_that_are_there_or_not() {
     assert_snapshots web.qcow2
 }
 
+# What is asked of images that nobody has is not kept in the place of what was done to others.
+made_up_images() {
+    control_ok mnt/control "take quiet.qcow2 kept"
+    python3 - <<'END'
+import errno
+
+for i in range(1100):
+    name = "x" * 300 + str(i)
+    try:
+        with open("mnt/control", "wb", buffering=0) as control:
+            control.write(b"check %s\n" % name.encode())
+        raise SystemExit("an image with a name of 300 bytes")
+    except OSError as error:
+        assert error.errno in (errno.ENAMETOOLONG, errno.ENOENT), error
+END
+    assert_match "$(last_result mnt/quiet.qcow2/control)" " ok take kept$" "the result, after 1,100 commands"
+    control_ok mnt/quiet.qcow2/control "delete kept"
+}
+
 ebusy_by_readers() {
     control_ok $C "take a" "take b"
     exec 3<mnt/web.qcow2/snapshots/a
@@ -457,6 +476,7 @@ reading_back
 einval
 e2big
 names_that_are_there_or_not
+made_up_images
 ebusy_by_readers
 ebusy_by_readers_of_overlays
 erofs

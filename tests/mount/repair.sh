@@ -53,6 +53,7 @@ cp mnt/leaks.qcow2/disk disk.before
 cp store/leaks.qcow2 store/leaks2.qcow2
 cp store/leaks.qcow2 store/strange.qcow2
 control_ok mnt/control "repair leaks.qcow2"
+assert_match "$(last_result mnt/control)" " ok repair leaks.qcow2: 0 errors mended, 2 leaked clusters given back$"
 check_clean store/leaks.qcow2
 # Any command gives lost space back ...
 control_ok mnt/leaks2.qcow2/control "take t"
@@ -97,7 +98,11 @@ control_fails EUCLEAN mnt/errors.qcow2/control check
 assert_match "$(last_result mnt/errors.qcow2/control)" "errors.qcow2: 1 error and 0 leaked clusters; the first error: .*cluster 5 .*repair mends"
 control_fails EUCLEAN mnt/errors.qcow2/control "take t"
 assert_match "$(last_result mnt/errors.qcow2/control)" "repair mends"
-control_ok mnt/errors.qcow2/control repair "take t" "delete s"
+control_ok mnt/errors.qcow2/control repair
+assert_match "$(last_result mnt/errors.qcow2/control)" " ok repair: 1 error mended, 0 leaked clusters given back$"
+control_ok mnt/errors.qcow2/control repair
+assert_match "$(last_result mnt/errors.qcow2/control)" " ok repair: there was nothing to mend$"
+control_ok mnt/errors.qcow2/control "take t" "delete s"
 check_clean store/errors.qcow2
 assert_same mnt/errors.qcow2/snapshots/t mnt/clean.qcow2/disk
 

@@ -7,7 +7,7 @@
 
 typedef struct Faults {
     const Sample *sample;
-    Command command;
+    Step command;
     const FaultPlan *plan;
     MemFile *before;
     Outcome outcomes[2]; /* before and after */
@@ -31,7 +31,7 @@ static int which(const Faults *f, MemFile *file)
 static const char *judge_result(const Faults *f, const MemFile *file, int state, int err,
                                 bool unknown)
 {
-    bool guest_read = f->command.kind == COMMAND_WRITE && err == -EIO; /* any error of a view */
+    bool guest_read = f->command.kind == STEP_WRITE && err == -EIO; /* any error of a view */
     if (state < 0)
         return "neither before nor after";
     if (err == 0)
@@ -52,7 +52,7 @@ static const char *judge_result(const Faults *f, const MemFile *file, int state,
 /* The storage works again, and so do commands. */
 static const char *judge_next(const Faults *f, MemFile *file, int state)
 {
-    Command repair = {.kind = COMMAND_REPAIR};
+    Step repair = {.kind = STEP_REPAIR};
     bool unknown;
     if (script_run(file, state == 0 ? &f->command : &repair, &unknown) < 0)
         return "the next command fails";
@@ -60,7 +60,7 @@ static const char *judge_next(const Faults *f, MemFile *file, int state)
     const char *wrong = NULL;
     if (g_strcmp0(now.digest, f->outcomes[1].digest) != 0)
         wrong = "the next command goes wrong";
-    else if (now.verdict && !(f->outcomes[0].leaky && f->command.kind == COMMAND_WRITE))
+    else if (now.verdict && !(f->outcomes[0].leaky && f->command.kind == STEP_WRITE))
         wrong = "the next command leaves a broken image";
     outcome_clear(&now);
     return wrong;

@@ -429,11 +429,11 @@ char *judge_overwriting(const MemFile *original)
 {
     MemFile *file = mem_file_copy(original);
     g_autofree char *digest = judge_digest(file), *wrong = judge_check(file);
-    Command write = {.kind = COMMAND_WRITE, .len = script_size(file), .seed = 77};
+    Step write = {.kind = STEP_WRITE, .len = script_size(file), .seed = 77};
     bool unknown;
     char *finding = NULL;
     int err = script_run(file, &write, &unknown);
-    if (err == -EUCLEAN && script_run(file, &(Command){.kind = COMMAND_REPAIR}, &unknown) == 0)
+    if (err == -EUCLEAN && script_run(file, &(Step){.kind = STEP_REPAIR}, &unknown) == 0)
         err = script_run(file, &write, &unknown);
     g_autofree char *after = judge_digest(file), *wrong_after = judge_check(file);
     if (err < 0)

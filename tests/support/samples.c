@@ -102,7 +102,7 @@ QcGate *samples_make_base(const char *dir)
     return gate;
 }
 
-static void must(const Sample *s, MemFile *file, Command c)
+static void must(const Sample *s, MemFile *file, Step c)
 {
     bool unknown;
     int err = script_run(file, &c, &unknown);
@@ -114,12 +114,12 @@ static void must(const Sample *s, MemFile *file, Command c)
 static void fill(const Sample *s, MemFile *file, uint64_t a, uint64_t b, uint8_t seed)
 {
     uint64_t from = (a << s->kind.cluster_bits) + 100, to = (b << s->kind.cluster_bits) - 100;
-    must(s, file, (Command){.kind = COMMAND_WRITE, .offset = from, .len = to - from, .seed = seed});
+    must(s, file, (Step){.kind = STEP_WRITE, .offset = from, .len = to - from, .seed = seed});
 }
 
 static void take(const Sample *s, MemFile *file, const char *name)
 {
-    must(s, file, (Command){.kind = COMMAND_TAKE, .name = name});
+    must(s, file, (Step){.kind = STEP_TAKE, .name = name});
 }
 
 static uint32_t table_clusters(const MemFile *file)
@@ -241,35 +241,35 @@ const char *sample_command_name(const Sample *s, unsigned i)
     return names[i];
 }
 
-Command sample_command(const Sample *s, unsigned i)
+Step sample_command(const Sample *s, unsigned i)
 {
     uint64_t cluster = UINT64_C(1) << s->kind.cluster_bits, n = clusters_of(s);
     unsigned last = MAX(snapshots_of(s), 1) - 1;
-    const Command all[] = {
-        {.kind = COMMAND_TAKE, .name = "fresh"},
-        {.kind = COMMAND_WRITE, .offset = n / 3 * cluster + 9, .len = cluster * 3 / 2, .seed = 200},
-        {.kind = COMMAND_REPAIR},
-        {.kind = COMMAND_REVERT, .snapshot = 0},
-        {.kind = COMMAND_REVERT, .snapshot = last / 2},
-        {.kind = COMMAND_REVERT, .snapshot = last},
-        {.kind = COMMAND_DELETE, .snapshot = 0},
-        {.kind = COMMAND_DELETE, .snapshot = last / 2},
-        {.kind = COMMAND_DELETE, .snapshot = last},
-        {.kind = COMMAND_RENAME, .snapshot = last / 2, .name = "a name longer than the one before"},
+    const Step all[] = {
+        {.kind = STEP_TAKE, .name = "fresh"},
+        {.kind = STEP_WRITE, .offset = n / 3 * cluster + 9, .len = cluster * 3 / 2, .seed = 200},
+        {.kind = STEP_REPAIR},
+        {.kind = STEP_REVERT, .snapshot = 0},
+        {.kind = STEP_REVERT, .snapshot = last / 2},
+        {.kind = STEP_REVERT, .snapshot = last},
+        {.kind = STEP_DELETE, .snapshot = 0},
+        {.kind = STEP_DELETE, .snapshot = last / 2},
+        {.kind = STEP_DELETE, .snapshot = last},
+        {.kind = STEP_RENAME, .snapshot = last / 2, .name = "a name longer than the one before"},
     };
     G_STATIC_ASSERT(G_N_ELEMENTS(all) == G_N_ELEMENTS(names));
     return all[i];
 }
 
-int sample_expected(const Sample *s, const Command *c)
+int sample_expected(const Sample *s, const Step *c)
 {
-    if (c->kind == COMMAND_TAKE && s->kind.refcount_bits == 1)
+    if (c->kind == STEP_TAKE && s->kind.refcount_bits == 1)
         return -EOPNOTSUPP;
-    if (c->kind == COMMAND_TAKE && (s->kind.refcount_bits == 2 || has(s, TRAIT_LIMIT_NONE)))
+    if (c->kind == STEP_TAKE && (s->kind.refcount_bits == 2 || has(s, TRAIT_LIMIT_NONE)))
         return -EFBIG;
-    if ((c->kind == COMMAND_REVERT || c->kind == COMMAND_WRITE) && has(s, TRAIT_BITMAP))
+    if ((c->kind == STEP_REVERT || c->kind == STEP_WRITE) && has(s, TRAIT_BITMAP))
         return -EOPNOTSUPP;
-    if (c->kind == COMMAND_WRITE && has(s, TRAIT_DIRTY))
+    if (c->kind == STEP_WRITE && has(s, TRAIT_DIRTY))
         return -EUCLEAN;
     return 0;
 }

@@ -46,8 +46,8 @@ QcGate *samples_make_base(const char *dir);
 
 /* The commands: how many, the i-th, and what it has to return for this sample. */
 unsigned sample_n_commands(const Sample *sample);
-Command sample_command(const Sample *sample, unsigned i);
-int sample_expected(const Sample *sample, const Command *command);
+Step sample_command(const Sample *sample, unsigned i);
+int sample_expected(const Sample *sample, const Step *command);
 const char *sample_command_name(const Sample *sample, unsigned i);
 
 /*

@@ -33,8 +33,7 @@ uint64_t script_size(const MemFile *file)
     return be64_get(h.size);
 }
 
-static int run_write(QcImage *image, QcGate *gate, QcCache *cache, const Command *c,
-                     bool *ret_unknown)
+static int run_write(QcImage *image, QcGate *gate, QcCache *cache, const Step *c, bool *ret_unknown)
 {
     g_autoptr(QcChain) chain = NULL;
     g_autofree uint8_t *bytes = g_try_malloc(c->len);
@@ -48,10 +47,11 @@ static int run_write(QcImage *image, QcGate *gate, QcCache *cache, const Command
     return qc_image_write(image, chain, bytes, c->len, c->offset, ret_unknown, NULL);
 }
 
-int script_run_on(QcFile *file, QcGate *gate, const Command *c, bool *ret_unknown)
+int script_run_on(QcFile *file, QcGate *gate, const Step *c, bool *ret_unknown)
 {
     g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
     g_autoptr(QcImage) image = NULL;
+    QcCheck found;
     *ret_unknown = false;
     if (!cache)
         return -ENOMEM;
@@ -59,23 +59,23 @@ int script_run_on(QcFile *file, QcGate *gate, const Command *c, bool *ret_unknow
     if (err < 0)
         return err;
     switch (c->kind) {
-    case COMMAND_TAKE:
+    case STEP_TAKE:
         return qc_snapshot_take(image, c->name, 1795000000123456789, ret_unknown, NULL);
-    case COMMAND_REVERT:
+    case STEP_REVERT:
         return qc_snapshot_revert(image, c->snapshot, ret_unknown, NULL);
-    case COMMAND_DELETE:
+    case STEP_DELETE:
         return qc_snapshot_delete(image, c->snapshot, ret_unknown, NULL);
-    case COMMAND_RENAME:
+    case STEP_RENAME:
         return qc_snapshot_rename(image, c->snapshot, c->name, ret_unknown, NULL);
-    case COMMAND_REPAIR:
-        return qc_image_repair(image, ret_unknown, NULL);
-    case COMMAND_WRITE:
+    case STEP_REPAIR:
+        return qc_image_repair(image, &found, ret_unknown, NULL);
+    case STEP_WRITE:
     default:
         return run_write(image, gate, cache, c, ret_unknown);
     }
 }
 
-int script_run(MemFile *file, const Command *c, bool *ret_unknown)
+int script_run(MemFile *file, const Step *c, bool *ret_unknown)
 {
     return script_run_on(mem_file(file), file->gate, c, ret_unknown);
 }

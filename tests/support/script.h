@@ -20,29 +20,30 @@ extern const size_t script_n_kinds;
 /* A new image of size bytes. */
 MemFile *script_image(const Kind *kind, uint64_t size);
 
-typedef enum CommandKind {
-    COMMAND_TAKE,
-    COMMAND_REVERT,
-    COMMAND_DELETE,
-    COMMAND_RENAME,
-    COMMAND_WRITE, /* len bytes of value seed at offset */
-    COMMAND_REPAIR,
-} CommandKind;
+/* One step of a history: a command, or a write of the guest. */
+typedef enum StepKind {
+    STEP_TAKE,
+    STEP_REVERT,
+    STEP_DELETE,
+    STEP_RENAME,
+    STEP_WRITE, /* len bytes of value seed at offset */
+    STEP_REPAIR,
+} StepKind;
 
-typedef struct Command {
-    CommandKind kind;
+typedef struct Step {
+    StepKind kind;
     const char *name;     /* TAKE */
     unsigned snapshot;    /* REVERT, DELETE, RENAME */
     uint64_t offset, len; /* WRITE */
     uint8_t seed;
-} Command;
+} Step;
 
 /* The virtual size of an image. */
 uint64_t script_size(const MemFile *file);
 
 /* Open the image anew and run one command on it. The command's result. */
-int script_run(MemFile *file, const Command *command, bool *ret_unknown);
+int script_run(MemFile *file, const Step *command, bool *ret_unknown);
 /* The same for any file. gate: for its backing file, or NULL. */
-int script_run_on(QcFile *file, QcGate *gate, const Command *command, bool *ret_unknown);
+int script_run_on(QcFile *file, QcGate *gate, const Step *command, bool *ret_unknown);
 
 #endif

@@ -138,11 +138,11 @@ static const CutsPlan *plan_for(const Trial *t, const Sample *s)
 static MemFile *run(Expectation *e, const MemFile *on, unsigned i, bool after_another)
 {
     MemFile *file = mem_file_copy(on);
-    Command c = sample_command(e->sample, i);
+    Step c = sample_command(e->sample, i);
     bool unknown;
     if (after_another)
         c.name = "another";
-    e->leaks_stay = e->leaks_stay || c.kind == COMMAND_WRITE;
+    e->leaks_stay = e->leaks_stay || c.kind == STEP_WRITE;
     mem_file_record(file);
     int err = script_run(file, &c, &unknown), expected = sample_expected(e->sample, &c);
     /* ... and the other may have taken the last snapshot that there can be. */
@@ -168,7 +168,7 @@ static void expect_nothing(Expectation *e, const MemFile *before, const MemFile 
 bool trial_power_cuts(Trial *t, const Sample *s, unsigned i)
 {
     Expectation e = {.trial = t, .sample = s, .what = sample_command_name(s, i)};
-    Command c = sample_command(s, i);
+    Step c = sample_command(s, i);
     MemFile *before = sample_make(s, t->gate), *after = run(&e, before, i, false);
     add_outcome(&e, before);
     add_outcome(&e, after);
@@ -237,7 +237,7 @@ bool trial_fail_and_go_on(Trial *t, const Sample *s, unsigned a, unsigned b, int
     Expectation e = {.trial = t, .sample = s, .what = what};
     MemFile *before = sample_make(s, t->gate), *after = run(&e, before, a, false);
     MemFile *failed = mem_file_copy(before);
-    Command c = sample_command(s, a);
+    Step c = sample_command(s, a);
     bool unknown;
     mem_file_record(failed);
     failed->fail_at = n;

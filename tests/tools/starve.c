@@ -93,7 +93,7 @@ static MemFile *read_shared(int fd, const MemFile *before)
     return file;
 }
 
-static void run_child(int fd, QcGate *gate, const Command *c, int64_t n)
+static void run_child(int fd, QcGate *gate, const Step *c, int64_t n)
 {
     struct rlimit none = {0, 0};
     QcFile *file;
@@ -136,7 +136,7 @@ static const char *judge(int status, MemFile *file, const Outcome *before, const
 /* A command on an image, and what it makes of it. */
 typedef struct Trial {
     const MemFile *image;
-    Command command;
+    Step command;
     Outcome before, after;
     int64_t n_calls; /* of malloc() */
 } Trial;

@@ -50,8 +50,8 @@ Test(images, one_that_is_the_same_is_used_again)
 {
     g_autoptr(Image) first = NULL, second = NULL;
 
-    cr_assert_eq(0, images_get(images, "a", IMAGES_ALL_LAYERS, &first));
-    cr_assert_eq(0, images_get(images, "a", IMAGES_ALL_LAYERS, &second));
+    cr_assert_eq(0, images_get(images, "a", IMAGE_ALL_LAYERS, &first));
+    cr_assert_eq(0, images_get(images, "a", IMAGE_ALL_LAYERS, &second));
     cr_expect_eq(first, second);
 }
 

@@ -106,10 +106,11 @@ Test(node, paths)
 }
 
 /* How the kernel is to read a file that is opened now. */
-static NodePages open_as(Node *node, const char *identity)
+static NodePages open_as(Node *node, const char *what, const char *identity)
 {
     int passed = 0;
-    NodePages pages = node_pages_open(nodes, node, none, identity, 1000, &passed);
+    const NodeContent content = {.what = what, .identity = identity, .size = 1000};
+    NodePages pages = node_pages_open(nodes, node, none, &content, &passed);
 
     cr_expect_eq(passed, 0);
     return pages;
@@ -122,7 +123,7 @@ static void close_as(Node *node, NodePages pages)
 
 static void open_and_close(Node *node, const char *identity, NodePages expected)
 {
-    NodePages pages = open_as(node, identity);
+    NodePages pages = open_as(node, "it", identity);
 
     cr_expect_eq(pages, expected);
     close_as(node, pages);
@@ -133,23 +134,58 @@ Test(node, pages_are_kept_only_for_the_same_bytes)
     uint64_t ino = look(NODE_ROOT, "a", NODE_IMAGE);
     Node *node = nodes_get(nodes, ino);
 
-    cr_expect_eq(open_as(node, "one"), NODE_PAGES_NEW);
-    cr_expect_eq(open_as(node, "one"), NODE_PAGES_NEW, "nothing was read yet");
+    cr_expect_eq(open_as(node, "it", "one"), NODE_PAGES_NEW);
+    cr_expect_eq(open_as(node, "it", "one"), NODE_PAGES_NEW, "nothing was read yet");
     node_pages_settled(nodes, node);
-    cr_expect_eq(open_as(node, "one"), NODE_PAGES_KEEP);
-    open_and_close(node, "two", NODE_PAGES_DIRECT);
-    open_and_close(node, NULL, NODE_PAGES_DIRECT);
+    cr_expect_eq(open_as(node, "it", "one"), NODE_PAGES_KEEP);
     for (int i = 0; i < 3; i++)
         close_as(node, NODE_PAGES_NEW);
 
     open_and_close(node, "two", NODE_PAGES_NEW);
-    cr_expect_eq(open_as(node, "two"), NODE_PAGES_KEEP);
+    cr_expect_eq(open_as(node, "it", "two"), NODE_PAGES_KEEP);
     node_pages_spoil(nodes, node);
-    open_and_close(node, "two", NODE_PAGES_DIRECT);
+    open_and_close(node, "two", NODE_PAGES_NEW);
     close_as(node, NODE_PAGES_KEEP);
     open_and_close(node, "two", NODE_PAGES_NEW);
     open_and_close(node, NULL, NODE_PAGES_NEW);
     open_and_close(node, NULL, NODE_PAGES_NEW); /* NULL equals nothing */
+    node_unref(nodes, node);
+}
+
+Test(node, of_two_states_at_a_time_nothing_is_kept)
+{
+    uint64_t ino = look(NODE_ROOT, "a", NODE_IMAGE);
+    Node *node = nodes_get(nodes, ino);
+
+    cr_expect_eq(open_as(node, "it", "one"), NODE_PAGES_NEW);
+    node_pages_settled(nodes, node);
+    cr_expect_eq(open_as(node, "it", "two"), NODE_PAGES_NEW);
+    node_pages_settled(nodes, node);
+    open_and_close(node, "one", NODE_PAGES_NEW);
+    open_and_close(node, "two", NODE_PAGES_NEW);
+    close_as(node, NODE_PAGES_NEW);
+    close_as(node, NODE_PAGES_NEW);
+    open_and_close(node, "two", NODE_PAGES_NEW);
+    open_and_close(node, "two", NODE_PAGES_KEEP);
+    node_unref(nodes, node);
+}
+
+/* Also for who reads past the pages: mmap(2) and sendfile(2) would mix theirs. */
+Test(node, another_thing_by_the_name_is_another_node)
+{
+    uint64_t ino = look(NODE_ROOT, "a", NODE_IMAGE);
+    Node *node = nodes_get(nodes, ino);
+
+    cr_expect_eq(open_as(node, "it", "one"), NODE_PAGES_NEW);
+    cr_expect_eq(open_as(node, "that", "two"), NODE_PAGES_STALE);
+    uint64_t next = look(NODE_ROOT, "a", NODE_IMAGE);
+    cr_expect_neq(next, ino);
+    Node *other = nodes_get(nodes, next);
+    cr_expect_eq(open_as(other, "that", "two"), NODE_PAGES_NEW);
+    close_as(other, NODE_PAGES_NEW);
+    close_as(node, NODE_PAGES_NEW);
+    open_and_close(node, "one", NODE_PAGES_KEEP);
+    node_unref(nodes, other);
     node_unref(nodes, node);
 }
 
@@ -161,7 +197,9 @@ static const NodeFile file_a = {1, 10}, file_b = {1, 11}, other_device = {2, 10}
  * node's. */
 static int pass(Node *node, NodeFile file, int number, NodePages expected)
 {
-    cr_expect_eq(node_pages_open(nodes, node, file, "one", 1000, &number), expected);
+    const NodeContent content = {.what = "it", .identity = "one", .size = 1000};
+
+    cr_expect_eq(node_pages_open(nodes, node, file, &content, &number), expected);
     return number;
 }
 
@@ -222,12 +260,10 @@ Test(node, who_is_not_passed_keeps_others_from_it)
     cr_expect_eq(pass(node, file_b, 4, NODE_PAGES_KEEP), 4);
     pass(node, file_a, 0, NODE_PAGES_KEEP);
     node_pages_spoil(nodes, node);
-    pass(node, file_a, 0, NODE_PAGES_DIRECT);
+    pass(node, file_a, 0, NODE_PAGES_NEW);
     close_as(node, NODE_PAGES_KEEP);
     close_as(node, NODE_PAGES_KEEP);
-    cr_expect_not(node_may_pass(nodes, node, file_a), "somebody reads without pages");
-    cr_expect_eq(pass(node, file_a, 4, NODE_PAGES_NEW), 4);
-    close_as(node, NODE_PAGES_DIRECT);
+    cr_expect_not(node_may_pass(nodes, node, file_a), "somebody reads through the pages");
     close_as(node, NODE_PAGES_NEW);
     cr_expect(node_may_pass(nodes, node, file_a));
     node_unref(nodes, node);
@@ -248,7 +284,7 @@ Test(node, what_is_open_with_pages_keeps_its_size)
 
     cr_expect_eq(ino, look_at(NODE_ROOT, "monday", NODE_SNAPSHOT, 500), "it is not open");
     cr_expect_not(node_pages_size(nodes, node, &size));
-    open_as(node, "one");
+    open_as(node, "it", "one");
     cr_expect_eq(ino, look_at(NODE_ROOT, "monday", NODE_SNAPSHOT, 1000));
     other = look_at(NODE_ROOT, "monday", NODE_SNAPSHOT, 500);
     cr_expect_neq(ino, other, "the name leads to another file");

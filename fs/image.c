@@ -1,0 +1,330 @@
+/*
+ * Image: everything but names and texts is set before the image is shared and never changes.
+ * Names and texts are made on first use; Image.lock protects them, and no other lock is taken
+ * while it is held.
+ */
+#include "image.h"
+
+#include "acl.h"
+#include "text.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+struct Image {
+    gatomicrefcount refs;
+    char *path;
+    QcFileStat stat;
+    QcFormat format;
+    const char *format_name;
+    QcFile *file;
+    QcImage *qc;
+    QcChain *chain;
+    char *error;
+    int shortage; /* 0, or what was short when it was opened: then nothing else is true */
+    bool settled; /* stat will tell whether it is current */
+
+    GMutex lock;
+    RawName *raw_names; /* what names borrow; lock */
+    Names *names;       /* set once, under lock; then immutable */
+    GBytes *texts[2];   /* lock */
+};
+
+unsigned image_n_layers(const Image *image)
+{
+    return image->chain ? qc_chain_layers(image->chain) : 0;
+}
+
+static void set_error(Image *image, const char *message)
+{
+    if (!image->error)
+        image->error = text_one_line(message);
+}
+
+static void open_metadata(Image *image, QcGate *gate, QcCache *cache, const Image *like)
+{
+    g_autoptr(GError) error = NULL;
+    int r = qc_image_open(image->file, image->path, image->format, cache, &image->qc, &error);
+
+    if (r < 0) {
+        image->shortage = qc_is_shortage(r) ? r : 0;
+        set_error(image, error ? error->message : g_strerror(-r));
+        return;
+    }
+    r = qc_chain_open_like(gate, image->qc, cache, like ? like->chain : NULL, &image->chain);
+    if (r < 0) {
+        g_clear_pointer(&image->qc, qc_image_unref);
+        image->shortage = r;
+        set_error(image, g_strerror(-r));
+        return;
+    }
+    if (qc_image_unsupported(image->qc)) {
+        g_autofree char *message =
+            g_strdup_printf("%s: %s", image->path, qc_image_unsupported(image->qc));
+
+        set_error(image, message);
+    }
+    if (qc_chain_error(image->chain))
+        set_error(image, qc_chain_error(image->chain));
+}
+
+bool image_may_be_kept(const Image *image)
+{
+    for (unsigned i = 0; i < image_n_layers(image); i++) {
+        if (S_ISBLK(image_layer_info(image, i)->stat.mode))
+            return false;
+    }
+    return image->chain != NULL;
+}
+
+/*
+ * Whether every later change of a file of the chain will show in its stat; never of a device's.
+ * And whether the stat that all attributes come from is that of what was opened.
+ */
+static bool is_settled(const Image *image)
+{
+    if (!image_may_be_kept(image) ||
+        !qc_file_same_stat(&image->stat, &image_layer_info(image, 0)->stat))
+        return false;
+    for (unsigned i = 0; i < image_n_layers(image); i++) {
+        if (!qc_image_is_settled(qc_chain_image(image->chain, i)))
+            return false;
+    }
+    return true;
+}
+
+int image_open(const char *path, const StoreItem *item, QcGate *gate, QcCache *cache,
+               const Image *like, Image **ret)
+{
+    g_autoptr(Image) image = g_new0(Image, 1);
+
+    g_atomic_ref_count_init(&image->refs);
+    g_mutex_init(&image->lock);
+    image->path = g_strdup(path);
+    image->stat = item->stat;
+    image->format = item->format;
+    image->format_name = item->format_name;
+    image->file = item->file ? qc_file_ref(item->file) : NULL;
+
+    if (item->error) {
+        set_error(image, item->error->message);
+    } else if (item->format == QC_FORMAT_OTHER) {
+        g_autofree char *message =
+            g_strdup_printf("%s: the format %s is not supported", path, item->format_name);
+
+        set_error(image, message);
+    } else {
+        open_metadata(image, gate, cache, like);
+    }
+    image->settled = is_settled(image);
+    if (image->shortage)
+        return image->shortage;
+    *ret = g_steal_pointer(&image);
+    return 0;
+}
+
+int image_reopen(const Image *image, QcGate *gate, QcCache *cache, Image **ret)
+{
+    StoreItem item = {
+        .kind = STORE_IMAGE,
+        .stat = image->stat,
+        .file = image->file,
+        .format = image->format,
+        .format_name = image->format_name,
+    };
+
+    /* What was written a moment ago could be written again without a new time stamp. */
+    qc_file_settle(image->file, &item.stat);
+    acl_limit(qc_file_fd(image->file), &item.stat);
+    for (unsigned i = 1; i < image_n_layers(image); i++)
+        qc_file_settle(qc_image_file(qc_chain_image(image->chain, i)), NULL);
+    return image_open(image->path, &item, gate, cache, image, ret);
+}
+
+Image *image_ref(Image *image)
+{
+    g_atomic_ref_count_inc(&image->refs);
+    return image;
+}
+
+void image_unref(Image *image)
+{
+    if (!image || !g_atomic_ref_count_dec(&image->refs))
+        return;
+    for (unsigned i = 0; i < G_N_ELEMENTS(image->texts); i++)
+        g_clear_pointer(&image->texts[i], g_bytes_unref);
+    names_free(image->names);
+    g_free(image->raw_names);
+    qc_chain_free(image->chain);
+    qc_image_unref(image->qc);
+    qc_file_unref(image->file);
+    g_mutex_clear(&image->lock);
+    g_free(image->error);
+    g_free(image->path);
+    g_free(image);
+}
+
+const char *image_path(const Image *image)
+{
+    return image->path;
+}
+
+const QcFileStat *image_stat(const Image *image)
+{
+    return &image->stat;
+}
+
+const char *image_format(const Image *image)
+{
+    return image->format_name;
+}
+
+QcFile *image_file(const Image *image)
+{
+    return image->file;
+}
+
+QcImage *image_qc(const Image *image)
+{
+    return image->qc;
+}
+
+QcChain *image_chain(const Image *image)
+{
+    return image->chain;
+}
+
+const char *image_error(const Image *image)
+{
+    return image->error;
+}
+
+int image_readable(const Image *image)
+{
+    return !image->qc || qc_image_unsupported(image->qc) ? -EOPNOTSUPP : 0;
+}
+
+unsigned image_n_snapshots(const Image *image)
+{
+    return image->qc ? qc_image_info(image->qc)->n_snapshots : 0;
+}
+
+const QcSnapshot *image_snapshot(const Image *image, unsigned index)
+{
+    return &qc_image_info(image->qc)->snapshots[index];
+}
+
+/* Lock held. */
+static void make_names(Image *image)
+{
+    unsigned count = image_n_snapshots(image);
+
+    image->raw_names = g_new0(RawName, count);
+    for (unsigned i = 0; i < count; i++) {
+        const QcSnapshot *snapshot = image_snapshot(image, i);
+
+        image->raw_names[i] =
+            (RawName){.name = snapshot->name, .len = snapshot->name_len, .id = snapshot->id};
+    }
+    image->names = names_new(image->raw_names, count);
+}
+
+const Names *image_names(Image *image)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&image->lock);
+
+    if (!image->names &&
+        (!image->qc || qc_room_for_snapshots(qc_image_info(image->qc), NAMES_BYTES)))
+        make_names(image);
+    return image->names;
+}
+
+char *image_layer_name(const Image *image, unsigned layer)
+{
+    const char *path = qc_image_path(qc_chain_image(image->chain, layer));
+    const char *slash = strrchr(path, '/');
+    const char *base = slash ? slash + 1 : path;
+    g_autofree char *escaped = name_escape(base, strlen(base));
+    g_autofree char *name = g_strdup_printf("%u-%s", layer, escaped);
+
+    return name_fit(name, "");
+}
+
+bool image_find_layer(const Image *image, const char *name, unsigned *ret)
+{
+    guint64 layer = g_ascii_strtoull(name, NULL, 10);
+
+    if (!g_ascii_isdigit(*name) || layer >= image_n_layers(image))
+        return false;
+
+    g_autofree char *wanted = image_layer_name(image, (unsigned)layer);
+    *ret = (unsigned)layer;
+    return strcmp(name, wanted) == 0;
+}
+
+const QcInfo *image_layer_info(const Image *image, unsigned layer)
+{
+    return qc_image_info(qc_chain_image(image->chain, layer));
+}
+
+QcFileStat image_layer_stat(const Image *image, unsigned layer)
+{
+    const QcImage *qc = qc_chain_image(image->chain, layer);
+    QcFileStat stat = qc_image_info(qc)->stat;
+
+    acl_limit(qc_file_fd(qc_image_file(qc)), &stat);
+    return stat;
+}
+
+NodeFile image_layer_file(const Image *image, unsigned layer)
+{
+    const QcInfo *info = image_layer_info(image, layer);
+
+    if (layer == 0 || info->format != QC_FORMAT_RAW || !S_ISREG(info->stat.mode))
+        return (NodeFile){0};
+    return (NodeFile){info->stat.dev, info->stat.ino};
+}
+
+bool image_is_current(const Image *image, QcGate *gate, unsigned layers)
+{
+    if (!image->settled)
+        return false;
+    for (unsigned i = 0; i < MIN(layers, image_n_layers(image)); i++) {
+        if (!qc_chain_layer_is_same(image->chain, gate, i))
+            return false;
+    }
+    return layers <= image_n_layers(image) || !qc_chain_error(image->chain) ||
+           qc_chain_error_stands(image->chain, gate);
+}
+
+char *image_identity(const Image *image, QcGate *gate)
+{
+    g_autoptr(GChecksum) sum = NULL;
+
+    if (!image_is_current(image, gate, IMAGE_ALL_LAYERS))
+        return NULL;
+    sum = g_checksum_new(G_CHECKSUM_SHA256);
+    for (unsigned i = 0; i < image_n_layers(image); i++) {
+        const QcFileStat *st = &image_layer_info(image, i)->stat;
+        guint64 words[] = {st->dev, st->ino, st->size, (guint64)st->mtime, (guint64)st->ctime};
+
+        g_checksum_update(sum, (const guchar *)words, sizeof(words));
+    }
+    return g_strdup(g_checksum_get_string(sum));
+}
+
+GBytes *image_get_text(Image *image, unsigned slot)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&image->lock);
+
+    return image->texts[slot] ? g_bytes_ref(image->texts[slot]) : NULL;
+}
+
+void image_set_text(Image *image, unsigned slot, GBytes *text)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&image->lock);
+
+    g_clear_pointer(&image->texts[slot], g_bytes_unref);
+    image->texts[slot] = g_bytes_ref(text);
+}

@@ -1,0 +1,74 @@
+/*
+ * image.h - an image of the store, opened with its backing files, in one state of those files; and
+ * what its parts are called in the tree.
+ */
+#ifndef SNAPTREE_IMAGE_H
+#define SNAPTREE_IMAGE_H
+
+#include "names.h"
+#include "node.h"
+#include "store.h"
+
+/* Immutable apart from what is worked out on first use; reference-counted; thread-safe. */
+typedef struct Image Image;
+
+/*
+ * Open the image at a path of the store, on the file of this item. like: the same image in an
+ * earlier state, whose layers are taken over where they are the same; or NULL. What is wrong with
+ * it is told by image_error(); fails only for a shortage (qc_is_shortage).
+ */
+int image_open(const char *path, const StoreItem *item, QcGate *gate, QcCache *cache,
+               const Image *like, Image **ret);
+/*
+ * The same file again, in the state that it has now; waits (some 20 ms a file, at most) until that
+ * can be told apart.
+ */
+int image_reopen(const Image *image, QcGate *gate, QcCache *cache, Image **ret);
+Image *image_ref(Image *image);
+void image_unref(Image *image); /* accepts NULL */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Image, image_unref)
+
+const char *image_path(const Image *image);       /* in the store */
+const QcFileStat *image_stat(const Image *image); /* of the file when it was opened */
+const char *image_format(const Image *image);     /* as QEMU spells it; NULL when not known */
+QcFile *image_file(const Image *image);           /* borrowed; NULL when it cannot be opened */
+QcImage *image_qc(const Image *image);            /* borrowed; NULL when it cannot be opened */
+QcChain *image_chain(const Image *image);         /* borrowed; NULL exactly when image_qc is */
+/* Why there is no disk, one line; NULL when there is one. */
+const char *image_error(const Image *image);
+/* The errno that reading its views gives as a whole: 0, or -EOPNOTSUPP. */
+int image_readable(const Image *image);
+
+unsigned image_n_snapshots(const Image *image);
+const QcSnapshot *image_snapshot(const Image *image, unsigned index);
+const Names *image_names(Image *image); /* of the snapshots; borrowed. NULL: no memory */
+unsigned image_n_layers(const Image *image);
+char *image_layer_name(const Image *image, unsigned layer); /* "1-base.qcow2" (g_free) */
+bool image_find_layer(const Image *image, const char *name, unsigned *ret);
+const QcInfo *image_layer_info(const Image *image, unsigned layer);
+/* The stat of its file, with a mode to go by (acl.h). */
+QcFileStat image_layer_stat(const Image *image, unsigned layer);
+/* The regular raw file that a layer beneath others is; zeros: it is something else. */
+NodeFile image_layer_file(const Image *image, unsigned layer);
+
+#define IMAGE_ALL_LAYERS UINT_MAX
+
+/*
+ * What the bytes of all views rest on, as a string that is equal only when they are; NULL
+ * when the files changed too recently to tell.
+ */
+char *image_identity(const Image *image, QcGate *gate);
+
+/*
+ * Whether its first layers are still what they were, by name and by stat; of more layers than it
+ * has: and whether the chain ends as it did. False is always a safe answer.
+ */
+bool image_is_current(const Image *image, QcGate *gate, unsigned layers);
+/* Whether its files may stay open: a device is closed when nobody reads it. */
+bool image_may_be_kept(const Image *image);
+
+/* A text worked out from the image, kept with it; slot is 0 or 1. NULL when not there yet. */
+GBytes *image_get_text(Image *image, unsigned slot);
+void image_set_text(Image *image, unsigned slot, GBytes *text);
+
+#endif

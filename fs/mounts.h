@@ -1,0 +1,23 @@
+/* mounts.h - the kernel's table of mounts, as this process sees it. */
+#ifndef SNAPTREE_MOUNTS_H
+#define SNAPTREE_MOUNTS_H
+
+#include <glib.h>
+#include <sys/types.h>
+
+/* A file system at a mountpoint. */
+typedef struct Mount {
+    dev_t device; /* st_dev of its files */
+    char *type;   /* "ext4", "fuse.snaptree" */
+} Mount;
+
+void mount_clear(Mount *mount);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Mount, mount_clear)
+
+/*
+ * The topmost mount at a path that is absolute and has no symbolic links. -ENOENT: there is none;
+ * -EIO: the table cannot be read. The file system itself is asked nothing: it may not answer.
+ */
+int mounts_find(const char *path, Mount *ret);
+
+#endif

@@ -1,0 +1,32 @@
+/*
+ * staleness.h - whether a file, and what an image says of it, are still what they were; what users
+ * of the engine ask is in qcow.h.
+ */
+#ifndef QCOW_STALENESS_H
+#define QCOW_STALENESS_H
+
+#include "image.h"
+
+/* Whether a stat taken now is old enough that every later write will make another. */
+bool qc_stat_is_settled(const QcFileStat *st);
+
+/* 1 when the first sector is still what it was when it was read, 0 when not; negative errno. */
+int qc_image_has_same_sector0(const QcImage *image);
+
+/* The bytes of the header that say where tables are: they change when views change. */
+enum {
+    QC_STATE_AT = 24,
+    QC_STATE_END = 72,
+};
+
+/*
+ * Whether the snapshot (index) of image still stands in the file, whatever else changed:
+ * 0, or -ESTALE. hint holds where it was found last, for the next call (start with zeros).
+ */
+typedef struct QcSnapshotHint {
+    uint8_t state[QC_STATE_END]; /* of the header when entry_at was right */
+    uint64_t entry_at;
+} QcSnapshotHint;
+int qc_image_find_snapshot(const QcImage *image, unsigned snapshot, QcSnapshotHint *hint);
+
+#endif

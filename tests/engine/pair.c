@@ -1,0 +1,197 @@
+/* A chain of two layers, the upper one in memory: what a look-up reads, and what its errors spoil.
+ */
+#include "area.h"
+#include "memfile.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <string.h>
+
+enum {
+    SMALL = 512,
+    SMALLS = 256, /* clusters; four slices of the table; every other one has data */
+    TWO_AREAS = QC_AREA_GRAINS + 64,
+};
+
+typedef struct Pair {
+    char *dir, *base;
+    QcGate *gate;
+    MemFile *top;
+    QcCache *cache;
+    QcImage *image;
+    QcChain *chain;
+    QcView *view; /* borrowed */
+} Pair;
+
+static void open_pair(Pair *p)
+{
+    p->cache = qc_cache_new(1 << 20);
+    cr_assert_eq(
+        0, qc_image_open(mem_file(p->top), "top", QC_FORMAT_QCOW2, p->cache, &p->image, NULL));
+    cr_assert_eq(0, qc_chain_open(p->gate, p->image, p->cache, &p->chain));
+    cr_assert_eq(2, qc_chain_layers(p->chain));
+    p->view = qc_chain_view(p->chain, 0);
+}
+
+static void close_pair(Pair *p)
+{
+    qc_chain_free(p->chain);
+    qc_image_unref(p->image);
+    qc_cache_unref(p->cache);
+}
+
+static Pair new_pair(unsigned clusters)
+{
+    Pair p = {.dir = g_dir_make_tmp("layers-XXXXXX", NULL), .top = mem_file_new(NULL, 0)};
+    QcCreateOptions options = {.virtual_size = clusters * SMALL,
+                               .cluster_bits = 9,
+                               .backing_file = "base",
+                               .backing_format = "raw"};
+    uint8_t bytes[SMALL];
+
+    p.base = g_build_filename(p.dir, "base", NULL);
+    cr_assert(g_file_set_contents(p.base, "base", 4, NULL));
+    cr_assert_eq(0, qc_gate_new(p.dir, QC_BACKING_STORE, &p.gate, NULL));
+    cr_assert_eq(0, qc_create(mem_file(p.top), &options, NULL));
+    memset(bytes, 't', sizeof(bytes));
+    for (unsigned i = 0; i < clusters; i += 2) {
+        open_pair(&p);
+        cr_assert_eq(0, qc_image_write(p.image, p.chain, bytes, SMALL, i * SMALL, NULL, NULL));
+        close_pair(&p);
+    }
+    return p;
+}
+
+static void free_pair(Pair *p)
+{
+    qc_file_unref(mem_file(p->top));
+    qc_gate_unref(p->gate);
+    g_unlink(p->base);
+    g_rmdir(p->dir);
+    g_free(p->base);
+    g_free(p->dir);
+}
+
+/* Clusters at the ends of what is read of an L2 table at a time, and of the tables. */
+static const unsigned wide_clusters[] = {0,    511,  512,  1023, 1025, 1536,
+                                         2047, 2048, 2560, 4095, 4096};
+
+enum {
+    WIDE = 16384, /* a cluster; a table has 2,048 entries */
+    WIDE_DISK = 4100 * WIDE,
+};
+
+static Pair new_wide_pair(void)
+{
+    Pair p = {.dir = g_dir_make_tmp("layers-XXXXXX", NULL), .top = mem_file_new(NULL, 0)};
+    QcCreateOptions options = {.virtual_size = WIDE_DISK,
+                               .cluster_bits = 14,
+                               .backing_file = "base",
+                               .backing_format = "raw"};
+    g_autofree char *base = g_malloc(WIDE);
+    g_autofree uint8_t *bytes = g_malloc(WIDE);
+
+    memset(base, 'b', WIDE);
+    p.base = g_build_filename(p.dir, "base", NULL);
+    cr_assert(g_file_set_contents(p.base, base, WIDE, NULL));
+    cr_assert_eq(0, qc_gate_new(p.dir, QC_BACKING_STORE, &p.gate, NULL));
+    cr_assert_eq(0, qc_create(mem_file(p.top), &options, NULL));
+    for (unsigned i = 0; i < G_N_ELEMENTS(wide_clusters); i++) {
+        memset(bytes, (int)i + 1, WIDE);
+        open_pair(&p);
+        cr_assert_eq(0, qc_image_write(p.image, p.chain, bytes, WIDE,
+                                       (uint64_t)wide_clusters[i] * WIDE, NULL, NULL));
+        close_pair(&p);
+    }
+    return p;
+}
+
+static uint8_t expected_wide(uint64_t cluster)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(wide_clusters); i++) {
+        if (wide_clusters[i] == cluster)
+            return (uint8_t)(i + 1);
+    }
+    return 0; /* the only cluster of the base is hidden */
+}
+
+Test(pair, every_entry_of_a_long_table_is_its_own)
+{
+    Pair p = new_wide_pair();
+
+    for (unsigned backwards = 0; backwards < 2; backwards++) {
+        open_pair(&p);
+        for (uint64_t i = 0; i < WIDE_DISK / WIDE; i++) {
+            uint64_t cluster = backwards ? WIDE_DISK / WIDE - 1 - i : i;
+            uint8_t byte = 0xee;
+
+            cr_assert_eq(qc_view_read(p.view, &byte, 1, cluster * WIDE + 77), 1);
+            cr_assert_eq(byte, expected_wide(cluster), "cluster %" G_GUINT64_FORMAT, cluster);
+        }
+        close_pair(&p);
+    }
+    free_pair(&p);
+}
+
+/* What cannot be read of the tables is an error for the places that need it, not for all. */
+Test(pair, an_error_in_the_tables_is_not_one_for_the_area)
+{
+    Pair p = new_pair(SMALLS);
+    unsigned failed = 0;
+    uint8_t byte;
+
+    for (int64_t at = 0; at < 8; at++) {
+        open_pair(&p);
+        p.top->calls = 0;
+        p.top->fail_at = at;
+        p.top->fail_error = -EIO;
+        failed += qc_view_read(p.view, &byte, 1, 0) != 1;
+        p.top->fail_at = -1;
+        close_pair(&p);
+    }
+    cr_expect_leq(failed, 1, "when the byte itself cannot be read");
+    free_pair(&p);
+}
+
+/* Nothing of a view of the past is kept; still it is not looked up again for each cluster. */
+Test(pair, a_stale_view_is_read_at_the_price_of_a_fresh_one)
+{
+    Pair p = new_pair(SMALLS);
+    uint8_t bytes[SMALLS * SMALL];
+
+    open_pair(&p);
+    p.top->mtime++;
+    p.top->calls = 0;
+    cr_assert_eq(qc_view_read(p.view, bytes, sizeof(bytes), 0), (ssize_t)sizeof(bytes));
+    cr_expect_eq(-ESTALE, qc_view_check(p.view));
+    cr_expect_leq(p.top->calls, SMALLS / 2 + 32, "the data, and the tables once");
+    close_pair(&p);
+    free_pair(&p);
+}
+
+/* Reads of the top file that it takes to read a cluster of the second area. */
+static unsigned reads_of_second_area(bool prepared)
+{
+    Pair p = new_pair(TWO_AREAS);
+    uint8_t byte;
+
+    open_pair(&p);
+    cr_assert_eq(qc_view_read(p.view, &byte, 1, 0), 1);
+    if (prepared)
+        qc_view_prepare(p.view, 0);
+    p.top->calls = 0;
+    cr_assert_eq(qc_view_read(p.view, &byte, 1, (QC_AREA_GRAINS + 2) * SMALL), 1);
+    cr_assert_eq(byte, 't');
+    unsigned calls = (unsigned)p.top->calls;
+    close_pair(&p);
+    free_pair(&p);
+    return calls;
+}
+
+Test(pair, what_is_prepared_need_not_be_looked_up)
+{
+    cr_expect_eq(reads_of_second_area(true), 1, "the data");
+    cr_expect_gt(reads_of_second_area(false), 1);
+}

@@ -1,0 +1,107 @@
+# mmap(2), and sendfile(2) from Linux 6.5 on, read through the kernel's page cache whatever a file
+# was opened with. Still nobody gets a byte that is not there any more, or that is of something else:
+# what may change is refused, and so who copies by sendfile(2) goes back to read(2).
+. "${SRCDIR:?run by ctest}/tests/functions.sh"
+requires qemu-img qemu-io qemu-nbd python3 cmp
+requires_fuse
+
+new_image() { # FILE BYTE
+    qemu-img create -q -f qcow2 "$1" 4M
+    qemu-io -c "write -q -P $2 0 4M" "$1"
+}
+
+mkdir store out
+new_image store/live.qcow2 1
+new_image store/shots.qcow2 1
+qemu-img snapshot -c s store/shots.qcow2
+new_image store/base.qcow2 1
+new_image new-base.qcow2 2
+(cd store && qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 over.qcow2)
+mount_store store "$TMP/mnt"
+
+cat >read.py <<'END'
+import mmap, os, shutil, subprocess, sys, time
+
+PART, HALF = 65536, 2 << 20
+
+
+def run(*argv):
+    subprocess.run(argv, check=True)
+
+
+def sent(fd, offset=0):
+    """What sendfile() finds there: bytes, or an errno's name."""
+    out = os.open("out/sent", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+    try:
+        os.sendfile(out, fd, offset, PART)
+        return os.pread(out, PART, 0)
+    except OSError as error:
+        return error.strerror
+    finally:
+        os.close(out)
+
+
+def mapped(fd, offset=0):
+    with mmap.mmap(fd, PART, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ, offset=offset) as pages:
+        return pages[:]
+
+
+def expect(got, wanted, what):
+    if got != wanted:
+        sys.exit("%s: %r, not %r" % (what, got[:20], wanted[:20]))
+
+
+def expect_none_old(got, wanted, what):
+    expect(got, wanted if isinstance(got, bytes) else "Input/output error", what)
+
+
+def live(path):
+    fd = os.open(path, os.O_RDONLY)
+    for byte in 1, 2, 3:
+        part = bytes([byte]) * PART
+        run("qemu-io", "-c", "write -q -P %d 0 4M" % byte, "store/live.qcow2")
+        expect_none_old(sent(fd), part, path + " by sendfile")
+        expect(os.pread(fd, PART, 0), part, path)
+    shutil.copyfile(path, "out/copy")
+    run("cmp", path, "out/copy")
+    writer = subprocess.Popen(["qemu-nbd", "-k", os.path.abspath("out/sock"), "store/live.qcow2"])
+    while not os.path.exists("out/sock"):
+        time.sleep(0.01)
+    if isinstance(sent(fd), bytes):
+        sys.exit(path + " by sendfile, with a writer")
+    writer.terminate()
+    writer.wait()
+    os.close(fd)
+
+
+def another(path, replace):
+    """Something else by the same name, while what was there is open: neither reads the other's."""
+    fd = os.open(path, os.O_RDONLY)
+    old, new = b"\1" * PART, b"\2" * PART
+    expect(os.pread(fd, PART, 0), old, path)
+    replace()
+    other = os.open(path, os.O_RDONLY)
+    for offset in 0, HALF:
+        expect(sent(other, offset), new, path + ", replaced, by sendfile")
+        expect(mapped(other, offset), new, path + ", replaced, by mmap")
+        try:
+            expect(os.pread(fd, PART, offset), old, path + " as it was")
+        except OSError:
+            pass  # it is gone, where nobody has its pages
+        expect(os.pread(other, PART, offset), new, path + ", replaced")
+    os.close(fd)
+    os.close(other)
+
+
+def take_again():
+    run("qemu-img", "snapshot", "-d", "s", "store/shots.qcow2")
+    run("qemu-io", "-c", "write -q -P 2 0 4M", "store/shots.qcow2")
+    run("qemu-img", "snapshot", "-c", "s", "store/shots.qcow2")
+
+
+live("mnt/live.qcow2/disk")
+live("mnt/live.qcow2/layers/0-live.qcow2")
+another("mnt/shots.qcow2/snapshots/s", take_again)
+another("mnt/over.qcow2/layers/1-base.qcow2", lambda: os.rename("new-base.qcow2", "store/base.qcow2"))
+END
+python3 read.py
