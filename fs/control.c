@@ -204,7 +204,10 @@ static bool go_on(void *data, unsigned percent)
 /* It waits, or was just about to begin. */
 static void cancel_command(gpointer data)
 {
-    end_command(data, -ECANCELED, "cancelled by a signal before it began");
+    Job *job = data;
+
+    job->allowed = perform_is_allowed(job->control->fs, job->path, job->creds);
+    end_command(job, -ECANCELED, "cancelled by a signal before it began");
 }
 
 /* In the line of the image. */

@@ -318,7 +318,8 @@ static NodePages use_pages(Node *node, const NodeContent *content)
     Pages *pages = node->pages;
     bool same = content->identity && g_strcmp0(pages->identity, content->identity) == 0;
 
-    if (pages->opens > 0 && strcmp(pages->what, content->what) != 0) {
+    if (pages->opens > 0 &&
+        (strcmp(pages->what, content->what) != 0 || pages->size != content->size)) {
         node->left = true;
         return NODE_PAGES_STALE;
     }

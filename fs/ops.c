@@ -285,7 +285,7 @@ static void read_disk(fuse_req_t req, Reader *reader, size_t len, uint64_t offse
  * Whether a read is to fill a page that might be shown when it is not true any more. Of what is
  * open past the page cache, mmap(2) reads pages nevertheless, and from Linux 6.5 on sendfile(2) and
  * splice(2) do, which find there what came before, whoever has written to the image since, without
- * asking us. (A read that is for no page has an owner.)
+ * asking us. (A read that is for no page has an owner.) EINVAL has programs use read(2) instead.
  */
 static bool is_for_lasting_page(const Fs *fs, const struct fuse_file_info *fi, const Reader *reader)
 {
@@ -299,7 +299,7 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 
     (void)ino;
     if (handle->reader && is_for_lasting_page(fs_of(req), fi, handle->reader)) {
-        reply_status(req, -EIO);
+        reply_status(req, -EINVAL);
     } else if (handle->reader) {
         read_disk(req, handle->reader, size, (uint64_t)off);
     } else if (handle->control) {

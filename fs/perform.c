@@ -92,6 +92,16 @@ static int look(Fs *fs, const char *path, const Creds *creds, StoreItem *item, b
     return check_item(path, item, error);
 }
 
+bool perform_is_allowed(Fs *fs, const char *path, const Creds *creds)
+{
+    g_auto(StoreItem) item = {0};
+    g_autoptr(GError) error = NULL;
+    bool allowed = false;
+
+    look(fs, path, creds, &item, &allowed, &error);
+    return allowed;
+}
+
 /* ---- open -------------------------------------------------------------------------------- */
 
 /* Say who is in the way of the lock. */

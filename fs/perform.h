@@ -20,4 +20,7 @@ typedef struct Progress {
 int perform(Fs *fs, const char *path, const Creds *creds, const Command *command,
             const Progress *progress, bool *ret_allowed, char **ret_note, GError **error);
 
+/* Whether that is an image, and the caller may write it, as perform() would find. */
+bool perform_is_allowed(Fs *fs, const char *path, const Creds *creds);
+
 #endif

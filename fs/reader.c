@@ -218,13 +218,13 @@ static char *part_of(const Reader *reader)
                            s->l1_offset, s->l1_entries, s->date_sec, s->date_nsec);
 }
 
-/* Part and files, whatever state they are in (g_free). */
+/* Part, and the files that it rests on, whatever state they are in (g_free). */
 static char *what_of(const Reader *reader, const Image *image)
 {
     g_autofree char *part = part_of(reader);
     GString *what = g_string_new(part);
 
-    for (unsigned i = 0; i < image_n_layers(image); i++) {
+    for (unsigned i = (unsigned)MAX(reader->layer, 0); i < image_n_layers(image); i++) {
         const QcFileStat *stat = &image_layer_info(image, i)->stat;
 
         g_string_append_printf(what, " %" G_GINT64_MODIFIER "x:%" G_GINT64_MODIFIER "x", stat->dev,

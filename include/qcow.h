@@ -497,7 +497,7 @@ int qc_image_check(QcImage *image, QcCheck *ret, GError **error);
  * A command like those above: write refcounts and COPIED flags as the tables say, and clear
  * the marks of an image that was not closed cleanly or is known to be corrupt. -EUCLEAN when
  * tables are broken in a way that counting cannot mend: nothing is changed. ret_found (NULL: nobody
- * wants to know, which saves a check): what was found, and so was mended.
+ * wants to know): what was found, and so was mended.
  */
 int qc_image_repair(QcImage *image, QcCheck *ret_found, bool *ret_unknown, GError **error);
 

@@ -62,41 +62,26 @@ int qc_image_check(QcImage *image, QcCheck *ret, GError **error)
     return 0;
 }
 
-/*
- * What a repair will mend. It goes by the tables alone: the stored counts may be anything, and
- * lie where the storage gives nothing back.
- */
-static int look_before_repair(QcImage *image, QcCheck *ret, GError **error)
+/* What a repair mends. The stored counts may lie where the storage gives nothing back. */
+static int look_what_is_wrong(const QcTxn *txn, QcCheck *ret)
 {
-    g_autoptr(QcRefs) stored = NULL, counted = NULL;
+    g_autoptr(QcRefs) stored = NULL;
     QcFindings findings = {0};
-    image->meter.passes = 2 + QC_TXN_PASSES;
-    int err = qc_file_sync(image->file);
-    if (!err)
-        err = qc_count_references(image, NULL, &findings, &counted);
+    int err = load_stored(txn->image, &findings, &stored);
+    if (err == -ENOMEM || err == -ECANCELED)
+        return err;
     if (err < 0)
-        return qc_txn_fail(err, error);
-    if (findings.errors > 0)
-        return qc_txn_fail_corrupt(findings.first, error);
-    err = load_stored(image, &findings, &stored);
-    if (err == -EIO) {
         qc_find(&findings, "the refcounts cannot be read");
-        err = 0;
-    }
-    if (!err)
-        err = compare(image, stored, counted, &findings, ret);
-    return err < 0 ? qc_txn_fail(err, error) : 0;
+    return compare(txn->image, stored, txn->refs, &findings, ret);
 }
 
 int qc_image_repair(QcImage *image, QcCheck *ret_found, bool *ret_unknown, GError **error)
 {
     g_autoptr(QcTxn) txn = NULL;
-    QcCheck found;
-    int err = qc_txn_refuse(image, true, error);
+    QcCheck found = {0};
+    int err = qc_txn_begin_repair(image, &txn, error);
     if (!err && ret_found)
-        err = look_before_repair(image, &found, error);
-    if (!err)
-        err = qc_txn_begin_repair(image, &txn, error);
+        err = look_what_is_wrong(txn, &found);
     if (!err)
         err = qc_active_refresh(txn);
     if (err < 0)

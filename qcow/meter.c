@@ -15,7 +15,7 @@ void qc_image_set_progress(QcImage *image, QcProgressFunc func, void *data)
 
 void qc_meter_expect(QcMeter *meter, uint64_t tables)
 {
-    meter->total = meter->done + tables * meter->passes;
+    meter->total = tables * meter->passes;
 }
 
 int qc_meter_ask(const QcMeter *meter)

@@ -3,8 +3,7 @@
  *
  * What takes time are the L2 tables: a command looks at each of them once to count references,
  * and then at those of the disks it changes. So a table is the unit, and how many looks there
- * will be is estimated when the tables are known (by a repair twice). A command's own thread uses
- * it.
+ * will be is estimated once, when the tables are known. A command's own thread uses it.
  */
 #ifndef QCOW_METER_H
 #define QCOW_METER_H
@@ -18,7 +17,7 @@ typedef struct QcMeter {
     uint64_t done, total;
 } QcMeter;
 
-/* There are so many tables, of which all passes are still to come. */
+/* There are so many tables. */
 void qc_meter_expect(QcMeter *meter, uint64_t tables);
 
 /* Tell how far we are. -ECANCELED when the command is to stop. */

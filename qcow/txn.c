@@ -43,14 +43,9 @@ int qc_txn_fail(int err, GError **error)
     }
 }
 
-int qc_txn_fail_corrupt(const char *finding, GError **error)
-{
-    return qc_fail(error, -EUCLEAN, "the image is corrupt and nothing was changed: %s", finding);
-}
-
 /* ---- beginning -------------------------------------------------------------------------- */
 
-int qc_txn_refuse(const QcImage *image, bool repair, GError **error)
+static int refuse(const QcImage *image, bool repair, GError **error)
 {
     const QcInfo *info = &image->info;
     if (info->format != QC_FORMAT_QCOW2)
@@ -83,7 +78,8 @@ static int count_refs(QcImage *image, const QcRefs *stored, QcRefs **ret, uint64
     if (err < 0)
         qc_txn_fail(err, error);
     else if (findings.errors > 0)
-        err = qc_txn_fail_corrupt(findings.first, error);
+        err = qc_fail(error, -EUCLEAN, "the image is corrupt and nothing was changed: %s",
+                      findings.first);
     if (err < 0)
         qc_refs_free(counted);
     else
@@ -149,7 +145,8 @@ static int begin_refs(QcImage *image, Recount recount, QcRefs **ret, bool *ret_r
     int err = qc_file_sync(image->file);
     if (err < 0)
         return qc_txn_fail(err, error);
-    image->meter.passes = QC_TXN_PASSES;
+    /* counting, accounting for the change, and the flags; which a repair compares, too */
+    image->meter.passes = recount == RECOUNT_ALWAYS ? 4 : 3;
     *ret_recounted = recount == RECOUNT_ALWAYS || image->info.dirty;
     if (*ret_recounted)
         return renew_refs(image, ret, error);
@@ -159,7 +156,7 @@ static int begin_refs(QcImage *image, Recount recount, QcRefs **ret, bool *ret_r
 
 static int begin(QcImage *image, Recount recount, QcTxn **ret, GError **error)
 {
-    int err = qc_txn_refuse(image, recount == RECOUNT_ALWAYS, error);
+    int err = refuse(image, recount == RECOUNT_ALWAYS, error);
     if (err < 0)
         return err;
     image->spent = true;

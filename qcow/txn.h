@@ -25,13 +25,6 @@ typedef struct QcTxn {
     uint64_t pending_at;
 } QcTxn;
 
-enum {
-    QC_TXN_PASSES = 3, /* over the tables: counting, accounting for the change, and the flags */
-};
-
-/* Why no command (repair: no repair) may change the image: -EOPNOTSUPP, -EINVAL, -EUCLEAN, or 0. */
-int qc_txn_refuse(const QcImage *image, bool repair, GError **error);
-
 /*
  * Begin a command on an image that was opened for it. Uses the image up. Refuses images that
  * cannot be changed (-EOPNOTSUPP), that are used up (-EINVAL), and those that are corrupt or whose
@@ -75,7 +68,5 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcTxn, qc_txn_free)
 
 /* Fill error for a failure (negative errno) of one of the functions that have none. */
 int qc_txn_fail(int err, GError **error);
-/* The same for tables that say what cannot be: -EUCLEAN. */
-int qc_txn_fail_corrupt(const char *finding, GError **error);
 
 #endif

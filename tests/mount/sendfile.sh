@@ -52,7 +52,7 @@ def expect(got, wanted, what):
 
 
 def expect_none_old(got, wanted, what):
-    expect(got, wanted if isinstance(got, bytes) else "Input/output error", what)
+    expect(got, wanted if isinstance(got, bytes) else "Invalid argument", what)
 
 
 def live(path):
