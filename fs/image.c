@@ -298,14 +298,25 @@ bool image_is_current(const Image *image, QcGate *gate, unsigned layers)
            qc_chain_error_stands(image->chain, gate);
 }
 
-char *image_identity(const Image *image, QcGate *gate)
+/* Whether a layer is what it was, with all beneath, and every later change will show. */
+static bool is_certain(const Image *image, QcGate *gate, unsigned layer)
+{
+    for (unsigned i = layer; i < image_n_layers(image); i++) {
+        if (!qc_image_is_settled(qc_chain_image(image->chain, i)) ||
+            !qc_chain_layer_is_same(image->chain, gate, i))
+            return false;
+    }
+    return !qc_chain_error(image->chain) || qc_chain_error_stands(image->chain, gate);
+}
+
+char *image_identity(const Image *image, QcGate *gate, unsigned layer)
 {
     g_autoptr(GChecksum) sum = NULL;
 
-    if (!image_is_current(image, gate, IMAGE_ALL_LAYERS))
+    if ((layer == 0 && !image->settled) || !is_certain(image, gate, layer))
         return NULL;
     sum = g_checksum_new(G_CHECKSUM_SHA256);
-    for (unsigned i = 0; i < image_n_layers(image); i++) {
+    for (unsigned i = layer; i < image_n_layers(image); i++) {
         const QcFileStat *st = &image_layer_info(image, i)->stat;
         guint64 words[] = {st->dev, st->ino, st->size, (guint64)st->mtime, (guint64)st->ctime};
 

@@ -54,10 +54,10 @@ NodeFile image_layer_file(const Image *image, unsigned layer);
 #define IMAGE_ALL_LAYERS UINT_MAX
 
 /*
- * What the bytes of all views rest on, as a string that is equal only when they are; NULL
- * when the files changed too recently to tell.
+ * What the bytes of a layer, or for 0 of all views, rest on, as a string that is equal only when
+ * they are (g_free); NULL when the files changed too recently to tell.
  */
-char *image_identity(const Image *image, QcGate *gate);
+char *image_identity(const Image *image, QcGate *gate, unsigned layer);
 
 /*
  * Whether its first layers are still what they were, by name and by stat; of more layers than it

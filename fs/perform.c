@@ -11,7 +11,7 @@
  */
 #include "perform.h"
 
-#include "reader.h"
+#include "subject.h"
 #include "tune.h"
 
 #include <errno.h>
@@ -193,7 +193,7 @@ static char *name_readers(const Work *work, const char *part)
 static int claim_part(const Work *work, const QcSnapshot *snapshot, GError **error)
 {
     bool disk = work->command->verb == COMMAND_REVERT;
-    g_autofree char *part = disk ? g_strdup(CLAIMS_DISK) : reader_snapshot_part(snapshot);
+    g_autofree char *part = disk ? g_strdup(CLAIMS_DISK) : subject_part_of_snapshot(snapshot);
     int r = claims_change(work->fs->claims, work->file, part);
 
     if (r == 0)

@@ -25,6 +25,8 @@
  */
 #include "reader.h"
 
+#include "subject.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -46,10 +48,8 @@ struct Reader {
     bool live;
     QcFile *file;    /* live: the top file, with our lock; the same after a reload. Passed: it */
     QcFileStat stat; /* live: which file it is */
-    int layer;       /* -1: a snapshot */
-    QcSnapshot snapshot; /* which; name is not set, id is ours */
-    char *snapshot_id;
-    GArray *claims; /* of Claim */
+    Subject subject; /* what it shows */
+    GArray *claims;  /* of Claim */
     NodePages pages;
     int passed;   /* the kernel reads the file by itself, which has this number; or 0 */
     Ahead *ahead; /* NULL: what was read of this file is not worth keeping */
@@ -60,57 +60,6 @@ struct Reader {
     Image *image; /* lock */
     QcView *view; /* lock */
 };
-
-/* ---- finding the view -------------------------------------------------------------------- */
-
-/* The view of an image that the reader is to show; a new reference. */
-static int find_view(const Reader *reader, const Image *image, QcView **ret)
-{
-    if (!image_chain(image))
-        return -EIO;
-    if (reader->layer >= (int)image_n_layers(image))
-        return -EIO;
-    if (reader->layer >= 0) {
-        *ret = qc_view_ref(qc_chain_view(image_chain(image), (unsigned)reader->layer));
-        return 0;
-    }
-    for (unsigned i = 0; i < image_n_snapshots(image); i++) {
-        if (qc_snapshot_is_same(image_snapshot(image, i), &reader->snapshot))
-            return qc_chain_snapshot_view(image_chain(image), i, ret);
-    }
-    return -EIO; /* it was deleted, or is another one by now */
-}
-
-/* Note what a node's name stands for in this image. */
-static int choose(Reader *reader, Image *image, const Node *node)
-{
-    unsigned index = 0;
-
-    if (node_kind(node) == NODE_DISK)
-        return image_error(image) ? -ENOENT : 0;
-    if (node_kind(node) == NODE_LAYER) {
-        if (!image_find_layer(image, node_name(node), &index))
-            return -ENOENT;
-        reader->layer = (int)index;
-        return 0;
-    }
-    const Names *names = image_names(image);
-    int r = names ? names_find(names, node_name(node), &index) : -ENOMEM;
-    if (r < 0)
-        return r;
-    reader->layer = -1;
-    reader->snapshot = *image_snapshot(image, index);
-    reader->snapshot_id = g_strdup(reader->snapshot.id);
-    reader->snapshot.id = reader->snapshot_id;
-    reader->snapshot.name = NULL;
-    return 0;
-}
-
-char *reader_snapshot_part(const QcSnapshot *snapshot)
-{
-    return g_strdup_printf("snapshot %s %" G_GINT64_MODIFIER "x", snapshot->id,
-                           snapshot->l1_offset);
-}
 
 /* ---- opening ----------------------------------------------------------------------------- */
 
@@ -149,7 +98,7 @@ static int check_access(Fs *fs, const Reader *reader, const Image *image, const 
     for (unsigned i = 0; i < image_n_layers(image); i++) {
         const char *path = qc_image_path(qc_chain_image(image_chain(image), i));
 
-        if ((int)i < reader->layer)
+        if ((int)i < reader->subject.layer)
             continue;
 
         QcFileStat stat = image_layer_stat(image, i);
@@ -167,7 +116,7 @@ static int check_access(Fs *fs, const Reader *reader, const Image *image, const 
  */
 static int check_writers(const Reader *reader, const Image *image)
 {
-    for (unsigned i = (unsigned)MAX(reader->layer, 1); i < image_n_layers(image); i++) {
+    for (unsigned i = (unsigned)MAX(reader->subject.layer, 1); i < image_n_layers(image); i++) {
         QcFile *file = qc_image_file(qc_chain_image(image_chain(image), i));
 
         if (fs_has_foreign_writer(reader->fs, file, &image_layer_info(image, i)->stat))
@@ -197,53 +146,19 @@ static int hold_all(Reader *reader, const Image *image)
 {
     int r = 0;
 
-    if (reader->layer < 0)
-        r = hold(reader, image_stat(image), reader_snapshot_part(&reader->snapshot));
+    if (subject_is_snapshot(&reader->subject))
+        r = hold(reader, image_stat(image), subject_part_of_snapshot(&reader->subject.snapshot));
     for (unsigned i = 0; i < image_n_layers(image) && r == 0; i++) {
         /* A snapshot rests on the disks beneath its own image; a layer, on its own as well. */
-        if ((int)i >= (reader->layer < 0 ? 1 : reader->layer))
+        if ((int)i >= (subject_is_snapshot(&reader->subject) ? 1 : reader->subject.layer))
             r = hold(reader, &image_layer_info(image, i)->stat, g_strdup(CLAIMS_DISK));
     }
     return r;
 }
 
-/* Which part of the files is shown (g_free). */
-static char *part_of(const Reader *reader)
-{
-    const QcSnapshot *s = &reader->snapshot;
-
-    if (reader->layer >= 0)
-        return g_strdup_printf("layer %d", reader->layer);
-    return g_strdup_printf("%s %" G_GINT64_MODIFIER "x %u %" G_GINT64_MODIFIER "d %u", s->id,
-                           s->l1_offset, s->l1_entries, s->date_sec, s->date_nsec);
-}
-
-/* Part, and the files that it rests on, whatever state they are in (g_free). */
-static char *what_of(const Reader *reader, const Image *image)
-{
-    g_autofree char *part = part_of(reader);
-    GString *what = g_string_new(part);
-
-    for (unsigned i = (unsigned)MAX(reader->layer, 0); i < image_n_layers(image); i++) {
-        const QcFileStat *stat = &image_layer_info(image, i)->stat;
-
-        g_string_append_printf(what, " %" G_GINT64_MODIFIER "x:%" G_GINT64_MODIFIER "x", stat->dev,
-                               stat->ino);
-    }
-    return g_string_free(what, FALSE);
-}
-
-/* What the bytes of the file rest on (g_free); NULL when that is not sure. */
-static char *identity_of(const Reader *reader, const Image *image)
-{
-    g_autofree char *files = image_identity(image, reader->fs->gate), *part = part_of(reader);
-
-    return files ? g_strdup_printf("%s %s", files, part) : NULL;
-}
-
 static QcFile *layer_file(const Reader *reader, const Image *image)
 {
-    return qc_image_file(qc_chain_image(image_chain(image), (unsigned)reader->layer));
+    return qc_image_file(qc_chain_image(image_chain(image), (unsigned)reader->subject.layer));
 }
 
 /* The kernel's number of the file, where it may read that by itself, and can; or 0. -ESTALE. */
@@ -252,7 +167,7 @@ static int begin_passthrough(const Reader *reader, const Image *image, NodeFile 
     if (!node_may_pass(reader->fs->nodes, reader->node, file))
         return 0;
 
-    const QcImage *layer = qc_chain_image(image_chain(image), (unsigned)reader->layer);
+    const QcImage *layer = qc_chain_image(image_chain(image), (unsigned)reader->subject.layer);
     const QcFileStat *stat = &qc_image_info(layer)->stat;
     if (stat->size != qc_view_size(reader->view) || !qc_file_is_local(qc_image_file(layer)))
         return 0;
@@ -262,9 +177,11 @@ static int begin_passthrough(const Reader *reader, const Image *image, NodeFile 
 /* Decide how the kernel is to read a file that is not live. -ESTALE: it has to look it up anew. */
 static int open_pages(Reader *reader, const Image *image)
 {
-    NodeFile file =
-        reader->layer > 0 ? image_layer_file(image, (unsigned)reader->layer) : (NodeFile){0};
-    g_autofree char *what = what_of(reader, image), *identity = identity_of(reader, image);
+    NodeFile file = reader->subject.layer > 0
+                        ? image_layer_file(image, (unsigned)reader->subject.layer)
+                        : (NodeFile){0};
+    g_autofree char *what = subject_what(&reader->subject, image);
+    g_autofree char *identity = subject_identity(&reader->subject, image, reader->fs->gate);
     const NodeContent content = {
         .what = what, .identity = identity, .size = qc_view_size(reader->view)};
     int number = begin_passthrough(reader, image, file), passed = number;
@@ -336,7 +253,7 @@ static int look_again(Reader *reader)
         return r;
     if (!has_same_files(reader->image, image))
         return 0; /* another file by that name: what was found is not less true for it */
-    if (find_view(reader, image, &view) < 0)
+    if (subject_view(&reader->subject, image, &view) < 0)
         return -ENOENT;
     qc_view_unref(reader->view);
     image_unref(reader->image);
@@ -352,7 +269,7 @@ static int set_up(Reader *reader, const Creds *creds)
     int r = get_image(reader, reader->node, &reader->image);
 
     if (r == 0)
-        r = choose(reader, reader->image, reader->node);
+        r = subject_choose(&reader->subject, reader->image, reader->node);
     if (r == 0)
         r = image_readable(reader->image);
     if (r == 0)
@@ -362,8 +279,8 @@ static int set_up(Reader *reader, const Creds *creds)
     if (r == 0)
         r = hold_all(reader, reader->image);
     if (r == 0)
-        r = find_view(reader, reader->image, &reader->view);
-    if (r == 0 && reader->layer < 0)
+        r = subject_view(&reader->subject, reader->image, &reader->view);
+    if (r == 0 && subject_is_snapshot(&reader->subject))
         r = look_again(reader);
     if (r == 0 && node_pages_size(reader->fs->nodes, reader->node, &size) &&
         size != qc_view_size(reader->view))
@@ -425,7 +342,7 @@ void reader_free(Reader *reader)
     node_unref(reader->fs->nodes, reader->node);
     g_mutex_clear(&reader->lock);
     g_mutex_clear(&reader->reload);
-    g_free(reader->snapshot_id);
+    subject_clear(&reader->subject);
     g_free(reader->path);
     g_free(reader);
 }
@@ -470,7 +387,8 @@ static int reload(Reader *reader, const QcView *stale)
     if (r == 0)
         r = check_writers(reader, image);
     if (r == 0)
-        r = has_same_files(reader->image, image) ? find_view(reader, image, &view) : -EIO;
+        r = has_same_files(reader->image, image) ? subject_view(&reader->subject, image, &view)
+                                                 : -EIO;
     if (r == 0 && uses_pages(reader) && qc_view_size(view) != qc_view_size(stale))
         r = -EIO; /* the kernel ends reads where it ended before, or fills them up with zeros */
     if (r < 0)

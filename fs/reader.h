@@ -30,7 +30,4 @@ int reader_read(Reader *reader, size_t len, uint64_t offset, Bytes *ret);
 /* As qc_view_seek(). */
 int64_t reader_seek(Reader *reader, uint64_t offset, bool hole);
 
-/* What identifies a snapshot among the parts of its image, see claims.h (g_free). */
-char *reader_snapshot_part(const QcSnapshot *snapshot);
-
 #endif

@@ -381,9 +381,42 @@ resized() {
     assert_all mnt/h.qcow2/disk 1
 }
 
+# How many bytes of a file the kernel has in its page cache once it is open.
+cached() { # FILE
+    python3 - "$1" <<'END'
+import ctypes, mmap, os, sys
+fd = os.open(sys.argv[1], os.O_RDONLY)
+size = os.fstat(fd).st_size
+pages = mmap.mmap(fd, size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
+there = (ctypes.c_ubyte * (size // mmap.PAGESIZE))()
+address = ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(pages)))
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.mincore(address, ctypes.c_size_t(size), there):
+    sys.exit(os.strerror(ctypes.get_errno()))
+print(sum(page & 1 for page in there) * mmap.PAGESIZE)
+END
+}
+
+# What is written to an overlay changes nothing in the layers beneath it, whose pages stay. Of the disk
+# there never are any.
+pages_beneath_a_writer() {
+    new_image store/golden.qcow2 1
+    (cd store && qemu-img create -q -f qcow2 -b golden.qcow2 -F qcow2 vm.qcow2)
+    sleep 0.1 # a file that has just changed is trusted for nothing
+    assert_all mnt/vm.qcow2/layers/1-golden.qcow2 1
+    assert_all mnt/vm.qcow2/disk 1
+    qemu-io -c 'write -q -P 2 0 64K' store/vm.qcow2
+    assert_eq "$(cached mnt/vm.qcow2/layers/1-golden.qcow2)" 1048576 "of the layer"
+    assert_eq "$(cached mnt/vm.qcow2/disk)" 0 "of the disk"
+    qemu-io -c 'write -q -P 3 0 1M' store/golden.qcow2
+    assert_eq "$(cached mnt/vm.qcow2/layers/1-golden.qcow2)" 0 "of a layer that has changed"
+    assert_all mnt/vm.qcow2/layers/1-golden.qcow2 3
+}
+
 mkdir store
 mount_store store mnt
 appear_and_vanish
+pages_beneath_a_writer
 attributes
 attributes_in_company
 replaced

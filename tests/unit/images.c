@@ -64,10 +64,10 @@ Test(images, a_stat_of_before_is_not_trusted)
 
     cr_assert_eq(0, store_look(gate, "a", &item));
     cr_assert_eq(0, images_open(images, "a", &item, &right));
-    known = image_identity(right, gate);
+    known = image_identity(right, gate, 0);
     cr_expect(known);
     item.stat.mtime -= 1000000000;
     cr_assert_eq(0, images_open(images, "a", &item, &wrong));
-    unknown = image_identity(wrong, gate);
+    unknown = image_identity(wrong, gate, 0);
     cr_expect_null(unknown);
 }

@@ -1,0 +1,31 @@
+/* subject.h - what an open file shows: the disk as a layer gives it, or a snapshot. */
+#ifndef SNAPTREE_SUBJECT_H
+#define SNAPTREE_SUBJECT_H
+
+#include "image.h"
+
+typedef struct Subject {
+    int layer;           /* 0: the disk; -1: a snapshot */
+    QcSnapshot snapshot; /* which; name is not set */
+    char *id;            /* of the snapshot; owned */
+} Subject;
+
+void subject_clear(Subject *subject);
+bool subject_is_snapshot(const Subject *subject);
+
+/* Note what a node's name stands for in this image. Start with zeros. -ENOENT, -ENOMEM. */
+int subject_choose(Subject *subject, Image *image, const Node *node);
+
+/* The view of it in an image, which may be another state of the same; a new reference. -EIO: it is
+ * not there. */
+int subject_view(const Subject *subject, const Image *image, QcView **ret);
+
+/* It, and the files that its bytes rest on, whatever state they are in (g_free). */
+char *subject_what(const Subject *subject, const Image *image);
+/* The same as long as no byte has changed (g_free); NULL when that is not sure. */
+char *subject_identity(const Subject *subject, const Image *image, QcGate *gate);
+
+/* What identifies a snapshot among the parts of its image, see claims.h (g_free). */
+char *subject_part_of_snapshot(const QcSnapshot *snapshot);
+
+#endif
