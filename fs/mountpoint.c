@@ -86,6 +86,10 @@ char *mountpoint_check(const char *store, const char *mountpoint)
         log_error("mountpoint %s is not a directory", mountpoint);
         return NULL;
     }
+    if (is_our_mount(real)) { /* whichever of the two ends would take the upper one away */
+        log_error("mountpoint %s: a store is mounted there already; unmount it first", mountpoint);
+        return NULL;
+    }
     if (leads_through(real, store)) {
         log_error("mountpoint %s lies inside the store %s", mountpoint, store);
         return NULL;

@@ -110,6 +110,8 @@ daemon_comes_and_goes() {
     assert_eq "$(readlink "/proc/$pid/cwd")" / "working directory of the daemon"
     assert_eq "$(ps -o tty= -p "$pid" | tr -d ' ')" "?" "terminal of the daemon"
     assert_match "$(grep " $TMP/mnt " /proc/self/mountinfo)" " fuse\.snaptree " "type of the mount"
+    assert_fails "$SNAPTREE" store mnt
+    assert_match "$OUTPUT" "^snaptree: mountpoint mnt: a store is mounted there already"
     unmount_store "$TMP/mnt"
     wait_for test ! -d "/proc/$pid"
     rmdir mnt && mkdir mnt || fail "the mount point is not free"
