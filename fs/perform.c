@@ -249,7 +249,10 @@ static int check(QcImage *image, char **ret_note, GError **error)
                                     " leaked cluster%s (repair gives the space back)",
                                     result.leaks, plural(result.leaks));
     else
-        *ret_note = g_strdup("no errors, no leaked clusters");
+        *ret_note = g_strdup_printf("no errors, no leaked clusters%s",
+                                    qc_image_info(image)->corrupt
+                                        ? "; but it is marked corrupt (repair takes that away)"
+                                        : "");
     return r;
 }
 

@@ -53,7 +53,7 @@ int qc_image_check(QcImage *image, QcCheck *ret, GError **error)
     if (!err)
         err = load_stored(image, &findings, &stored);
     if (!err)
-        err = qc_count_references(image, stored, &findings, &counted);
+        err = qc_count_references(image, NULL, &findings, &counted);
     if (!err)
         err = compare(image, stored, counted, &findings, &found);
     if (err < 0)

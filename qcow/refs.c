@@ -109,7 +109,7 @@ static int load_table(QcRefs *r, bool lenient)
     const QcHeader *h = &r->image->header;
     uint64_t n = ((uint64_t)h->reftable_clusters << r->layout->cluster_bits) / sizeof(be64);
     LoadTable load = {r, lenient};
-    r->blocks = g_try_new0(RefBlock, n);
+    r->blocks = g_try_new0(RefBlock, MAX(n, 1));
     if (!r->blocks)
         return -ENOMEM;
     r->room = n;
@@ -119,7 +119,7 @@ static int load_table(QcRefs *r, bool lenient)
 
 static int load_blocks(QcRefs *r)
 {
-    g_autofree QcBatchItem *items = g_try_new(QcBatchItem, r->n_blocks);
+    g_autofree QcBatchItem *items = g_try_new(QcBatchItem, MAX(r->n_blocks, 1));
     size_t n = 0;
     if (!items)
         return -ENOMEM;

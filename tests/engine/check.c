@@ -141,6 +141,28 @@ Test(check, a_repair_does_not_need_the_stored_refcounts)
     qc_file_unref(mem_file(before));
 }
 
+/* All counts are lost, with the blocks that they were in. */
+Test(check, a_refcount_table_without_blocks_is_mended)
+{
+    for (size_t i = 0; i < script_n_kinds; i++) {
+        MemFile *file = prepared(&script_kinds[i]);
+        g_autofree char *digest = judge_digest(file);
+        uint64_t at = mem_file_word(file, offsetof(QcDiskHeader, refcount_table_offset));
+        Step take = {.kind = STEP_TAKE, .name = "two"};
+        bool unknown;
+        for (; mem_file_word(file, at); at += 8)
+            mem_file_put_word(file, at, 0);
+        QcCheck found, result = check(file);
+        cr_expect_gt(result.errors, 0);
+        cr_expect_eq(result.leaks, 0, "what is not stored is not lost");
+        cr_expect_eq(-EUCLEAN, script_run(file, &take, &unknown));
+        cr_expect_eq(0, repair_finding(file, &found));
+        cr_expect_eq(found.errors, result.errors);
+        expect_clean(file, digest);
+        qc_file_unref(mem_file(file));
+    }
+}
+
 /* Those that set all counts and flags right. */
 static const Step mending[] = {
     {.kind = STEP_TAKE, .name = "two"},

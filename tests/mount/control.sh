@@ -352,6 +352,8 @@ euclean() {
     cp store/corrupt.qcow2 store/dirty.qcow2
     cp store/corrupt.qcow2 store/badl2.qcow2
     patch_bytes store/corrupt.qcow2 79 02
+    control_ok mnt/corrupt.qcow2/control check
+    assert_match "$(last_result mnt/corrupt.qcow2/control)" "no errors.*marked corrupt"
     patch_bytes store/dirty.qcow2 79 01
     # The first entry of the L1 table points to where no L2 table can be.
     patch_bytes store/badl2.qcow2 "$(python3 -c 'import struct, sys
