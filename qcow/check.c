@@ -24,26 +24,32 @@ static int load_stored(QcImage *image, QcFindings *findings, QcRefs **ret)
 
 /* Compare what is stored (NULL: nothing that can be read) with what was counted. */
 static int compare(QcImage *image, QcRefs *stored, QcRefs *counted, QcFindings *findings,
-                   QcCheck *ret)
+                   uint64_t *ret_leaks)
 {
-    uint64_t leaks = 0;
     if (stored)
-        qc_compare_counts(stored, counted, findings, &leaks);
-    int err = qc_check_copied(image, stored ? stored : counted, findings);
+        qc_compare_counts(stored, counted, findings, ret_leaks);
+    return qc_check_copied(image, stored ? stored : counted, findings);
+}
+
+/* What came of all that; err: of what was done last. */
+static int sum_up(int err, QcFindings *findings, uint64_t leaks, QcCheck *ret)
+{
     if (err == -EUCLEAN) { /* the active tree cannot even be walked */
         qc_find(findings, "the active L1 table is broken");
         err = 0;
     }
+    if (err < 0)
+        return err;
     *ret = (QcCheck){.errors = findings->errors, .leaks = leaks};
     memcpy(ret->first, findings->first, sizeof(ret->first));
-    return err;
+    return 0;
 }
 
 int qc_image_check(QcImage *image, QcCheck *ret, GError **error)
 {
     g_autoptr(QcRefs) stored = NULL, counted = NULL;
     QcFindings findings = {0};
-    QcCheck found;
+    uint64_t leaks = 0;
     if (image->info.format != QC_FORMAT_QCOW2)
         return qc_fail(error, -EOPNOTSUPP, "raw images have nothing to check");
     if (image->info.has_data_file)
@@ -55,10 +61,10 @@ int qc_image_check(QcImage *image, QcCheck *ret, GError **error)
     if (!err)
         err = qc_count_references(image, NULL, &findings, &counted);
     if (!err)
-        err = compare(image, stored, counted, &findings, &found);
+        err = compare(image, stored, counted, &findings, &leaks);
+    err = sum_up(err, &findings, leaks, ret);
     if (err < 0)
         return qc_fail(error, err, "the image cannot be checked: %s", g_strerror(-err));
-    *ret = found;
     return 0;
 }
 
@@ -67,12 +73,14 @@ static int look_what_is_wrong(const QcTxn *txn, QcCheck *ret)
 {
     g_autoptr(QcRefs) stored = NULL;
     QcFindings findings = {0};
+    uint64_t leaks = 0;
     int err = load_stored(txn->image, &findings, &stored);
     if (err == -ENOMEM || err == -ECANCELED)
         return err;
     if (err < 0)
         qc_find(&findings, "the refcounts cannot be read");
-    return compare(txn->image, stored, txn->refs, &findings, ret);
+    err = compare(txn->image, stored, txn->refs, &findings, &leaks);
+    return sum_up(err, &findings, leaks, ret);
 }
 
 int qc_image_repair(QcImage *image, QcCheck *ret_found, bool *ret_unknown, GError **error)

@@ -71,6 +71,8 @@ def live(path):
         sys.exit(path + " by sendfile, with a writer")
     writer.terminate()
     writer.wait()
+    if os.path.exists("out/sock"):
+        os.unlink("out/sock")
     os.close(fd)
 
 
