@@ -9,6 +9,7 @@
 
 #include <glib.h>
 #include <stdint.h>
+#include <string.h>
 
 typedef struct {
     uint8_t b[2];
@@ -33,7 +34,7 @@ static inline uint32_t be32_get(be32 v)
 static inline uint64_t be64_get(be64 v)
 {
     uint64_t x;
-    __builtin_memcpy(&x, v.b, sizeof(x));
+    memcpy(&x, v.b, sizeof(x));
     return GUINT64_FROM_BE(x);
 }
 
@@ -51,8 +52,22 @@ static inline be64 be64_make(uint64_t x)
 {
     be64 v;
     x = GUINT64_TO_BE(x);
-    __builtin_memcpy(v.b, &x, sizeof(x));
+    memcpy(v.b, &x, sizeof(x));
     return v;
+}
+
+/* The number that begins at an address, aligned or not. */
+static inline uint64_t be64_load(const void *at)
+{
+    be64 v;
+    memcpy(&v, at, sizeof(v));
+    return be64_get(v);
+}
+
+static inline void be64_store(void *at, uint64_t x)
+{
+    be64 v = be64_make(x);
+    memcpy(at, &v, sizeof(v));
 }
 
 #endif

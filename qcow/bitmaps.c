@@ -4,6 +4,14 @@
 #include "bitmaps.h"
 #include "error.h"
 
+/* §"Bitmap directory"; what QEMU does not open an image with either. */
+static bool is_valid(const QcDiskBitmapEntry *d)
+{
+    return d->type == QC_BITMAP_DIRTY && d->granularity_bits >= QC_MIN_GRANULARITY_BITS &&
+           d->granularity_bits <= QC_MAX_GRANULARITY_BITS && be16_get(d->name_size) > 0 &&
+           be16_get(d->name_size) <= QC_MAX_BITMAP_NAME;
+}
+
 /* The directory is read entry by entry: it may claim 64 MiB. */
 static int read_bitmap(QcImage *image, uint64_t at, uint64_t room, uint64_t *ret_size)
 {
@@ -12,9 +20,11 @@ static int read_bitmap(QcImage *image, uint64_t at, uint64_t room, uint64_t *ret
     int err = qc_file_read(image->file, &d, sizeof(d), at);
     if (err < 0)
         return err;
+    if (!is_valid(&d))
+        return -EUCLEAN;
     size_t name_len = be16_get(d.name_size);
     uint64_t before_name = sizeof(d) + (uint64_t)be32_get(d.extra_data_size);
-    if (d.granularity_bits > 31 || name_len > sizeof(name) || before_name + name_len > room)
+    if (before_name + name_len > room)
         return -EUCLEAN;
     err = qc_file_read(image->file, name, name_len, at + before_name);
     if (err < 0)
@@ -30,7 +40,7 @@ static int read_bitmap(QcImage *image, uint64_t at, uint64_t room, uint64_t *ret
         .is_auto = be32_get(d.flags) & QC_BITMAP_AUTO,
     };
     image->bitmap_tables[i] = (QcBitmapTable){be64_get(d.table_offset), be32_get(d.table_size)};
-    *ret_size = (before_name + name_len + 7) & ~UINT64_C(7);
+    *ret_size = qc_padded(before_name + name_len);
     return 0;
 }
 

@@ -259,7 +259,7 @@ static int count_trees(Count *c)
 static int count_block(void *data, uint32_t index, uint64_t offset)
 {
     Count *c = data;
-    if (!(offset & ~QC_OFFSET_MASK) && qc_cluster_aligned(c->layout, offset))
+    if (qc_offset_is_valid(c->layout, offset))
         return done(count_range(c, "the refcount block", offset, 1, 1, QC_REF_TABLE));
     qc_find(c->findings, "entry %u of the refcount table is broken", index);
     return 0;
@@ -276,11 +276,16 @@ static int count_refcount_structures(Count *c)
     return done(err);
 }
 
-static int count_bitmap_data(void *data, uint32_t index, uint64_t word)
+/* An entry of a bitmap's table: where a cluster of it is, or what all its bits are. */
+static int count_bitmap_data(void *data, uint32_t index, uint64_t offset)
 {
-    (void)index;
-    uint64_t offset = word & QC_OFFSET_MASK;
-    return offset ? done(count_range(data, "the bitmap data", offset, 1, 1, QC_REF_TABLE)) : 0;
+    Count *c = data;
+    if (offset == QC_BITMAP_ALL_ONES)
+        return 0;
+    if (qc_offset_is_valid(c->layout, offset))
+        return done(count_range(c, "the bitmap data", offset, 1, 1, QC_REF_TABLE));
+    qc_find(c->findings, "entry %u of the bitmap table" AT "is broken", index, c->at);
+    return 0;
 }
 
 /* One bitmap's table and the clusters it points at. §"Bitmap table". */

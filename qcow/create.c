@@ -78,7 +78,7 @@ static size_t put_extension(uint8_t *at, uint32_t type, const char *text)
     QcDiskExtension ext = {be32_make(type), be32_make((uint32_t)len)};
     memcpy(at, &ext, sizeof(ext));
     memcpy(at + sizeof(ext), text, len);
-    return sizeof(ext) + ((len + 7) & ~(size_t)7);
+    return sizeof(ext) + qc_padded(len);
 }
 
 /* Fill cluster 0, which is zero. */

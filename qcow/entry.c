@@ -1,22 +1,8 @@
 /* entry.c - see entry.h. */
 #include "entry.h"
 #include <errno.h>
-#include <string.h>
 
 static const QcCluster bad = {.kind = QC_CLUSTER_BAD};
-
-static uint64_t get_word(const uint8_t *raw)
-{
-    be64 v;
-    memcpy(&v, raw, sizeof(v));
-    return be64_get(v);
-}
-
-static void put_word(uint8_t *raw, uint64_t x)
-{
-    be64 v = be64_make(x);
-    memcpy(raw, &v, sizeof(v));
-}
 
 /* §"Compressed Clusters Descriptor". */
 static QcCluster decode_compressed(const QcLayout *l, uint64_t word)
@@ -54,13 +40,13 @@ static QcCluster decode_extended(const QcLayout *l, uint64_t word, uint64_t bitm
 
 QcCluster qc_cluster_decode(const QcLayout *l, const uint8_t *raw)
 {
-    uint64_t word = get_word(raw);
+    uint64_t word = be64_load(raw);
     if (word & QC_COMPRESSED)
         return decode_compressed(l, word);
     if (word & QC_L2_RESERVED)
         return bad;
     if (l->extended_l2)
-        return decode_extended(l, word, get_word(raw + 8));
+        return decode_extended(l, word, be64_load(raw + 8));
 
     uint64_t offset = word & QC_OFFSET_MASK;
     bool zero = word & QC_ZERO;
@@ -77,15 +63,15 @@ QcCluster qc_cluster_decode(const QcLayout *l, const uint8_t *raw)
 
 void qc_cluster_set_copied(uint8_t *raw, bool copied)
 {
-    uint64_t word = get_word(raw);
-    put_word(raw, copied ? word | QC_COPIED : word & ~QC_COPIED);
+    uint64_t word = be64_load(raw);
+    be64_store(raw, copied ? word | QC_COPIED : word & ~QC_COPIED);
 }
 
 void qc_cluster_encode_data(const QcLayout *l, uint8_t *raw, uint64_t host_offset)
 {
-    put_word(raw, host_offset | QC_COPIED);
+    be64_store(raw, host_offset | QC_COPIED);
     if (l->extended_l2)
-        put_word(raw + 8, UINT32_MAX);
+        be64_store(raw + 8, UINT32_MAX);
 }
 
 void qc_cluster_span(const QcLayout *l, const QcCluster *c, uint64_t *ret_first,

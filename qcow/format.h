@@ -56,6 +56,8 @@ enum {
     QC_MAX_SNAPSHOT_EXTRA = 1024,
     QC_MAX_BITMAPS = 65535,
     QC_MAX_BITMAP_NAME = 1023,
+    QC_MIN_GRANULARITY_BITS = 9,
+    QC_MAX_GRANULARITY_BITS = 31,
     QC_MAX_BITMAP_DIRECTORY_BYTES = 64 << 20,
 };
 
@@ -99,8 +101,10 @@ typedef struct QcDiskBitmapEntry {
     be32 extra_data_size;
 } QcDiskBitmapEntry;
 G_STATIC_ASSERT(sizeof(QcDiskBitmapEntry) == 24);
-#define QC_BITMAP_IN_USE 1u
-#define QC_BITMAP_AUTO   2u
+#define QC_BITMAP_DIRTY    1u /* type: dirty tracking */
+#define QC_BITMAP_IN_USE   1u /* flags */
+#define QC_BITMAP_AUTO     2u
+#define QC_BITMAP_ALL_ONES UINT64_C(1) /* in its table, in the place of an offset */
 
 /* §"Full disk encryption header pointer". */
 typedef struct QcDiskLuks {
@@ -173,9 +177,21 @@ static inline uint64_t qc_clusters_for(const QcLayout *l, uint64_t n)
     return (n >> l->cluster_bits) + ((n & (qc_cluster_size(l) - 1)) != 0);
 }
 
+/* Extensions and entries of directories are padded to this. */
+static inline uint64_t qc_padded(uint64_t n)
+{
+    return (n + 7) & ~UINT64_C(7);
+}
+
 static inline bool qc_cluster_aligned(const QcLayout *l, uint64_t offset)
 {
     return (offset & (qc_cluster_size(l) - 1)) == 0;
+}
+
+/* Whether a structure that begins with a cluster may lie there: no bits that an offset has not. */
+static inline bool qc_offset_is_valid(const QcLayout *l, uint64_t offset)
+{
+    return !(offset & ~QC_OFFSET_MASK) && qc_cluster_aligned(l, offset);
 }
 
 #endif

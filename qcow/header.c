@@ -60,7 +60,7 @@ static int check_tables(const QcHeader *h, GError **error)
                        h->size);
     if (h->l1_entries > QC_MAX_L1_BYTES / sizeof(be64))
         return qc_fail(error, -EINVAL, "the L1 table, %u entries, is too large", h->l1_entries);
-    if (!qc_cluster_aligned(l, h->l1_offset) || h->l1_offset & ~QC_OFFSET_MASK)
+    if (!qc_offset_is_valid(l, h->l1_offset))
         return qc_fail(error, -EINVAL, "the L1 table's offset is not valid");
     if (qc_l1_entries_for(l, h->size) > h->l1_entries)
         return qc_fail(error, -EINVAL, "the L1 table is too small for the disk");
@@ -68,11 +68,11 @@ static int check_tables(const QcHeader *h, GError **error)
         h->reftable_clusters > (unsigned)QC_MAX_REFCOUNT_TABLE_BYTES >> l->cluster_bits)
         return qc_fail(error, -EINVAL, "the refcount table's size, %u clusters, is not valid",
                        h->reftable_clusters);
-    if (!qc_cluster_aligned(l, h->reftable_offset) || h->reftable_offset & ~QC_OFFSET_MASK)
+    if (!qc_offset_is_valid(l, h->reftable_offset))
         return qc_fail(error, -EINVAL, "the refcount table's offset is not valid");
     if (h->n_snapshots > QC_MAX_SNAPSHOTS)
         return qc_fail(error, -EINVAL, "%u snapshots are too many", h->n_snapshots);
-    if (!qc_cluster_aligned(l, h->snapshots_offset) || h->snapshots_offset & ~QC_OFFSET_MASK)
+    if (!qc_offset_is_valid(l, h->snapshots_offset))
         return qc_fail(error, -EINVAL, "the snapshot table's offset is not valid");
     return 0;
 }
@@ -134,7 +134,7 @@ static int decode_bitmaps(QcHeader *h, const uint8_t *data, uint32_t len, GError
     h->has_bitmaps = true;
     if (h->n_bitmaps == 0 || h->n_bitmaps > QC_MAX_BITMAPS ||
         h->bitmap_directory_size > QC_MAX_BITMAP_DIRECTORY_BYTES ||
-        !qc_cluster_aligned(&h->layout, h->bitmap_directory_offset))
+        !qc_offset_is_valid(&h->layout, h->bitmap_directory_offset))
         return qc_fail(error, -EINVAL, "the bitmaps extension is not valid");
     return 0;
 }
@@ -196,7 +196,7 @@ int qc_header_decode_extensions(QcHeader *header, const uint8_t *buf, size_t len
         int err = decode_extension(header, type, (uint32_t)at, buf + at, ext_len, error);
         if (err < 0)
             return err;
-        at = MIN(end, at + (((uint64_t)ext_len + 7) & ~UINT64_C(7)));
+        at = MIN(end, at + qc_padded(ext_len));
     }
     if (header->backing_offset + header->backing_size > len)
         return qc_fail(error, -ENODATA, "the backing file's name is cut off");

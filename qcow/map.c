@@ -46,13 +46,6 @@ static int read_slice(const QcImage *image, uint64_t offset, uint64_t size, QcBl
     return err;
 }
 
-static uint64_t word_at(const QcBlock *block, uint64_t at)
-{
-    be64 v;
-    memcpy(&v, block->data + at, sizeof(v));
-    return be64_get(v);
-}
-
 /* ---- qcow2 ------------------------------------------------------------------------------- */
 
 /* Unallocated, zero or data: what one subcluster is. */
@@ -122,7 +115,7 @@ static uint64_t zero_bytes(const QcBlock *block, uint64_t at, uint64_t end)
         if (any)
             break;
     }
-    while (end - at >= sizeof(words[0]) && word_at(block, at) == 0)
+    while (end - at >= sizeof(words[0]) && be64_load(block->data + at) == 0)
         at += sizeof(words[0]);
     return at - from;
 }
@@ -247,7 +240,7 @@ static int blank_run(const QcMapping *map, const QcBlock *block, uint64_t index,
     uint64_t end = MIN(map->l1_entries, there);
     int blank = 1;
     while (byte < block->size && index + n < end && look->work < QC_MAX_WORK) {
-        blank = is_blank(map, word_at(block, byte), look);
+        blank = is_blank(map, be64_load(block->data + byte), look);
         if (blank <= 0)
             break;
         byte += sizeof(be64);
@@ -282,7 +275,7 @@ int qc_map_qcow2(const QcMapping *map, uint64_t offset, uint64_t length, QcLook 
     int err = hold_slice(map->image, slice_at, slice_size, &look->l1);
     if (err < 0)
         return err;
-    if (qc_l1_decode(l, word_at(look->l1, byte % slice), &l2_offset) < 0) {
+    if (qc_l1_decode(l, be64_load(look->l1->data + byte % slice), &l2_offset) < 0) {
         *ret = qc_extent_bad(-EIO, rest);
         return 0;
     }

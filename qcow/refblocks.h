@@ -60,6 +60,16 @@ static inline uint64_t index_of(const QcRefs *r, uint64_t cluster)
     return cluster & (counts_per_block(r) - 1);
 }
 
+static inline bool bit_get(const uint8_t *bits, uint64_t i)
+{
+    return bits[i / 8] >> (i % 8) & 1;
+}
+
+static inline void bit_set(uint8_t *bits, uint64_t i)
+{
+    bits[i / 8] |= (uint8_t)(1u << (i % 8));
+}
+
 /* A model with a table, but no counts. lenient: entries that are not valid are left out. */
 int qc_refs_open(QcImage *image, bool lenient, QcRefs **ret);
 /* Have blocks up to the one of cluster, with counts. -ENOMEM. */

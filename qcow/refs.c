@@ -47,7 +47,7 @@ static int make_counts(QcRefs *r, RefBlock *b)
 
 void qc_refs_set_busy(RefBlock *b, uint64_t index)
 {
-    b->busy[index / 8] |= (uint8_t)(1u << (index % 8));
+    bit_set(b->busy, index);
     b->n_busy++;
 }
 
@@ -81,12 +81,6 @@ static int load_block(void *data, const QcBatchItem *item, uint8_t *cluster)
     return 0;
 }
 
-/* Whether a refcount block may lie there at all. */
-static bool valid_block(const QcRefs *r, uint64_t offset)
-{
-    return !(offset & ~QC_OFFSET_MASK) && qc_cluster_aligned(r->layout, offset);
-}
-
 typedef struct LoadTable {
     QcRefs *refs;
     bool lenient;
@@ -96,7 +90,8 @@ static int load_entry(void *data, uint32_t i, uint64_t offset)
 {
     LoadTable *load = data;
     QcRefs *r = load->refs;
-    if (!valid_block(r, offset) || (load->lenient && offset >= r->image->info.stat.size))
+    if (!qc_offset_is_valid(r->layout, offset) ||
+        (load->lenient && offset >= r->image->info.stat.size))
         return load->lenient ? 0 : -EUCLEAN;
     r->blocks[i].offset = offset;
     r->n_blocks = i + 1;
@@ -213,7 +208,7 @@ static bool is_busy(const QcRefs *r, uint64_t cluster)
 {
     const RefBlock *b = block_of(r, cluster);
     uint64_t i = index_of(r, cluster);
-    return b && b->busy && (b->busy[i / 8] >> (i % 8) & 1);
+    return b && b->busy && bit_get(b->busy, i);
 }
 
 uint64_t qc_refs_get(const QcRefs *r, uint64_t cluster)
@@ -258,12 +253,11 @@ int qc_refs_use(QcRefs *r, uint64_t cluster, QcRefUse *ret)
 void qc_refs_expect_use(const QcRefs *r, const uint8_t *table, uint64_t i)
 {
     const QcLayout *l = r->layout;
-    be64 word;
     i += EXPECTED;
     if (i >> qc_l2_bits(l))
         return;
-    memcpy(&word, table + i * qc_l2_entry_size(l), sizeof(word));
-    uint64_t cluster = (be64_get(word) & QC_OFFSET_MASK) >> l->cluster_bits;
+    uint64_t word = be64_load(table + i * qc_l2_entry_size(l));
+    uint64_t cluster = (word & QC_OFFSET_MASK) >> l->cluster_bits;
     const RefBlock *b = block_of(r, cluster);
     if (b && b->uses)
         __builtin_prefetch(b->uses + index_of(r, cluster) / 4);

@@ -59,7 +59,7 @@ static int copy_entries(QcTxn *txn, const TableEdit *edit, NewTable *table)
             size = qc_snaptable_rename(raw, edit->new_name, strlen(edit->new_name), at);
         else
             memcpy(at, raw, size);
-        table->len = (table->len + size + 7) & ~(size_t)7; /* the last one's padding may lack */
+        table->len = qc_padded(table->len + size); /* the last one's padding may lack */
     }
     qc_snap_reader_clear(&reader);
     return err;

@@ -3,11 +3,6 @@
 #include <errno.h>
 #include <string.h>
 
-static size_t pad8(size_t n)
-{
-    return (n + 7) & ~(size_t)7;
-}
-
 static void decode_extra(const uint8_t *extra, size_t len, QcSnapshot *s)
 {
     QcDiskSnapshotExtra d;
@@ -23,8 +18,8 @@ static void decode_extra(const uint8_t *extra, size_t len, QcSnapshot *s)
 
 static bool is_valid(const QcLayout *l, const QcSnapshot *s)
 {
-    return qc_cluster_aligned(l, s->l1_offset) && !(s->l1_offset & ~QC_OFFSET_MASK) &&
-           s->l1_entries <= QC_MAX_L1_BYTES / sizeof(be64) && s->disk_size <= QC_MAX_DISK_SIZE;
+    return qc_offset_is_valid(l, s->l1_offset) && s->l1_entries <= QC_MAX_L1_BYTES / sizeof(be64) &&
+           s->disk_size <= QC_MAX_DISK_SIZE;
 }
 
 int qc_snaptable_decode(const QcLayout *layout, uint64_t fallback_size, const uint8_t *buf,
@@ -42,7 +37,7 @@ int qc_snaptable_decode(const QcLayout *layout, uint64_t fallback_size, const ui
     *ret_size = sizeof(d) + extra_len + id_len + name_len;
     if (len < *ret_size) /* the last entry's padding may be missing */
         return -ENODATA;
-    *ret_size = pad8(*ret_size);
+    *ret_size = qc_padded(*ret_size);
 
     QcSnapshot s = {
         .id = (const char *)buf + sizeof(d) + extra_len,
@@ -67,7 +62,7 @@ int qc_snaptable_decode(const QcLayout *layout, uint64_t fallback_size, const ui
 
 size_t qc_snaptable_encoded_size(size_t id_len, size_t name_len)
 {
-    return pad8(sizeof(QcDiskSnapshot) + sizeof(QcDiskSnapshotExtra) + id_len + name_len);
+    return qc_padded(sizeof(QcDiskSnapshot) + sizeof(QcDiskSnapshotExtra) + id_len + name_len);
 }
 
 void qc_snaptable_encode(const QcSnapshot *s, size_t id_len, uint8_t *buf)
@@ -102,7 +97,7 @@ size_t qc_snaptable_rename(const uint8_t *entry, const char *name, size_t name_l
     size_t before_name = sizeof(d) + be32_get(d.extra_data_size) + be16_get(d.id_size);
     d.name_size = be16_make((uint16_t)name_len);
 
-    size_t size = pad8(before_name + name_len);
+    size_t size = qc_padded(before_name + name_len);
     memset(buf, 0, size);
     memcpy(buf, entry, before_name);
     memcpy(buf, &d, sizeof(d));

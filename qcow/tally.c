@@ -48,7 +48,7 @@ static int admit(QcRefs *r, uint64_t cluster)
 /* Whether a cluster may be counted as that kind; remembers those that hold a table. */
 static int admit_kind(QcRefs *r, RefBlock *b, uint64_t i, QcRefKind kind)
 {
-    bool is_table = b->tables && (b->tables[i / 8] >> (i % 8) & 1);
+    bool is_table = b->tables && bit_get(b->tables, i);
     if (is_table || (kind == QC_REF_TABLE && qc_refcount_get(b->counts, r->order, i) > 0))
         return -EEXIST;
     if (kind == QC_REF_DATA)
@@ -57,7 +57,7 @@ static int admit_kind(QcRefs *r, RefBlock *b, uint64_t i, QcRefKind kind)
         b->tables = g_try_malloc0((counts_per_block(r) + 7) / 8);
     if (!b->tables)
         return -ENOMEM;
-    b->tables[i / 8] |= (uint8_t)(1u << (i % 8));
+    bit_set(b->tables, i);
     return 0;
 }
 
@@ -69,7 +69,7 @@ static int count_one(QcRefs *r, RefBlock *b, uint64_t i, uint64_t times, QcRefKi
         return err;
     if (times > qc_refcount_max(r->order) - count)
         return -EFBIG;
-    if (!(b->busy[i / 8] >> (i % 8) & 1))
+    if (!bit_get(b->busy, i))
         qc_refs_set_busy(b, i);
     qc_refs_set_count(r, b, i, count + times);
     return 0;
@@ -121,7 +121,7 @@ static void adopt_count(void *data, uint64_t cluster, uint64_t stored, uint64_t 
     QcRefs *r = data;
     uint64_t i = cluster >> r->block_bits;
     (void)stored;
-    qc_refs_set_count(r, &r->blocks[i], cluster & (counts_per_block(r) - 1), counted);
+    qc_refs_set_count(r, &r->blocks[i], index_of(r, cluster), counted);
     qc_refs_touch(r, i);
 }
 

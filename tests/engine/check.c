@@ -1,4 +1,5 @@
 /* Finding what is wrong with an image, and mending what can be mended. */
+#include "craft.h"
 #include "format.h"
 #include "judge.h"
 #include "script.h"
@@ -278,21 +279,80 @@ Test(check, an_image_marked_corrupt_is_refused_until_repaired)
     qc_file_unref(mem_file(file));
 }
 
-Test(check, broken_tables_are_found_and_left_alone)
+/* Something is wrong that no command mends, and none makes worse. Frees the file. */
+static void expect_left_alone(MemFile *file)
 {
-    MemFile *file = prepared(&script_kinds[4]);
-    uint64_t l1 = mem_file_word(file, offsetof(QcDiskHeader, l1_table_offset));
-    mem_file_put_word(file, l1, mem_file_word(file, l1) | 0x100); /* no cluster's offset */
+    static const Step take = {.kind = STEP_TAKE, .name = "two"};
     g_autoptr(GByteArray) before = g_byte_array_new();
+    bool unknown;
     g_byte_array_append(before, file->data->data, file->data->len);
 
     QcCheck result = check(file);
     cr_expect_gt(result.errors, 0);
     cr_expect_str_not_empty(result.first);
+    cr_expect_eq(-EUCLEAN, script_run(file, &take, &unknown));
     cr_expect_eq(-EUCLEAN, repair(file));
     cr_expect_eq(before->len, file->data->len);
     cr_expect_eq(0, memcmp(before->data, file->data->data, before->len));
     qc_file_unref(mem_file(file));
+}
+
+Test(check, broken_tables_are_found_and_left_alone)
+{
+    MemFile *file = prepared(&script_kinds[4]);
+    uint64_t l1 = mem_file_word(file, offsetof(QcDiskHeader, l1_table_offset));
+    mem_file_put_word(file, l1, mem_file_word(file, l1) | 0x100); /* no cluster's offset */
+    expect_left_alone(file);
+}
+
+/* An image of 64 KiB clusters with a bitmap, and where its entry of the directory lies. */
+static MemFile *with_bitmap(uint64_t *ret_entry)
+{
+    static const Kind kind = {"v3-64k", 3, 16, 16, false};
+    MemFile *file = prepared(&kind);
+    craft_bitmap(file);
+    QcCheck result = check(file);
+    cr_assert_eq(result.errors + result.leaks, 0, "%s", result.first);
+    /* The lower half of this word is header_length. */
+    uint32_t extension = (uint32_t)mem_file_word(file, offsetof(QcDiskHeader, refcount_order));
+    *ret_entry = mem_file_word(file, extension + sizeof(QcDiskExtension) +
+                                         offsetof(QcDiskBitmaps, directory_offset));
+    return file;
+}
+
+/* QEMU does not open an image whose bitmaps it cannot read. */
+Test(check, broken_entries_of_a_bitmap_table_are_found_and_left_alone)
+{
+    static const uint64_t flips[] = {0x200, 0x1, 0x2, 0x100, UINT64_C(1) << 56, UINT64_C(1) << 63};
+    for (size_t i = 0; i < G_N_ELEMENTS(flips); i++) {
+        uint64_t entry;
+        MemFile *file = with_bitmap(&entry);
+        uint64_t table = mem_file_word(file, entry + offsetof(QcDiskBitmapEntry, table_offset));
+        mem_file_put_word(file, table, mem_file_word(file, table) ^ flips[i]);
+        expect_left_alone(file);
+    }
+}
+
+Test(check, broken_entries_of_the_bitmap_directory_are_found_and_left_alone)
+{
+    static const struct {
+        size_t at;
+        uint8_t value;
+    } wrong[] = {
+        {offsetof(QcDiskBitmapEntry, type), 2},
+        {offsetof(QcDiskBitmapEntry, granularity_bits), QC_MIN_GRANULARITY_BITS - 1},
+        {offsetof(QcDiskBitmapEntry, granularity_bits), QC_MAX_GRANULARITY_BITS + 1},
+        {offsetof(QcDiskBitmapEntry, name_size) + 1, 0},
+        {offsetof(QcDiskBitmapEntry, name_size), 4},     /* longer than a name may be */
+        {offsetof(QcDiskBitmapEntry, name_size) + 1, 9}, /* past the end of the directory */
+        {offsetof(QcDiskBitmapEntry, table_offset) + 6, 2},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(wrong); i++) {
+        uint64_t entry;
+        MemFile *file = with_bitmap(&entry);
+        file->data->data[entry + wrong[i].at] = wrong[i].value;
+        expect_left_alone(file);
+    }
 }
 
 Test(check, power_cuts_during_a_repair, .timeout = 120)
