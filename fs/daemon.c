@@ -276,6 +276,7 @@ int daemon_run(const Options *options)
 
     log_catch_fuse();
     signal(SIGPIPE, SIG_IGN); /* of a standard error that nobody reads */
+    signal(SIGIO, SIG_IGN);   /* somebody writes to a file that we just asked about */
     if (qc_gate_new(options->store, options->backing, &gate, &error) < 0) {
         log_error("%s", error->message);
         return EXIT_FAILURE;

@@ -22,12 +22,12 @@ static void load_what_is_loaded_late(void)
 }
 
 /*
- * Of root's rights keep those to read and write whatever the modes of images say: files of
- * virtual machines belong to QEMU's user.
+ * Of root's rights keep those to read and write whatever the modes of images say, and to ask
+ * whether somebody writes to them (by a lease): files of virtual machines belong to QEMU's user.
  */
 static int drop_capabilities(void)
 {
-    static const capng_act_t kept[] = {CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH};
+    static const capng_act_t kept[] = {CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_LEASE};
     bool had[G_N_ELEMENTS(kept)];
 
     capng_get_caps_process();

@@ -180,8 +180,9 @@ static int allow_opening(scmp_filter_ctx filter, const char *name, unsigned flag
 static int allow_partly(scmp_filter_ctx filter)
 {
     static const scmp_datum_t ioctls[] = {BLKGETSIZE64, FUSE_DEV_IOC_CLONE, TCGETS};
-    static const scmp_datum_t fcntls[] = {F_GETFD,     F_SETFD,     F_GETFL,      F_DUPFD_CLOEXEC,
-                                          F_OFD_GETLK, F_OFD_SETLK, F_GETPIPE_SZ, F_SETPIPE_SZ};
+    static const scmp_datum_t fcntls[] = {F_GETFD,         F_SETFD,      F_GETFL,
+                                          F_DUPFD_CLOEXEC, F_OFD_GETLK,  F_OFD_SETLK,
+                                          F_GETPIPE_SZ,    F_SETPIPE_SZ, F_SETLEASE};
     static const char *const fcntl_names[] = {"fcntl", "fcntl64"};
     int r = allow_values(filter, "ioctl", 1, ioctls, G_N_ELEMENTS(ioctls));
 

@@ -50,6 +50,9 @@ typedef struct QcFileOps {
     int (*lock)(QcFile *file, unsigned byte, bool take);
     /* 1 when somebody else holds a lock on one of n bytes, 0 when not. */
     int (*lock_held)(QcFile *file, unsigned first, unsigned n);
+    /* 1 when somebody has the file open for writing, or mapped so; 0 when nobody has; an error when
+     * that cannot be told: of a file opened for writing itself, on a network file system. */
+    int (*has_writer)(QcFile *file);
     void (*close)(QcFile *file);
 } QcFileOps;
 
@@ -95,6 +98,12 @@ int qc_file_stat_at(int dirfd, const char *path, int flags, QcFileStat *ret);
  * changes, as far as that is known: so what the kernel tells of it is all that there is to tell.
  */
 bool qc_file_is_local(const QcFile *file);
+
+/*
+ * Whether the times of such a file are taken from this machine's clock, as far as that is known;
+ * true of a file of another kind.
+ */
+bool qc_file_has_our_clock(const QcFile *file);
 
 /* Whether two stats are of the same file in the same state. */
 bool qc_file_same_stat(const QcFileStat *a, const QcFileStat *b);

@@ -233,8 +233,9 @@ const char *qc_image_unsupported(const QcImage *image);
 bool qc_image_is_current(const QcImage *image);
 
 /*
- * True when every later change of the file will show in its stat: it is no device, and the stat at
- * opening was old enough to tell. Nothing is looked at again.
+ * True when every later change of the file will show in its stat: it is no device, the stat at
+ * opening was old enough to tell, and nobody wrote to it then but somebody who takes part in QEMU's
+ * locks. What was read may be kept as long as the stat stays. Nothing is looked at again.
  */
 bool qc_image_is_settled(const QcImage *image);
 
@@ -245,9 +246,10 @@ bool qc_image_is_settled(const QcImage *image);
 bool qc_snapshot_is_same(const QcSnapshot *a, const QcSnapshot *b);
 
 /*
- * Wait (at most some 20 ms) until the file's ctime is old enough that a later write must
- * change it; call it before qc_image_open where the result is to be current for long.
- * ret (may be NULL) gets the file's stat after that. The errors of stat.
+ * Wait until the file's ctime is old enough that a later write must change it: some 20 ms; where
+ * times are kept in whole seconds, or by another machine, two seconds, four at most. Call it before
+ * qc_image_open where the result is to be current for long. ret (may be NULL) gets the file's stat
+ * after that. The errors of stat.
  */
 int qc_file_settle(QcFile *file, QcFileStat *ret);
 

@@ -251,6 +251,22 @@ static int posix_lock_held(QcFile *file, unsigned first, unsigned n)
     return lock.l_type != F_UNLCK;
 }
 
+/*
+ * The kernel gives a lease for reading only where nobody could write. It is given back at once:
+ * who opens the file for writing in between waits for no more than that, and the signal that the
+ * kernel then sends (SIGIO) has to be ignored.
+ */
+static int posix_has_writer(QcFile *file)
+{
+    int fd = fd_of(file);
+    if (((PosixFile *)file)->is_block || (fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDONLY)
+        return -EOPNOTSUPP;
+    if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0)
+        return errno == EAGAIN ? 1 : -errno;
+    fcntl(fd, F_SETLEASE, F_UNLCK);
+    return 0;
+}
+
 static void posix_close(QcFile *file)
 {
     let_openers_fail((PosixFile *)file);
@@ -267,6 +283,7 @@ static const QcFileOps posix_ops = {
     .seek = posix_seek,
     .lock = posix_lock,
     .lock_held = posix_lock_held,
+    .has_writer = posix_has_writer,
     .close = posix_close,
 };
 
@@ -294,13 +311,17 @@ int qc_file_fd(const QcFile *file)
     return file->ops == &posix_ops ? fd_of(file) : -1;
 }
 
-bool qc_file_is_local(const QcFile *file)
+/* What kind of file system a file is on (the number is its magic); 0 when that is not known. */
+static unsigned long file_system_of(const QcFile *file)
 {
     struct statfs st;
     int fd = qc_file_fd(file);
-    if (fd < 0 || fstatfs(fd, &st) < 0)
-        return false;
-    switch ((unsigned long)st.f_type & UINT32_MAX) {
+    return fd < 0 || fstatfs(fd, &st) < 0 ? 0 : (unsigned long)st.f_type & UINT32_MAX;
+}
+
+bool qc_file_is_local(const QcFile *file)
+{
+    switch (file_system_of(file)) {
     case EXT4_SUPER_MAGIC: /* and ext2, ext3 */
     case XFS_SUPER_MAGIC:
     case BTRFS_SUPER_MAGIC:
@@ -311,4 +332,10 @@ bool qc_file_is_local(const QcFile *file)
     default:
         return false;
     }
+}
+
+bool qc_file_has_our_clock(const QcFile *file)
+{
+    return qc_file_fd(file) < 0 || qc_file_is_local(file) ||
+           file_system_of(file) == OVERLAYFS_SUPER_MAGIC;
 }

@@ -206,6 +206,14 @@ static int read_metadata(QcImage *image, GError **error)
     return err;
 }
 
+/* The file as it is before it is read. */
+static void note_state(QcImage *image, const QcFileStat *st)
+{
+    image->info.stat = *st;
+    image->settled = qc_file_is_settled(image->file, st);
+    image->quiet = qc_file_is_quiet(image->file, st);
+}
+
 /*
  * Read the metadata, again when the header changed meanwhile. A failure counts only when the
  * header stood still, and the file had the length that it was compared with: a table that is
@@ -232,8 +240,7 @@ static int read_steady_metadata(QcImage *image, GError **error)
                 return qc_fail(error, -EAGAIN, "the image keeps changing");
             return err;
         }
-        image->info.stat = now;
-        image->settled = qc_stat_is_settled(&now);
+        note_state(image, &now);
         if (i >= OPEN_AT_ONCE) /* somebody takes and deletes snapshots without a break */
             g_usleep(OPEN_PAUSE_US);
     }
@@ -259,9 +266,8 @@ int qc_image_open(QcFile *file, const char *path, QcFormat format, QcCache *cach
     image->cache = qc_cache_ref(cache);
     image->owner = qc_cache_new_owner(cache);
     image->cacheable = (st.mode & S_IFMT) != S_IFBLK;
-    image->settled = qc_stat_is_settled(&st);
-    image->info =
-        (QcInfo){.format = format, .virtual_size = (st.size + 511) / 512 * 512, .stat = st};
+    image->info = (QcInfo){.format = format, .virtual_size = (st.size + 511) / 512 * 512};
+    note_state(image, &st);
     if (format == QC_FORMAT_QCOW2) {
         err = read_steady_metadata(image, error);
         if (err < 0) {

@@ -2,7 +2,13 @@
  * staleness.c - whether an image is still the same.
  *
  * A change is noticed by stat - provided that the change time (ctime) was not so young when it was
- * taken that a second write could hide behind it. Whether one snapshot still stands is asked of
+ * taken that a second write could hide behind it. The kernel takes that time when a write begins,
+ * and of a mapping when a page is first written to; the bytes may come much later. So what was read
+ * is kept for long only if nobody had the file open for writing then, or who had takes part in
+ * QEMU's locks: that snapshots and layers beneath do not change while he writes is his promise.
+ * Where nobody can be asked, the change time has to be older than any write takes.
+ *
+ * Whether one snapshot still stands is asked of
  * the file itself: header and entry are read, and the header again, until both were of one moment.
  */
 #include "staleness.h"
@@ -11,29 +17,48 @@
 
 enum {
     FIND_TRIES = 50,
-    CTIME_GRAIN_NS = 20 * 1000000, /* no Linux file system's clock ticks slower than 10 ms */
-    MAX_SETTLE_US = 21 * 1000,
+    SETTLE_STEP_US = 21 * 1000,
+    SETTLE_STEPS = 200,
 };
+
+/* No Linux file system's clock ticks slower than 10 ms. But ext4 with small inodes, and servers on
+ * such, keep whole seconds, FAT two; and the clock of another machine is not quite ours. */
+static const int64_t CTIME_GRAIN_NS = 20 * 1000000, COARSE_GRAIN_NS = 2020 * 1000000LL;
 
 static int64_t now_ns(void)
 {
     return g_get_real_time() * 1000;
 }
 
-/* By ctime, which nobody can set. From a ctime in the future any later write will differ too. */
-bool qc_stat_is_settled(const QcFileStat *st)
+static bool is_older_than(const QcFileStat *st, int64_t ns)
 {
     int64_t age = now_ns() - st->ctime;
-    return age > CTIME_GRAIN_NS || age < -CTIME_GRAIN_NS;
+    return age > ns || age < -ns; /* from one in the future any later write will differ too */
+}
+
+bool qc_file_is_settled(const QcFile *file, const QcFileStat *st)
+{
+    if (is_older_than(st, COARSE_GRAIN_NS))
+        return true;
+    bool whole_seconds = st->ctime % 1000000000 == 0;
+    return !whole_seconds && is_older_than(st, CTIME_GRAIN_NS) && qc_file_has_our_clock(file);
+}
+
+bool qc_file_is_quiet(QcFile *file, const QcFileStat *st)
+{
+    int writer = file->ops->has_writer(file);
+    if (writer < 0)
+        return is_older_than(st, COARSE_GRAIN_NS);
+    return !writer || qc_lock_has_writer(file) == 1;
 }
 
 int qc_file_settle(QcFile *file, QcFileStat *ret)
 {
     QcFileStat st;
     int err = file->ops->stat(file, &st);
-    if (!err && !qc_stat_is_settled(&st)) {
-        g_usleep(MAX_SETTLE_US);
-        err = ret ? file->ops->stat(file, &st) : 0;
+    for (unsigned i = 0; i < SETTLE_STEPS && !err && !qc_file_is_settled(file, &st); i++) {
+        g_usleep(SETTLE_STEP_US);
+        err = file->ops->stat(file, &st);
     }
     if (!err && ret)
         *ret = st;
@@ -60,7 +85,7 @@ bool qc_image_is_current(const QcImage *image)
 
 bool qc_image_is_settled(const QcImage *image)
 {
-    return image->cacheable && image->settled;
+    return image->cacheable && image->settled && image->quiet;
 }
 
 static bool is_same_but_for_id(const QcSnapshot *a, const QcSnapshot *b)

@@ -8,7 +8,13 @@
 #include "image.h"
 
 /* Whether a stat taken now is old enough that every later write will make another. */
-bool qc_stat_is_settled(const QcFileStat *st);
+bool qc_file_is_settled(const QcFile *file, const QcFileStat *st);
+
+/*
+ * Whether no write that began before that stat is still under way, unless it is of somebody who
+ * takes part in QEMU's locks.
+ */
+bool qc_file_is_quiet(QcFile *file, const QcFileStat *st);
 
 /* 1 when the first sector is still what it was when it was read, 0 when not; negative errno. */
 int qc_image_has_same_sector0(const QcImage *image);

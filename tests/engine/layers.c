@@ -19,7 +19,6 @@ enum {
 typedef struct Stack {
     char *dir;
     QcGate *gate;
-    QcFile *files[LAYERS]; /* the top is the last */
     QcCache *cache;
     QcImage *image;
     QcChain *chain;
@@ -31,24 +30,37 @@ static char *path_of(const Stack *s, unsigned layer)
     return g_strdup_printf("%s/%u", s->dir, layer);
 }
 
-static void make_layer(Stack *s, unsigned layer)
+static QcFile *file_of(const Stack *s, unsigned layer, int flags)
 {
     g_autofree char *path = path_of(s, layer);
+    QcFile *file;
+    cr_assert_eq(0, qc_file_new_fd(open(path, flags | O_CLOEXEC, 0644), &file));
+    return file;
+}
+
+static void make_layer(Stack *s, unsigned layer)
+{
     g_autofree char *backing = layer > 0 ? g_strdup_printf("%u", layer - 1) : NULL;
     QcCreateOptions options = {.virtual_size = DISK,
                                .cluster_bits = layer % 2 ? 12 : 9,
                                .backing_file = backing,
                                .backing_format = backing ? "qcow2" : NULL};
-    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-    cr_assert_eq(0, qc_file_new_fd(fd, &s->files[layer]));
-    cr_assert_eq(0, qc_create(s->files[layer], &options, NULL));
+    g_autoptr(QcFile) file = file_of(s, layer, O_RDWR | O_CREAT | O_EXCL);
+    cr_assert_eq(0, qc_create(file, &options, NULL));
 }
 
-static void open_stack(Stack *s, unsigned top)
+static QcImage *open_image(const Stack *s, unsigned layer, int flags)
+{
+    g_autoptr(QcFile) file = file_of(s, layer, flags);
+    QcImage *image;
+    cr_assert_eq(0, qc_image_open(file, "image", QC_FORMAT_QCOW2, s->cache, &image, NULL));
+    return image;
+}
+
+static void open_stack(Stack *s, unsigned top, int flags)
 {
     s->cache = qc_cache_new(1 << 20);
-    cr_assert_eq(0,
-                 qc_image_open(s->files[top], "top", QC_FORMAT_QCOW2, s->cache, &s->image, NULL));
+    s->image = open_image(s, top, flags);
     cr_assert_eq(0, qc_chain_open(s->gate, s->image, s->cache, &s->chain));
     cr_assert_eq(qc_chain_layers(s->chain), top + 1);
     s->view = qc_chain_view(s->chain, 0);
@@ -67,10 +79,16 @@ static void write_layer(Stack *s, unsigned layer, unsigned cluster, uint8_t valu
     Stack of = *s;
 
     memset(bytes, value, sizeof(bytes));
-    open_stack(&of, layer);
+    open_stack(&of, layer, O_RDWR);
     uint64_t offset = (uint64_t)cluster * CLUSTER;
     cr_assert_eq(0, qc_image_write(of.image, of.chain, bytes, sizeof(bytes), offset, NULL, NULL));
     close_stack(&of);
+}
+
+static void settle(const Stack *s, unsigned layer)
+{
+    g_autoptr(QcFile) file = file_of(s, layer, O_RDONLY);
+    cr_assert_eq(0, qc_file_settle(file, NULL));
 }
 
 /* Cluster 4 n is of layer n. */
@@ -84,8 +102,8 @@ static Stack new_stack(void)
     for (unsigned i = 0; i < LAYERS; i++)
         write_layer(&s, i, 4 * i, (uint8_t)(i + 1));
     for (unsigned i = 0; i < LAYERS; i++)
-        qc_file_settle(s.files[i], NULL);
-    open_stack(&s, LAYERS - 1);
+        settle(&s, i);
+    open_stack(&s, LAYERS - 1, O_RDONLY);
     return s;
 }
 
@@ -96,7 +114,6 @@ static void free_stack(Stack *s)
     for (unsigned i = 0; i < LAYERS; i++) {
         g_autofree char *path = path_of(s, i);
 
-        qc_file_unref(s->files[i]);
         g_unlink(path);
     }
     g_rmdir(s->dir);
@@ -228,7 +245,7 @@ static int check_short_at_once(unsigned layers)
     uint8_t buf[CLUSTER];
     g_autofree char *path = path_of(&s, 1);
 
-    open_stack(&few, layers - 1);
+    open_stack(&few, layers - 1, O_RDONLY);
     cr_assert_eq(qc_view_fetch(few.view, buf, CLUSTER, 0, &reading), CLUSTER);
     gint64 start = g_get_monotonic_time();
     cr_assert_eq(0, qc_view_check(few.view));
@@ -298,12 +315,11 @@ Test(layers, what_is_remembered_is_of_one_state)
 
     expect_bytes(s.view, 0, DISK);
     write_layer(&s, 30, 1, 0xcc);
-    qc_file_settle(s.files[30], NULL);
+    settle(&s, 30);
     cr_assert_eq(-ESTALE, qc_view_check(s.view));
 
     Stack again = s; /* with the same cache */
-    cr_assert_eq(
-        0, qc_image_open(s.files[LAYERS - 1], "top", QC_FORMAT_QCOW2, s.cache, &again.image, NULL));
+    again.image = open_image(&s, LAYERS - 1, O_RDONLY);
     cr_assert_eq(0, qc_chain_open(s.gate, again.image, s.cache, &again.chain));
     cr_assert_eq(1, qc_view_read(qc_chain_view(again.chain, 0), &byte, 1, CLUSTER));
     cr_expect_eq(byte, 0xcc);
@@ -383,7 +399,7 @@ Test(layers, a_chain_that_is_too_long_is_read_and_checked)
     cr_assert_eq(0, qc_gate_open(gate, "0", false, &top, NULL));
     g_usleep(30 * 1000); /* old enough for its stat to tell */
 
-    Stack s = {.gate = gate, .files = {top}, .cache = qc_cache_new(1 << 20)};
+    Stack s = {.gate = gate, .cache = qc_cache_new(1 << 20)};
     cr_assert_eq(0, qc_image_open(top, "0", QC_FORMAT_QCOW2, s.cache, &s.image, NULL));
     cr_assert_eq(0, qc_chain_open(gate, s.image, s.cache, &s.chain));
     cr_expect_eq(qc_chain_layers(s.chain), QC_MAX_LAYERS);

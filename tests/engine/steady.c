@@ -1,11 +1,16 @@
 /*
  * Opening an image whose header changes while it is read: tried again, for a while. Somebody who
- * takes and deletes snapshots without a break must not make the image look broken.
+ * takes and deletes snapshots without a break must not make the image look broken. And whether what
+ * was read may be kept.
  */
 #include "countfile.h"
 #include "script.h"
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 /* A file whose header reads differently, the first so many times. */
 typedef struct Restless {
@@ -61,4 +66,73 @@ Test(steady, a_header_that_comes_to_rest)
 Test(steady, a_header_that_does_not)
 {
     cr_assert_eq(open_restless(200), -EAGAIN);
+}
+
+/* ---- keeping ----------------------------------------------------------------------------- */
+
+#define SECOND INT64_C(1000000000)
+
+/* A change time that is no whole second, so many nanoseconds ago. */
+static int64_t ago(int64_t ns)
+{
+    int64_t then = g_get_real_time() * 1000 - ns;
+    return then % SECOND == 0 ? then - 1 : then;
+}
+
+/* Whether what is read may be kept of a file that was changed then. */
+static bool may_be_kept(int64_t changed, int writer, int locked)
+{
+    MemFile *file = script_image(&script_kinds[0], 1 << 20);
+    g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
+    g_autoptr(QcImage) image = NULL;
+    file->mtime = changed;
+    file->writer = writer;
+    file->locked = locked;
+    cr_assert_eq(0, qc_image_open(mem_file(file), "image", QC_FORMAT_QCOW2, cache, &image, NULL));
+    qc_file_unref(mem_file(file));
+    return qc_image_is_settled(image);
+}
+
+Test(steady, a_change_of_just_now_could_hide_another)
+{
+    cr_expect_not(may_be_kept(ago(0), 0, 0));
+    cr_expect(may_be_kept(ago(SECOND / 2), 0, 0));
+}
+
+/* ext4 with inodes of 128 bytes, and servers on such. */
+Test(steady, of_a_whole_second_nobody_knows_when_it_was)
+{
+    int64_t now = g_get_real_time() * 1000;
+    cr_expect_not(may_be_kept(now - now % SECOND, 0, 0));
+    cr_expect(may_be_kept(now - now % SECOND - 3 * SECOND, 0, 0));
+}
+
+Test(steady, a_write_that_began_may_not_have_ended)
+{
+    cr_expect_not(may_be_kept(ago(60 * SECOND), 1, 0));
+    cr_expect(may_be_kept(ago(60 * SECOND), 1, 1), "of who takes QEMU's locks");
+    cr_expect_not(may_be_kept(ago(SECOND / 2), -EOPNOTSUPP, 0), "nobody can be asked");
+    cr_expect(may_be_kept(ago(60 * SECOND), -EOPNOTSUPP, 0));
+}
+
+Test(steady, the_kernel_tells_who_may_write)
+{
+    g_autofree char *path = NULL;
+    QcFile *file;
+    int fd = g_file_open_tmp("snaptree-XXXXXX", &path, NULL);
+    cr_assert_geq(fd, 0);
+    cr_assert_eq(0, ftruncate(fd, 4096));
+    cr_assert_eq(0, qc_file_new_fd(open(path, O_RDONLY | O_CLOEXEC), &file));
+    cr_expect_eq(file->ops->has_writer(file), 1, "a descriptor");
+    void *map = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    cr_assert_neq(map, MAP_FAILED);
+    close(fd);
+    cr_expect_eq(file->ops->has_writer(file), 1, "a mapping");
+    munmap(map, 4096);
+    cr_expect_eq(file->ops->has_writer(file), 0);
+    cr_expect_eq(file->ops->has_writer(file), 0, "and leaves nothing behind");
+    cr_expect_geq(fd = open(path, O_RDWR | O_NONBLOCK), 0);
+    close(fd);
+    qc_file_unref(file);
+    g_unlink(path);
 }

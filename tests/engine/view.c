@@ -313,6 +313,12 @@ static int growing_stat(QcFile *file, QcFileStat *ret)
     return now->ops->stat(now, ret);
 }
 
+static int growing_has_writer(QcFile *file)
+{
+    (void)file;
+    return -EOPNOTSUPP;
+}
+
 static void growing_close(QcFile *file)
 {
     Growing *g = (Growing *)file;
@@ -321,8 +327,10 @@ static void growing_close(QcFile *file)
     g_free(g);
 }
 
-static const QcFileOps growing_ops = {
-    .pread = growing_pread, .stat = growing_stat, .close = growing_close};
+static const QcFileOps growing_ops = {.pread = growing_pread,
+                                      .stat = growing_stat,
+                                      .has_writer = growing_has_writer,
+                                      .close = growing_close};
 
 /* A command, or QEMU, may finish between the look at the length and the reading. */
 Test(view, an_image_that_grows_while_it_is_opened_is_sound)

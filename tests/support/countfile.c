@@ -63,6 +63,12 @@ static int count_lock_held(QcFile *file, unsigned first, unsigned n)
     return inner->ops->lock_held(inner, first, n);
 }
 
+static int count_has_writer(QcFile *file)
+{
+    QcFile *inner = self(file)->inner;
+    return inner->ops->has_writer(inner);
+}
+
 static void count_close(QcFile *file)
 {
     qc_file_unref(self(file)->inner);
@@ -78,6 +84,7 @@ static const QcFileOps count_ops = {
     .seek = count_seek,
     .lock = count_lock,
     .lock_held = count_lock_held,
+    .has_writer = count_has_writer,
     .close = count_close,
 };
 

@@ -153,8 +153,13 @@ static int mem_lock(QcFile *file, unsigned byte, bool take)
 
 static int mem_lock_held(QcFile *file, unsigned first, unsigned n)
 {
-    (void)file, (void)first, (void)n;
-    return 0;
+    (void)first, (void)n;
+    return self(file)->locked;
+}
+
+static int mem_has_writer(QcFile *file)
+{
+    return self(file)->writer;
 }
 
 static void clear_op(gpointer p)
@@ -179,6 +184,7 @@ static const QcFileOps mem_ops = {
     .seek = mem_seek,
     .lock = mem_lock,
     .lock_held = mem_lock_held,
+    .has_writer = mem_has_writer,
     .close = mem_close,
 };
 

@@ -41,6 +41,9 @@ typedef struct MemFile {
     bool fail_on;
     bool short_io; /* transfers stop after 512 bytes */
 
+    int writer; /* what has_writer says */
+    int locked; /* what lock_held says */
+
     QcGate *gate;      /* the store that its backing file is in, or NULL; not owned */
     uint64_t max_size; /* growing beyond is -EFBIG */
     bool sparse;       /* blocks of MEM_BLOCK zeros are holes */

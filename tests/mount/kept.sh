@@ -1,0 +1,82 @@
+# What was read of a file is kept only while its change time tells of every later write. That does
+# not hold of a write under way, whose time was taken when it began, nor for a while of files whose
+# times are whole seconds.
+. "${SRCDIR:?run by ctest}/tests/functions.sh"
+requires qemu-img qemu-io python3 cmp mkfs.ext4
+requires_fuse
+
+new_store() { # DIRECTORY
+    mkdir "$1"
+    qemu-img create -q -f qcow2 "$1/base.qcow2" 4M
+    qemu-io -c 'write -q -P 0x11 0 4M' "$1/base.qcow2"
+    (cd "$1" && qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 top.qcow2)
+    qemu-img snapshot -c s "$1/top.qcow2"
+    sync -f "$1"
+}
+
+PARTS=(layers/1-base.qcow2 snapshots/s disk)
+
+expect_all() { # MOUNT RAW WHAT
+    local part
+    for part in "${PARTS[@]}"; do
+        cmp "$1/top.qcow2/$part" "$2" || fail "$3: $part"
+    done
+}
+
+# ---- somebody who has the file mapped ----
+
+new_store store
+mount_store store "$TMP/mnt"
+
+cat >map.py <<'END'
+import mmap, os, sys, time
+
+base, parts = sys.argv[1], sys.argv[2:]
+with open(base, "r+b") as file, mmap.mmap(file.fileno(), 0) as pages:
+    pages[:] = pages[:]  # from here on, until they are written back, writing takes no time
+    time.sleep(0.1)
+    before = os.stat(base).st_ctime_ns
+    for part in parts:
+        with open(part, "rb") as disk:
+            disk.read()
+    pages[:] = pages[:].replace(b"\x11" * 65536, b"\x77" * 65536)
+    if os.stat(base).st_ctime_ns != before:
+        sys.exit(3)
+END
+status=0
+python3 map.py store/base.qcow2 "${PARTS[@]/#/$TMP/mnt/top.qcow2/}" || status=$?
+[ $status = 0 ] || [ $status = 3 ] || fail "map.py: $status"
+expect_all "$TMP/mnt" "$(qemu_raw store/top.qcow2)" "after who had it mapped"
+unmount_store "$TMP/mnt"
+
+# ---- whole seconds ----
+
+[ "$(id -u)" = 0 ] && [ -e /dev/loop-control ] || exit 0
+truncate -s 64M volume
+mkfs.ext4 -q -F -I 128 volume >mkfs.log 2>&1
+mkdir fs
+mount -o loop volume fs || exit 0
+new_store fs/store
+mount_store fs/store "$TMP/mnt"
+
+cat >twice.py <<'END'
+import subprocess, sys, time
+
+base, parts = sys.argv[1], sys.argv[2:]
+
+
+def write(*commands):
+    subprocess.run(["qemu-io", *commands, base], check=True, stdout=subprocess.DEVNULL)
+
+
+time.sleep(1.05 - time.time() % 1)  # both in one second, most likely
+write("-c", "write -P 0x22 0 4M")
+for part in parts:
+    with open(part, "rb") as disk:
+        disk.read()
+write("-c", "write -z 0 2M", "-c", "write -P 0x33 2M 2M")
+time.sleep(2)
+END
+python3 twice.py fs/store/base.qcow2 "${PARTS[@]/#/$TMP/mnt/top.qcow2/}"
+expect_all "$TMP/mnt" "$(qemu_raw fs/store/top.qcow2)" "written twice in a second"
+unmount_store "$TMP/mnt"
