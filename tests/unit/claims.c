@@ -89,10 +89,16 @@ Test(claims, busy)
     claims_free(claims);
 }
 
+static gint inside, met; /* atomic: commands on the file, and whether two were at a time */
+
 static gpointer run_command(gpointer claims)
 {
     g_assert(claims_begin(claims, &file) == 0);
+    if (g_atomic_int_add(&inside, 1) != 0)
+        g_atomic_int_set(&met, 1);
     g_assert(claims_change(claims, &file, "one") == 0);
+    g_usleep(2000); /* time to meet another */
+    g_atomic_int_add(&inside, -1);
     claims_end(claims, &file, false);
     return NULL;
 }
@@ -106,6 +112,7 @@ Test(claims, commands_take_turns, .timeout = 20)
         threads[i] = g_thread_new("command", run_command, claims);
     for (unsigned i = 0; i < G_N_ELEMENTS(threads); i++)
         g_thread_join(threads[i]);
+    cr_expect_eq(met, 0);
     claims_free(claims);
 }
 
@@ -152,6 +159,29 @@ Test(claims, a_pause_waits_for_the_command, .timeout = 20)
     g_atomic_int_set(&over, 1);
     claims_end(claims, &file, false);
     cr_expect_eq(GPOINTER_TO_INT(g_thread_join(thread)), 1);
+    claims_free(claims);
+}
+
+static gpointer lock_soon(gpointer claims)
+{
+    g_usleep(20000); /* time to do it wrong */
+    g_atomic_int_set(&over, 1);
+    claims_locked(claims, &file);
+    return NULL;
+}
+
+/* Locks that are about to be ours would be taken for those of somebody else. */
+Test(claims, who_asks_waits_while_a_command_takes_its_locks, .timeout = 20)
+{
+    Claims *claims = claims_new();
+    uint64_t epoch;
+
+    cr_assert_eq(claims_begin(claims, &file), 0);
+    GThread *thread = g_thread_new("command", lock_soon, claims);
+    cr_expect(claims_busy(claims, &file, &epoch));
+    cr_expect_eq(g_atomic_int_get(&over), 1);
+    g_thread_join(thread);
+    claims_end(claims, &file, false);
     claims_free(claims);
 }
 
