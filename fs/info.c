@@ -5,7 +5,6 @@
 #include "info.h"
 
 #include "json.h"
-#include "luks.h"
 
 #include <string.h>
 #include <sys/stat.h>
@@ -62,10 +61,10 @@ static void put_bitmaps(Json *json, const QcInfo *info)
     json_end_array(json);
 }
 
-static void put_luks(Json *json, const LuksInfo *luks)
+static void put_luks(Json *json, const QcLuks *luks)
 {
     json_put_string(json, "ivgen-alg", luks->ivgen_alg);
-    if (luks->ivgen_hash_alg)
+    if (*luks->ivgen_hash_alg)
         json_put_string(json, "ivgen-hash-alg", luks->ivgen_hash_alg);
     json_put_string(json, "hash-alg", luks->hash_alg);
     json_put_string(json, "cipher-alg", luks->cipher_alg);
@@ -74,8 +73,8 @@ static void put_luks(Json *json, const LuksInfo *luks)
     json_put_int(json, "payload-offset", luks->payload_offset);
     json_put_int(json, "master-key-iters", luks->master_key_iters);
     json_begin_array(json, "slots");
-    for (unsigned i = 0; i < LUKS_SLOTS; i++) {
-        const LuksSlot *slot = &luks->slots[i];
+    for (unsigned i = 0; i < QC_LUKS_SLOTS; i++) {
+        const QcLuksSlot *slot = &luks->slots[i];
 
         json_begin_object(json, NULL);
         json_put_bool(json, "active", slot->active);
@@ -91,16 +90,13 @@ static void put_luks(Json *json, const LuksInfo *luks)
 
 static void put_encryption(Json *json, const Image *image, const QcInfo *info)
 {
-    unsigned char header[LUKS_HEADER_BYTES];
-    LuksInfo luks;
+    QcLuks luks;
 
     if (info->encryption == QC_ENCRYPTION_NONE)
         return;
     json_begin_object(json, "encrypt");
     json_put_string(json, "format", info->encryption == QC_ENCRYPTION_AES ? "aes" : "luks");
-    if (info->encryption == QC_ENCRYPTION_LUKS && info->luks_length >= sizeof(header) &&
-        qc_file_read(image_file(image), header, sizeof(header), info->luks_offset) == 0 &&
-        luks_parse(header, &luks))
+    if (qc_image_luks(image_qc(image), &luks) == 0)
         put_luks(json, &luks);
     json_end_object(json);
 }

@@ -224,6 +224,35 @@ QcFile *qc_image_file(const QcImage *image);
  */
 const char *qc_image_unsupported(const QcImage *image);
 
+#define QC_LUKS_SLOTS 8u
+
+/* One key slot of a LUKS header. */
+typedef struct QcLuksSlot {
+    bool active; /* holds a key; else the rest is what an older key left */
+    uint32_t iters, stripes;
+    uint64_t key_offset; /* bytes from the header's start */
+} QcLuksSlot;
+
+/*
+ * What the header of LUKS version 1 tells anybody: no key material. Names are QEMU's. LUKS On-Disk
+ * Format Specification 1.2.3.
+ */
+typedef struct QcLuks {
+    char cipher_alg[48], cipher_mode[33];   /* "aes-256", "xts" */
+    char ivgen_alg[33], ivgen_hash_alg[33]; /* "essiv", "sha256"; the hash may be empty */
+    char hash_alg[33], uuid[41];
+    uint64_t payload_offset; /* bytes from the header's start */
+    uint32_t master_key_iters;
+    QcLuksSlot slots[QC_LUKS_SLOTS];
+} QcLuks;
+
+/*
+ * Read the LUKS header of an encrypted image. -ENOENT: it is not encrypted in this way. -EINVAL:
+ * what lies there is no such header. As reading fails. Thread-safe. §"Full disk encryption header
+ * pointer".
+ */
+int qc_image_luks(const QcImage *image, QcLuks *ret);
+
 /*
  * True when the file is, by its stat, exactly what it was when the image was opened, and
  * that stat was old enough to tell; of a block device, that its size and the first sector of a

@@ -8,6 +8,7 @@
 #include "image.h"
 #include "bitmaps.h"
 #include "error.h"
+#include "luks.h"
 #include "snapread.h"
 #include "staleness.h"
 #include <string.h>
@@ -309,6 +310,17 @@ const char *qc_image_path(const QcImage *image)
 QcFile *qc_image_file(const QcImage *image)
 {
     return image->file;
+}
+
+int qc_image_luks(const QcImage *image, QcLuks *ret)
+{
+    const QcInfo *info = &image->info;
+    uint8_t bytes[sizeof(QcDiskLuksHeader)];
+    size_t len = MIN(info->luks_length, sizeof(bytes));
+    if (info->encryption != QC_ENCRYPTION_LUKS)
+        return -ENOENT;
+    int err = qc_file_read(image->file, bytes, len, info->luks_offset);
+    return err ? err : qc_luks_decode(bytes, len, ret);
 }
 
 const char *qc_image_unsupported(const QcImage *image)

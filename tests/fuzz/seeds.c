@@ -5,6 +5,7 @@
  * some made by qemu-img); and from them, inputs for all targets: DIRECTORY/TARGET/NAME.
  */
 #include "format.h"
+#include "luks.h"
 #include "script.h"
 #include <errno.h>
 #include <stdio.h>
@@ -204,6 +205,22 @@ static void save_compressed(void)
         save("inflate", "zstd", packed, n + 2);
 }
 
+static void save_luks(void)
+{
+    static const char *const modes[] = {"xts-plain64", "cbc-essiv:sha256", "ecb"};
+    for (unsigned i = 0; i < G_N_ELEMENTS(modes); i++) {
+        QcDiskLuksHeader h = {.magic = {'L', 'U', 'K', 'S', 0xba, 0xbe},
+                              .version = be16_make(1),
+                              .cipher_name = "aes",
+                              .hash_spec = "sha256",
+                              .payload_offset = be32_make(4040),
+                              .key_bytes = be32_make(64),
+                              .slots[0].active = be32_make(QC_LUKS_SLOT_ACTIVE)};
+        g_strlcpy(h.cipher_mode, modes[i], sizeof(h.cipher_mode));
+        save("luks", modes[i], &h, sizeof(h));
+    }
+}
+
 static void save_text(void)
 {
     static const char *const lines[] = {
@@ -235,6 +252,7 @@ int main(int argc, char **argv)
         save_given_image(argv[i]);
     save_entries();
     save_compressed();
+    save_luks();
     save_text();
     return 0;
 }
