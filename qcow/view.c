@@ -188,11 +188,16 @@ static int map_chain(QcView *view, uint64_t offset, uint64_t length, QcLook *loo
 {
     unsigned layer = 0;
     for (QcView *v = view; v && offset < v->size; v = v->beneath) {
-        int err = map_layer(v, offset, MIN(length, v->size - offset), look, ret);
-        ret->layer = layer++;
-        if (err < 0 || ret->kind != QC_EXTENT_HOLE)
+        QcExtent e;
+        int err = map_layer(v, offset, MIN(length, v->size - offset), look, &e);
+        if (err < 0)
             return err;
-        length = ret->length;
+        e.layer = layer++;
+        if (e.kind != QC_EXTENT_HOLE) {
+            *ret = e;
+            return 0;
+        }
+        length = e.length;
     }
     *ret = qc_extent_of(QC_EXTENT_HOLE, length);
     return 0;

@@ -254,6 +254,29 @@ Test(view, a_missing_layer_takes_only_its_own_bytes_with_it)
     g_rmdir(dir);
 }
 
+Test(view, where_looking_fails_beneath_the_caller_is_told_nothing)
+{
+    g_autofree char *dir = g_dir_make_tmp("view-XXXXXX", NULL);
+    g_autofree char *base_path = g_build_filename(dir, "base", NULL);
+    g_autofree char *top_path = g_build_filename(dir, "top", NULL);
+    g_autoptr(QcGate) gate = NULL;
+    cr_assert_eq(0, qc_gate_new(dir, QC_BACKING_STORE, &gate, NULL));
+    g_autoptr(QcFile) base = create_in(dir, "base", NULL);
+    g_autoptr(QcFile) top = create_in(dir, "top", "base");
+    write_in(base, gate, 0, 'b');
+
+    Open o = open_file(top, gate);
+    QcExtent e = {.kind = QC_EXTENT_BAD, .length = 77};
+    cr_assert_eq(0, truncate(base_path, CLUSTER)); /* its tables are gone */
+    cr_expect_eq(qc_view_map(o.view, 0, CLUSTER, &e), -EIO);
+    cr_expect_eq(e.kind, QC_EXTENT_BAD, "not what the layer above had");
+    cr_expect_eq(e.length, 77);
+    close_it(&o);
+    g_unlink(base_path);
+    g_unlink(top_path);
+    g_rmdir(dir);
+}
+
 Test(view, a_loop_of_backing_files_ends)
 {
     g_autofree char *dir = g_dir_make_tmp("view-XXXXXX", NULL);
