@@ -484,9 +484,12 @@ typedef bool (*QcProgressFunc)(void *data, unsigned percent);
 /* For the command that is run next on this image. func NULL: nobody. data is borrowed. */
 void qc_image_set_progress(QcImage *image, QcProgressFunc func, void *data);
 
-/* Take a snapshot of the active disk. now_ns: its date, nanoseconds since the epoch.
- * -EEXIST: a snapshot has that name. -EINVAL: empty. -ENAMETOOLONG. -EOPNOTSUPP: refcounts of 1
- * bit. */
+/*
+ * Take a snapshot of the active disk. name: 1 to QC_MAX_SNAPSHOT_NAME bytes. now_ns: its date,
+ * nanoseconds since the epoch, of which the format holds 2^32 seconds. -EEXIST: a snapshot has
+ * that name. -EINVAL: the name is empty, or the date not one of those. -ENAMETOOLONG. -EOPNOTSUPP:
+ * refcounts of 1 bit.
+ */
 int qc_snapshot_take(QcImage *image, const char *name, int64_t now_ns, bool *ret_unknown,
                      GError **error);
 /* Make the active disk what it was at the snapshot; its size too. -EOPNOTSUPP with bitmaps. */

@@ -192,6 +192,8 @@ int qc_snapshot_take(QcImage *image, const char *name, int64_t now_ns, bool *ret
         return err;
     if (image->info.n_snapshots >= QC_MAX_SNAPSHOTS)
         return qc_fail(error, -EFBIG, "an image has at most %u snapshots", QC_MAX_SNAPSHOTS);
+    if (now_ns < 0 || now_ns / 1000000000 > UINT32_MAX)
+        return qc_fail(error, -EINVAL, "a snapshot's date lies between 1970 and 2106");
 
     QcSnapshot s = {
         .id = id,

@@ -5,6 +5,7 @@
 #include "judge.h"
 #include "script.h"
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <string.h>
 
 enum {
@@ -184,6 +185,41 @@ Test(commands, one_bit_refcounts_are_refused)
     Step take = {.kind = STEP_TAKE, .name = "a"};
     cr_assert_eq(-EOPNOTSUPP, script_run(file, &take, &unknown));
     qc_file_unref(mem_file(file));
+}
+
+/* Take a snapshot with a date; ret: the date that the image then has. */
+static int take_at(MemFile *file, int64_t now_ns, int64_t *ret)
+{
+    g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
+    g_autoptr(QcImage) image = NULL, after = NULL;
+    QcFile *f = mem_file(file);
+    cr_assert_eq(0, qc_image_open(f, "mem", QC_FORMAT_QCOW2, cache, &image, NULL));
+    int err = qc_snapshot_take(image, "dated", now_ns, NULL, NULL);
+    if (err < 0)
+        return err;
+    cr_assert_eq(0, qc_image_open(f, "mem", QC_FORMAT_QCOW2, cache, &after, NULL));
+    const QcSnapshot *s = qc_image_info(after)->snapshots;
+    *ret = s->date_sec * 1000000000 + s->date_nsec;
+    return 0;
+}
+
+Test(commands, a_date_that_the_entry_cannot_hold_is_refused)
+{
+    static const int64_t end = (INT64_C(1) << 32) * 1000000000;
+    static const struct {
+        int64_t date;
+        int err;
+    } cases[] = {
+        {INT64_MIN, -EINVAL}, {-1, -EINVAL},  {0, 0},
+        {end - 1, 0},         {end, -EINVAL}, {INT64_MAX, -EINVAL},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        MemFile *file = script_image(&script_kinds[1], 1 << 20);
+        int64_t date = cases[i].date;
+        cr_expect_eq(cases[i].err, take_at(file, cases[i].date, &date), "case %zu", i);
+        cr_expect_eq(date, cases[i].date, "case %zu", i);
+        qc_file_unref(mem_file(file));
+    }
 }
 
 /* Find the encoded entry of a snapshot by its name, in a file with one snapshot of that name. */
