@@ -18,6 +18,7 @@
 
 G_BEGIN_DECLS
 
+/* A file, or what a test puts in its place. Reference-counted, thread-safe. */
 typedef struct QcFile QcFile;
 
 /* What identifies a file and its state from outside; times are nanoseconds since the epoch. */
@@ -48,7 +49,7 @@ typedef struct QcFileOps {
     int64_t (*seek)(QcFile *file, uint64_t offset, bool hole);
     /* Take (or drop) a shared lock on one byte. -EAGAIN or -EACCES: somebody excludes it. */
     int (*lock)(QcFile *file, unsigned byte, bool take);
-    /* 1 when somebody else holds a lock on one of n bytes, 0 when not. */
+    /* 1 when somebody else holds a lock on one of the n bytes from first on, 0 when not. */
     int (*lock_held)(QcFile *file, unsigned first, unsigned n);
     /* 1 when somebody has the file open for writing, or mapped so; 0 when nobody has; an error when
      * that cannot be told: of a file opened for writing itself, on a network file system. */
@@ -56,12 +57,13 @@ typedef struct QcFileOps {
     void (*close)(QcFile *file);
 } QcFileOps;
 
+/* An implementation has it as the first member of its own struct. */
 struct QcFile {
-    const QcFileOps *ops;
+    const QcFileOps *ops; /* outlives it */
     gatomicrefcount refs;
 };
 
-/* Fill in the common part of a file that implements ops; its reference count is 1. */
+/* Fill in the common part of a file that implements ops; its reference count is 1, the caller's. */
 void qc_file_init(QcFile *file, const QcFileOps *ops);
 
 /*
@@ -77,13 +79,15 @@ QcFile *qc_file_ref(QcFile *file);
 void qc_file_unref(QcFile *file); /* accepts NULL */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcFile, qc_file_unref)
 
+/* These return 0, or as the operation fails. */
+
 /* Read exactly len bytes. -EINTR is retried; the file ending early is -ENODATA. */
 int qc_file_read(QcFile *file, void *buf, size_t len, uint64_t offset);
 /* Read len bytes; what lies past the end of the file is filled with zeros. */
 int qc_file_read_padded(QcFile *file, void *buf, size_t len, uint64_t offset);
 /* Write exactly len bytes. A short write is continued; one that makes no progress is -EIO. */
 int qc_file_write(QcFile *file, const void *buf, size_t len, uint64_t offset);
-/* Sync. -EINTR is retried. */
+/* Make all that was written durable. -EINTR is retried. */
 int qc_file_sync(QcFile *file);
 
 /*
@@ -105,7 +109,7 @@ bool qc_file_is_local(const QcFile *file);
  */
 bool qc_file_has_our_clock(const QcFile *file);
 
-/* Whether two stats are of the same file in the same state. */
+/* Whether two stats are of the same file in the same state, as far as they tell. */
 bool qc_file_same_stat(const QcFileStat *a, const QcFileStat *b);
 
 G_END_DECLS

@@ -27,7 +27,7 @@ G_BEGIN_DECLS
 #define QC_ERROR (qc_error_quark())
 GQuark qc_error_quark(void);
 
-/* Whether an error says nothing of a file, but that memory or descriptors are short now. */
+/* Whether a negative errno says nothing of a file, but that memory or descriptors are short now. */
 bool qc_is_shortage(int err);
 
 /* Limits. Those of the format are its own; the others keep hostile images cheap. */
@@ -63,14 +63,15 @@ typedef enum QcBackingPolicy {
  * file by name. What it opens is a regular file or a block device, found without leaving the
  * store (openat2 RESOLVE_BENEATH); a symbolic link out of the store is followed only to a
  * block device. A file is looked at (O_PATH) before it is opened, so no FIFO, socket or
- * character device is ever opened. Immutable, thread-safe, reference-counted.
+ * character device is ever opened. Reference-counted. Immutable once shared, after its setters,
+ * and then thread-safe.
  *
  * Paths are relative to the store ("team-a/web.qcow2"); absolute where QC_BACKING_ANY led
  * outside.
  */
 typedef struct QcGate QcGate;
 
-/* store: a path of a directory. -ENOENT, -ENOTDIR, -EACCES as open(2). */
+/* store: a path of a directory; copied. -ENOENT, -ENOTDIR, -EACCES, ... as open(2). */
 int qc_gate_new(const char *store, QcBackingPolicy policy, QcGate **ret, GError **error);
 QcGate *qc_gate_ref(QcGate *gate);
 void qc_gate_unref(QcGate *gate); /* accepts NULL */
@@ -85,7 +86,7 @@ const char *qc_gate_store(const QcGate *gate);
 /*
  * Open a file of the store. -ENOENT when there is none, -EXDEV when the path leads out of the
  * store, -EACCES, -EROFS (write only), -EDEADLK when it lies in this very tree, -EOPNOTSUPP when
- * it is no regular file or block device.
+ * it is no regular file or block device; -ENOMEM, and as open(2).
  */
 int qc_gate_open(QcGate *gate, const char *path, bool write, QcFile **ret, GError **error);
 /*
@@ -98,7 +99,8 @@ int qc_gate_stat(QcGate *gate, const char *path, QcFileStat *ret);
  * Open the file that the image at path overlay names as its backing file, read-only. name is
  * taken as QEMU takes it: a path relative to the overlay's directory, or absolute, or either
  * behind "file:"; any other protocol and "json:" are refused with -EOPNOTSUPP; what the
- * policy forbids, with -EPERM. ret_path receives the path (g_free).
+ * policy forbids, with -EPERM; an empty name, with -EINVAL. Else it fails as qc_gate_open() does.
+ * ret_path receives the path (g_free).
  */
 int qc_gate_open_backing(QcGate *gate, const char *overlay, const char *name, char **ret_path,
                          QcFile **ret, GError **error);
@@ -124,6 +126,7 @@ QcBackingPolicy qc_gate_policy(const QcGate *gate);
 
 /* ---- images ----------------------------------------------------------------------------- */
 
+/* What an image file is. */
 typedef enum QcFormat {
     QC_FORMAT_NONE,  /* not known to be an image */
     QC_FORMAT_RAW,   /* the disk's own bytes */
@@ -148,20 +151,21 @@ typedef struct QcSnapshot {
     bool size_stated;   /* false: its entry does not say; disk_size is the active disk's */
     int64_t date_sec;   /* since the epoch */
     uint32_t date_nsec;
-    uint64_t vm_clock_nsec;
-    uint64_t vm_state_size;
-    uint64_t icount;    /* UINT64_MAX when not recorded */
-    uint64_t l1_offset; /* host offset of its L1 table */
+    uint64_t vm_clock_nsec; /* how long the guest had run */
+    uint64_t vm_state_size; /* bytes; 0: without */
+    uint64_t icount;        /* instructions of the guest; UINT64_MAX when not recorded */
+    uint64_t l1_offset;     /* host offset of its L1 table */
     uint32_t l1_entries;
 } QcSnapshot;
 
 /* A persistent dirty bitmap. §"Bitmaps". */
 typedef struct QcBitmap {
     const char *name;
-    uint64_t granularity; /* bytes */
-    bool in_use, is_auto;
+    uint64_t granularity; /* guest bytes that a bit stands for */
+    bool in_use, is_auto; /* its flags: may be inconsistent; is to be kept up to date */
 } QcBitmap;
 
+/* How guest data is encrypted. §"Header" (crypt_method). */
 typedef enum QcEncryption {
     QC_ENCRYPTION_NONE = 0,
     QC_ENCRYPTION_AES = 1,
@@ -181,7 +185,7 @@ typedef struct QcInfo {
     const char *compression; /* "zlib" or "zstd" */
     bool lazy_refcounts, extended_l2, dirty, corrupt;
     QcEncryption encryption;
-    uint64_t luks_offset, luks_length; /* header extension; 0 when absent */
+    uint64_t luks_offset, luks_length; /* host offset and bytes; 0 when absent */
     bool has_data_file, data_file_raw;
     const char *data_file;      /* NULL when not named */
     const char *backing_file;   /* as the header spells it; NULL when there is none */
@@ -194,14 +198,16 @@ typedef struct QcInfo {
 
 /*
  * One image file in one state of its metadata: header and snapshot table as they were when
- * it was opened. Immutable, except that a command uses it up (see below).
+ * it was opened. Reference-counted. Immutable, and so thread-safe, except that a command uses it
+ * up (see below).
  */
 typedef struct QcImage QcImage;
 
 /*
  * Read the metadata of an image. Tables of clusters are not read until they are needed, so
- * this costs a few small reads. path is for messages, for resolving backing files, and kept.
- * format is QC_FORMAT_RAW or QC_FORMAT_QCOW2. cache may be shared with other images.
+ * this costs a few small reads. path is for messages and for resolving backing files; it is copied.
+ * format is QC_FORMAT_RAW or QC_FORMAT_QCOW2. The image takes references of file and cache; both
+ * may be shared with other images.
  *
  * -EINVAL: the header is not valid. -EOPNOTSUPP: a feature the engine does not know.
  * -EUCLEAN: tables are broken. -EAGAIN: somebody keeps changing the metadata. -ENOMEM, and as
@@ -220,7 +226,7 @@ QcFile *qc_image_file(const QcImage *image);
 
 /*
  * Why the image's guest data cannot be read or changed although its metadata can
- * (encryption, external data file), as a sentence; NULL when it can.
+ * (encryption, external data file), as a sentence, a constant; NULL when it can.
  */
 const char *qc_image_unsupported(const QcImage *image);
 
@@ -304,17 +310,25 @@ int qc_lock_has_writer(QcFile *file);
 
 /* ---- views and chains ------------------------------------------------------------------- */
 
+/*
+ * Anything that reads like a disk: a mapping from guest bytes to where they lie, a virtual size,
+ * and as a rule a view beneath for what the mapping does not have. A view is of the past: it is
+ * what the disk was when its image was opened, which qc_view_check() confirms. It keeps its image
+ * and the views beneath alive, also when the chain that it is of is freed. Reference-counted;
+ * thread-safe.
+ */
 typedef struct QcView QcView;
 
+/* How to read a run of guest bytes. */
 typedef enum QcExtentKind {
     QC_EXTENT_HOLE,       /* in no layer; reads as zeros */
     QC_EXTENT_ZERO,       /* a layer says that it is zeros */
-    QC_EXTENT_DATA,       /* length bytes at host_offset of file */
+    QC_EXTENT_DATA,       /* length bytes at host_offset of the image's file */
     QC_EXTENT_COMPRESSED, /* part of one compressed cluster */
     QC_EXTENT_BAD,        /* broken metadata or a missing layer; error says */
 } QcExtentKind;
 
-/* A run of guest bytes with one way to read it. */
+/* A run of guest bytes with one way to read it. §"Cluster mapping". */
 typedef struct QcExtent {
     QcExtentKind kind;
     uint64_t length;      /* guest bytes from the offset asked for */
@@ -323,14 +337,14 @@ typedef struct QcExtent {
     uint32_t host_length; /* COMPRESSED: upper bound of the stream's bytes */
     uint64_t skip;        /* COMPRESSED: bytes of the decoded cluster before the offset */
     unsigned layer;       /* all but HOLE: how many layers below the view's own */
-    int error;            /* BAD: negative errno */
+    int error;            /* BAD: a negative errno */
 } QcExtent;
 
 QcView *qc_view_ref(QcView *view);
 void qc_view_unref(QcView *view); /* accepts NULL */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcView, qc_view_unref)
 
-/* Virtual size. */
+/* Virtual size, bytes. */
 uint64_t qc_view_size(const QcView *view);
 
 /*
@@ -401,22 +415,14 @@ void qc_view_prepare(QcView *view, uint64_t offset);
  */
 bool qc_view_is_telling(const QcView *view);
 
-/*
- * Whether so many bytes of memory can be had now, to be asked before many small allocations that
- * cannot fail. Only a guess: others take memory, too. Thread-safe.
- */
-bool qc_room_for(uint64_t bytes);
-/* The same for a list of all snapshots: each bytes for every one, and a few copies of its name. */
-bool qc_room_for_snapshots(const QcInfo *info, size_t each);
-
-/* An image and its backing layers, opened. Immutable, thread-safe. */
+/* An image and its backing layers, opened. Not counted: one owner. Immutable, thread-safe. */
 typedef struct QcChain QcChain;
 
 /*
  * Open the backing files beneath top, bounded by QC_MAX_LAYERS, loops refused. Fails only
  * for a shortage (see qc_is_shortage): a layer that cannot be had ends the chain, qc_chain_error()
  * says why, and in all views the places that would come from it read as -EIO. gate NULL: no backing
- * file is opened.
+ * file is opened. The chain takes a reference of top, none of gate.
  */
 int qc_chain_open(QcGate *gate, QcImage *top, QcCache *cache, QcChain **ret);
 /*
@@ -439,17 +445,27 @@ const char *qc_chain_error(const QcChain *chain);
 bool qc_chain_error_stands(const QcChain *chain, QcGate *gate);
 /* Number of layers that could be opened, at least 1; layer 0 is the top image. */
 unsigned qc_chain_layers(const QcChain *chain);
-QcImage *qc_chain_image(const QcChain *chain, unsigned layer); /* borrowed */
+QcImage *qc_chain_image(const QcChain *chain, unsigned layer); /* borrowed from the chain */
 /*
  * Whether the name of a layer still leads to the file that the chain has, in the state that it had,
  * and still may. False for a device, whose stat does not tell its state.
  */
 bool qc_chain_layer_is_same(const QcChain *chain, QcGate *gate, unsigned layer);
-/* The disk as layer gives it, with all beneath; 0 is the active disk. Borrowed. */
+/* The disk as layer gives it, with all beneath; 0 is the active disk. Borrowed from the chain. */
 QcView *qc_chain_view(const QcChain *chain, unsigned layer);
 /* The disk as it was at a snapshot of the top image (index into its QcInfo). A new reference.
  * -ENOENT: there is none. -ENOMEM. */
 int qc_chain_snapshot_view(QcChain *chain, unsigned snapshot, QcView **ret);
+
+/* ---- memory ----------------------------------------------------------------------------- */
+
+/*
+ * Whether so many bytes of memory can be had now, to be asked before many small allocations that
+ * cannot fail. Only a guess: others take memory, too. Thread-safe.
+ */
+bool qc_room_for(uint64_t bytes);
+/* The same for a list of all snapshots: each bytes for every one, and a few copies of its name. */
+bool qc_room_for_snapshots(const QcInfo *info, size_t each);
 
 /* ---- commands --------------------------------------------------------------------------- */
 
@@ -513,6 +529,7 @@ int qc_image_write(QcImage *image, QcChain *chain, const void *buf, size_t len, 
 
 #define QC_FINDING_BYTES 160 /* a longer sentence is cut */
 
+/* What a check has found. */
 typedef struct QcCheck {
     uint64_t errors; /* findings that mean or may lead to damage */
     uint64_t leaks;  /* clusters counted more often than they are referred to: lost space */
@@ -537,16 +554,24 @@ int qc_image_repair(QcImage *image, QcCheck *ret_found, bool *ret_unknown, GErro
 
 /* ---- new images ------------------------------------------------------------------------- */
 
+/*
+ * What a new image is to be. Strings are borrowed for the call. §"Header", "Header extensions",
+ * "Extended L2 Entries".
+ */
 typedef struct QcCreateOptions {
-    uint64_t virtual_size;
+    uint64_t virtual_size;  /* bytes, at most QC_MAX_DISK_SIZE and what an L1 table can map */
     unsigned version;       /* 2 or 3; 0 means 3 */
     unsigned cluster_bits;  /* 9 to 21; 0 means 16 */
     unsigned refcount_bits; /* 1, 2, 4 ... 64; 0 means 16; v2 has only 16 */
-    bool extended_l2, lazy_refcounts, zstd;
-    const char *backing_file, *backing_format; /* both or neither */
+    bool extended_l2, lazy_refcounts, zstd;    /* not in version 2 */
+    const char *backing_file, *backing_format; /* as the header is to spell them; both or neither */
 } QcCreateOptions;
 
-/* Write an empty image into an empty, writable file, and sync it. -EINVAL: options. */
+/*
+ * Write an empty image into an empty, writable file, and sync it. -EINVAL: the options contradict
+ * each other or the format, or the file is not empty. -ENOMEM, and as writing fails; the file is of
+ * no use then.
+ */
 int qc_create(QcFile *file, const QcCreateOptions *options, GError **error);
 
 G_END_DECLS

@@ -16,8 +16,9 @@ typedef struct QcBitmapTable {
 } QcBitmapTable;
 
 /*
- * Immutable once qc_image_open() returns, apart from spent and meter. For a raw image everything
- * from sector0 on is zero.
+ * Immutable once qc_image_open() returns, apart from spent and meter; and from settled, which
+ * chain.c may clear before anybody else has the image. For a raw image everything from sector0 on
+ * is zero.
  */
 struct QcImage {
     gatomicrefcount refs;
