@@ -21,8 +21,8 @@ int qc_image_has_same_sector0(const QcImage *image);
 
 /* The bytes of the header that say where tables are: they change when views change. */
 enum {
-    QC_STATE_AT = 24,
-    QC_STATE_END = 72,
+    QC_STATE_AT = offsetof(QcDiskHeader, size),
+    QC_STATE_END = offsetof(QcDiskHeader, incompatible_features),
 };
 
 /*

@@ -311,6 +311,9 @@ int qc_txn_put_padded(QcTxn *txn, uint64_t offset, const void *bytes, size_t len
 
 /* ---- the switch ------------------------------------------------------------------------- */
 
+/* The switch lies in one sector, which a disk writes as a whole or not at all. */
+G_STATIC_ASSERT(sizeof(QcDiskHeader) <= QC_SECTOR);
+
 static int put_refs(void *data, uint64_t offset, const void *bytes, size_t len)
 {
     return qc_txn_put(data, offset, bytes, len);
