@@ -18,7 +18,8 @@ void qc_find(QcFindings *findings, const char *format, ...) G_GNUC_PRINTF(2, 3);
  * Count every reference of the image: header, refcount structures, snapshot table, the trees
  * of the active disk and of all snapshots, bitmaps, the encryption header. Places that are
  * not valid are findings, and are skipped. stored: the refcounts as they are on disk, which
- * bound what is counted; NULL where they are not to be believed. See qc_refs_new(). -EIO, -ENOMEM.
+ * bound what is counted; NULL where they are not to be believed. See qc_refs_new(). -EIO, -ENOMEM,
+ * -ECANCELED.
  */
 int qc_count_references(QcImage *image, const QcRefs *stored, QcFindings *findings, QcRefs **ret);
 
@@ -31,7 +32,8 @@ void qc_compare_counts(const QcRefs *stored, const QcRefs *counted, QcFindings *
 
 /*
  * Compare the COPIED flags of the active tree with the refcounts, those that are stored where they
- * can be read; differences are findings.
+ * can be read; differences are findings. -EUCLEAN: the tree cannot be walked. -EIO, -ENOMEM,
+ * -ECANCELED.
  */
 int qc_check_copied(QcImage *image, QcRefs *refs, QcFindings *findings);
 

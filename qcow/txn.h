@@ -14,7 +14,7 @@
 typedef struct QcTxn {
     QcImage *image;
     QcRefs *refs;      /* change through qc_refs_add() and qc_txn_alloc() */
-    bool recounted;    /* refs were counted from the tables, not loaded */
+    bool recounted;    /* refs are as the tables say: every COPIED flag has to be set anew */
     QcHeader next;     /* the header as it is to become */
     uint64_t old_size; /* of the file */
     bool wrote;        /* something may lie past old_size */
