@@ -2,7 +2,6 @@
 #ifndef SNAPTREE_FS_H
 #define SNAPTREE_FS_H
 
-#define FUSE_USE_VERSION 312
 #include <fuse_lowlevel.h>
 #include <stdatomic.h>
 

@@ -1,6 +1,5 @@
 #include "log.h"
 
-#define FUSE_USE_VERSION 312
 #include <fuse_log.h>
 #include <stdarg.h>
 #include <stdio.h>

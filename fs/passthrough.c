@@ -1,6 +1,5 @@
 #include "passthrough.h"
 
-#define FUSE_USE_VERSION 312
 #include <fuse_lowlevel.h>
 
 #include <errno.h>

@@ -4,6 +4,7 @@ if(SNAPTREE_SANITIZE MATCHES thread)
     target_compile_options(tsan PRIVATE -D_GNU_SOURCE -Wall -Wextra)
     target_link_libraries(tsan PUBLIC PkgConfig::GLIB)
     target_include_directories(tsan PRIVATE $<TARGET_PROPERTY:PkgConfig::FUSE,INTERFACE_INCLUDE_DIRECTORIES>)
+    target_compile_definitions(tsan PRIVATE $<TARGET_PROPERTY:PkgConfig::FUSE,INTERFACE_COMPILE_DEFINITIONS>)
 endif()
 
 # Flags that every target of the project is compiled with: snaptree_target(NAME).

@@ -10,7 +10,6 @@
  * foreground, until a signal or until it is unmounted. scripts/bench raises the kernel's
  * read-ahead.
  */
-#define FUSE_USE_VERSION 312
 #include <fuse_lowlevel.h>
 
 #include <errno.h>

@@ -17,7 +17,6 @@
  * rand_r is for Criterion: the library that runs its tests maps memory at an address chosen
  * with rand_r, and most of what it chooses is where the sanitizer keeps its shadow.
  */
-#define FUSE_USE_VERSION 312
 #include <dlfcn.h>
 #include <fuse_lowlevel.h>
 #include <glib.h>

@@ -1,7 +1,6 @@
 /* What libfuse says goes to our log, but not the same thing a thousand times a second. */
 #include "log.h"
 
-#define FUSE_USE_VERSION 312
 #include <criterion/criterion.h>
 #include <fuse_log.h>
 #include <syslog.h>
