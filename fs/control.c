@@ -26,7 +26,8 @@
 struct Control {
     Fs *fs;
     char *image;
-    uid_t shown; /* whose results it shows, or JOURNAL_ALL */
+    Creds *opener; /* a command takes his rights as well as the writer's */
+    uid_t shown;   /* whose results it shows, or JOURNAL_ALL */
     gatomicrefcount refs;
     GMutex lock;
     GString *text;   /* what reads give; NULL: not worked out yet; lock */
@@ -68,6 +69,7 @@ Control *control_open(Fs *fs, const char *image, const Creds *creds)
 
     control->fs = fs;
     control->image = g_strdup(image);
+    control->opener = creds_copy(creds);
     control->shown = is_of_store(control) && !may_see_all(creds) ? creds->uid : JOURNAL_ALL;
     g_atomic_ref_count_init(&control->refs);
     g_mutex_init(&control->lock);
@@ -81,6 +83,7 @@ void control_unref(Control *control)
     if (control->text)
         g_string_free(control->text, TRUE);
     g_mutex_clear(&control->lock);
+    creds_free(control->opener);
     g_free(control->image);
     g_free(control);
 }
@@ -284,6 +287,7 @@ void control_write(Control *control, fuse_req_t req, const char *bytes, size_t l
     job->req = req;
     job->len = len;
     job->creds = creds;
+    job->creds->opener = control->opener;
     job->commands = command_parse(bytes, len, is_of_store(control));
     job->results = g_string_new(NULL);
 

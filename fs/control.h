@@ -12,7 +12,8 @@ typedef struct Control Control;
 Control *control_open(Fs *fs, const char *image, const Creds *creds);
 void control_unref(Control *control); /* accepts NULL */
 
-/* Run what was written. Answers req itself, later, from another thread. Takes creds. */
+/* Run what was written, with the rights that creds, the writer's, and the opener's have in common.
+ * Answers req itself, later, from another thread. Takes creds. */
 void control_write(Control *control, fuse_req_t req, const char *bytes, size_t len, Creds *creds);
 
 /* The text that a read at this offset is to give. */

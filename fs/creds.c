@@ -11,6 +11,15 @@ Creds *creds_new(uid_t uid, gid_t gid, const gid_t *groups, unsigned n_groups)
     return creds;
 }
 
+Creds *creds_copy(const Creds *creds)
+{
+    const GArray *groups = creds->groups;
+    Creds *copy = creds_new(creds->uid, creds->gid, (const gid_t *)groups->data, groups->len);
+
+    copy->opener = creds->opener;
+    return copy;
+}
+
 void creds_free(Creds *creds)
 {
     if (!creds)
@@ -28,7 +37,13 @@ static bool in_group(const Creds *creds, gid_t gid)
     return found;
 }
 
-bool creds_may(const Creds *creds, const QcFileStat *file, unsigned want)
+bool creds_is_root(const Creds *creds)
+{
+    return creds->uid == 0 && (!creds->opener || creds_is_root(creds->opener));
+}
+
+/* Of the caller alone. */
+static bool has_bits(const Creds *creds, const QcFileStat *file, unsigned want)
 {
     unsigned shift = 0;
 
@@ -39,4 +54,9 @@ bool creds_may(const Creds *creds, const QcFileStat *file, unsigned want)
     else if (in_group(creds, file->gid))
         shift = 3;
     return (file->mode >> shift & want) == want;
+}
+
+bool creds_may(const Creds *creds, const QcFileStat *file, unsigned want)
+{
+    return has_bits(creds, file, want) && (!creds->opener || creds_may(creds->opener, file, want));
 }

@@ -4,11 +4,16 @@
 
 #include "qcow.h"
 
-/* One caller. */
+/*
+ * One caller. Who writes through a descriptor that somebody else has opened has only the rights
+ * that both have: a set-user-id program may not know what its standard error is, and who hands a
+ * descriptor down does not hand down his rights.
+ */
 typedef struct Creds {
     uid_t uid;
     gid_t gid;
-    GArray *groups; /* of gid_t, supplementary */
+    GArray *groups;             /* of gid_t, supplementary */
+    const struct Creds *opener; /* borrowed; NULL: himself */
 } Creds;
 
 enum {
@@ -18,8 +23,12 @@ enum {
 };
 
 Creds *creds_new(uid_t uid, gid_t gid, const gid_t *groups, unsigned n_groups);
+Creds *creds_copy(const Creds *creds);
 void creds_free(Creds *creds); /* accepts NULL */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Creds, creds_free)
+
+/* Whether nothing has to be asked. */
+bool creds_is_root(const Creds *creds);
 
 /* Whether the caller has the wanted CREDS_ bits on a file. */
 bool creds_may(const Creds *creds, const QcFileStat *file, unsigned want);

@@ -93,7 +93,7 @@ static bool is_outside(const char *path)
 /* Whether the caller may read every file that the view rests on. */
 static int check_access(Fs *fs, const Reader *reader, const Image *image, const Creds *creds)
 {
-    if (creds->uid == 0)
+    if (creds_is_root(creds))
         return 0;
     for (unsigned i = 0; i < image_n_layers(image); i++) {
         const char *path = qc_image_path(qc_chain_image(image_chain(image), i));

@@ -162,7 +162,7 @@ char *store_path_from_argument(const char *arg)
 
 int store_reach(QcGate *gate, const Creds *creds, const char *path)
 {
-    if (creds->uid == 0)
+    if (creds_is_root(creds))
         return 0;
     for (const char *slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/')) {
         g_autofree char *dir = g_strndup(path, (gsize)(slash - path));

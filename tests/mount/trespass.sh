@@ -70,6 +70,50 @@ lists_are_not_for_the_group() {
     assert_fails "${member[@]}" sh -c 'echo "take stolen" >mnt/listed.qcow2/control'
 }
 
+# One opens a control file, another writes to it: a set-user-id program whose standard error it is, or
+# one that has less rights than who started it. What only one of the two may do is not done.
+handed_on() {
+    qemu-img snapshot -c kept store/public.qcow2
+    python3 - <<'END' || fail "what only the opener or only the writer may"
+import errno, os
+os.setgroups([])
+
+def attempt(opener, writer, control, line):
+    os.seteuid(opener)
+    fd = os.open(control, os.O_WRONLY)
+    os.seteuid(0)
+    os.seteuid(writer)
+    try:
+        os.write(fd, line)
+        return "done"
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    finally:
+        os.seteuid(0)
+        os.close(fd)
+
+for opener, writer, control, line, wanted in (
+    (65534, 0, "mnt/control", b"delete public.qcow2 kept\n", "EACCES"),
+    (65534, 0, "mnt/control", b"check secret.qcow2\n", "EACCES"),
+    (0, 65534, "mnt/control", b"delete public.qcow2 kept\n", "EACCES"),
+    (0, 65534, "mnt/public.qcow2/control", b"delete kept\n", "EACCES"),
+    (1234, 65534, "mnt/control", b"take mine.qcow2 s\n", "EACCES"),
+    (65534, 1234, "mnt/mine.qcow2/control", b"take s\n", "EACCES"),
+    (65534, 0, "mnt/mine.qcow2/control", b"take s\n", "done"),
+    (0, 65534, "mnt/control", b"delete mine.qcow2 s\n", "done"),
+    (0, 0, "mnt/control", b"check secret.qcow2\n", "done"),
+):
+    got = attempt(opener, writer, control, line)
+    assert got == wanted, (opener, writer, control, line, got)
+END
+    assert_match "$(qemu-img snapshot -l store/public.qcow2)" " kept "
+    # The same by a descriptor that a shell hands down.
+    exec 3<>mnt/public.qcow2/control
+    assert_fails "${NOBODY[@]}" sh -c 'echo "delete kept" >&3'
+    exec 3>&-
+    qemu-img snapshot -d kept store/public.qcow2 || fail "the snapshot is gone"
+}
+
 # A link in the store that leads back into the mount: whoever follows it waits for himself.
 link_into_the_mount() {
     ln -s "$TMP/mnt/loop.raw/disk" store/loop.raw
@@ -143,6 +187,7 @@ chown 65534:65534 store/mine.qcow2
 mount_store "$TMP/store" "$TMP/mnt" -o allow_other
 rename_backing_while_open
 lists_are_not_for_the_group
+handed_on
 tree_in_its_own_store
 link_into_the_mount
 from_the_future
