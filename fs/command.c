@@ -20,6 +20,13 @@ static const struct {
     [COMMAND_REPAIR] = {"repair", "", 0, "set the reference counts right, free lost space"},
 };
 
+struct Script {
+    Command *refused; /* in place of all commands, or NULL */
+    char *text;
+    char *rest; /* in text: what was not looked at yet; NULL: nothing */
+    bool with_image;
+};
+
 /* What one types for it (g_free). */
 static char *verb_usage(unsigned verb, bool with_image)
 {
@@ -128,24 +135,38 @@ static Command *refuse_write(const char *bytes, size_t len)
     return NULL;
 }
 
-GPtrArray *command_parse(const char *bytes, size_t len, bool with_image)
+Script *script_new(const char *bytes, size_t len, bool with_image)
 {
-    GPtrArray *commands = g_ptr_array_new_with_free_func((GDestroyNotify)command_free);
-    Command *refused = refuse_write(bytes, len);
+    Script *script = g_new0(Script, 1);
 
-    if (refused) {
-        g_ptr_array_add(commands, refused);
-        return commands;
-    }
+    script->refused = refuse_write(bytes, len);
+    script->text = script->refused ? NULL : g_strndup(bytes, len);
+    script->rest = script->text;
+    script->with_image = with_image;
+    return script;
+}
 
-    g_autofree char *text = g_strndup(bytes, len);
-    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
-    for (char **line = lines; *line; line++) {
-        g_strstrip(*line);
-        if (**line && **line != '#')
-            g_ptr_array_add(commands, parse_line(*line, with_image));
+void script_free(Script *script)
+{
+    if (!script)
+        return;
+    command_free(script->refused);
+    g_free(script->text);
+    g_free(script);
+}
+
+Command *script_next(Script *script)
+{
+    char *line;
+
+    if (script->refused)
+        return g_steal_pointer(&script->refused);
+    while ((line = strsep(&script->rest, "\n"))) {
+        g_strstrip(line);
+        if (*line && *line != '#')
+            return parse_line(line, script->with_image);
     }
-    return commands;
+    return NULL;
 }
 
 /* One word, quoted only where a shell would need it. */

@@ -32,12 +32,19 @@ typedef struct Command {
 void command_free(Command *command); /* accepts NULL */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Command, command_free)
 
+/* What was written at once. Each line is looked at when its turn comes, which may be never. */
+typedef struct Script Script;
+
+/* with_image: the image's path comes before the other arguments (store control). */
+Script *script_new(const char *bytes, size_t len, bool with_image);
+void script_free(Script *script); /* accepts NULL */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Script, script_free)
+
 /*
- * The commands of one write, in order: an array of Command. Blank lines and comments are left
- * out. What cannot be commands is one that has an error. with_image: the image's path comes before
- * the other arguments (store control).
+ * The next command, or NULL behind the last (command_free). Blank lines and comments are left out.
+ * What cannot be commands is one that has an error.
  */
-GPtrArray *command_parse(const char *bytes, size_t len, bool with_image);
+Command *script_next(Script *script);
 
 /* The command as one would type it at the image's own control file. */
 char *command_to_text(const Command *command);

@@ -40,10 +40,10 @@ typedef struct Job {
     fuse_req_t req;
     size_t len; /* what the write is answered with */
     Creds *creds;
-    GPtrArray *commands; /* of Command */
-    guint next;
-    char *path;   /* image of the current command */
-    bool allowed; /* and that is one, which the writer may change */
+    Script *script;
+    Command *command; /* the current one */
+    char *path;       /* its image */
+    bool allowed;     /* and that is one, which the writer may change */
     GString *results;
     int error;
     int percent;    /* shown last; -1: nothing yet */
@@ -112,9 +112,10 @@ static char *result_line(const char *text, int error, const char *reason)
 }
 
 /* Note how a command ended, for this descriptor and for later ones. */
-static void note_result(Job *job, const Command *command, int error, const char *reason)
+static void note_result(Job *job, int error, const char *reason)
 {
     Control *control = job->control;
+    const Command *command = job->command;
     g_autofree char *line = result_line(command->text, error, reason);
 
     g_string_append_printf(job->results, "%s\n", line);
@@ -145,7 +146,7 @@ static void job_finish(Job *job)
         fuse_reply_write(job->req, job->len);
     control_unref(control);
     creds_free(job->creds);
-    g_ptr_array_unref(job->commands);
+    script_free(job->script);
     g_string_free(job->results, TRUE);
     g_free(job->path);
     g_free(job);
@@ -153,9 +154,8 @@ static void job_finish(Job *job)
 
 static void end_command(Job *job, int error, const char *reason)
 {
-    note_result(job, job->commands->pdata[job->next], error, reason);
+    note_result(job, error, reason);
     job->error = error;
-    job->next++;
     job_next(job);
 }
 
@@ -191,7 +191,7 @@ static bool is_stopped(Job *job)
 static bool go_on(void *data, unsigned percent)
 {
     Job *job = data;
-    const Command *command = job->commands->pdata[job->next];
+    const Command *command = job->command;
 
     if (job->percent != (int)percent) {
         g_autofree char *when = time_stamp(), *text = command_to_text(command);
@@ -226,8 +226,8 @@ static void run_command(gpointer data)
         return;
     }
     job->percent = -1;
-    int r = perform(job->control->fs, job->path, job->creds, job->commands->pdata[job->next],
-                    &progress, &job->allowed, &note, &error);
+    int r = perform(job->control->fs, job->path, job->creds, job->command, &progress, &job->allowed,
+                    &note, &error);
     show_running(job, NULL, NULL);
     end_command(job, r, error ? error->message : note);
 }
@@ -244,12 +244,15 @@ static void job_next(Job *job)
 {
     Control *control = job->control;
 
-    if (job->error < 0 || job->next == job->commands->len) {
+    g_clear_pointer(&job->command, command_free);
+    if (job->error == 0)
+        job->command = script_next(job->script);
+    if (!job->command) {
         job_finish(job);
         return;
     }
 
-    Command *command = job->commands->pdata[job->next];
+    const Command *command = job->command;
     g_clear_pointer(&job->path, g_free);
     job->allowed = false;
     if (command->error) {
@@ -288,7 +291,7 @@ void control_write(Control *control, fuse_req_t req, const char *bytes, size_t l
     job->len = len;
     job->creds = creds;
     job->creds->opener = control->opener;
-    job->commands = command_parse(bytes, len, is_of_store(control));
+    job->script = script_new(bytes, len, is_of_store(control));
     job->results = g_string_new(NULL);
 
     g_mutex_lock(&control->lock);

@@ -21,9 +21,9 @@ static void check_text(const Command *c)
     fuzz_require(is_one_line(text));
     if ((c->name && !is_one_line(c->name)) || (c->new_name && !is_one_line(c->new_name)))
         return; /* such characters are shown, not quoted */
-    g_autoptr(GPtrArray) again = command_parse(text, strlen(text), false);
-    fuzz_require(again->len == 1, "%s", text);
-    const Command *d = again->pdata[0];
+    g_autoptr(Script) again = script_new(text, strlen(text), false);
+    g_autoptr(Command) d = script_next(again), more = script_next(again);
+    fuzz_require(d && !more, "%s", text);
     fuzz_require(!d->error, "%s", text);
     fuzz_require(d->verb == c->verb && g_strcmp0(d->name, c->name) == 0, "%s", text);
     fuzz_require(g_strcmp0(d->new_name, c->new_name) == 0, "%s", text);
@@ -49,7 +49,7 @@ void fuzz_input(const uint8_t *data, size_t size)
     bool with_image = fuzz_take(&in, 1) & 1;
     if (in.left > COMMAND_MAX_BYTES)
         return;
-    g_autoptr(GPtrArray) commands = command_parse((const char *)in.at, in.left, with_image);
-    for (guint i = 0; i < commands->len; i++)
-        check_command(commands->pdata[i], with_image);
+    g_autoptr(Script) script = script_new((const char *)in.at, in.left, with_image);
+    for (Command *command; (command = script_next(script)); command_free(command))
+        check_command(command, with_image);
 }

@@ -3,7 +3,20 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <malloc.h>
 #include <string.h>
+
+/* All commands of a write. */
+static GPtrArray *parse(const char *bytes, size_t len, bool with_image)
+{
+    g_autoptr(Script) script = script_new(bytes, len, with_image);
+    GPtrArray *commands = g_ptr_array_new_with_free_func((GDestroyNotify)command_free);
+    Command *command;
+
+    while ((command = script_next(script)))
+        g_ptr_array_add(commands, command);
+    return commands;
+}
 
 static const struct {
     const char *line;
@@ -40,8 +53,7 @@ static const struct {
 Test(command, lines)
 {
     for (unsigned i = 0; i < G_N_ELEMENTS(lines); i++) {
-        g_autoptr(GPtrArray) got =
-            command_parse(lines[i].line, strlen(lines[i].line), lines[i].with_image);
+        g_autoptr(GPtrArray) got = parse(lines[i].line, strlen(lines[i].line), lines[i].with_image);
 
         cr_assert_eq(got->len, 1, "%s", lines[i].line);
         const Command *command = got->pdata[0];
@@ -59,8 +71,8 @@ Test(command, lines)
 
 Test(command, those_without_a_name)
 {
-    g_autoptr(GPtrArray) own = command_parse("check\nrepair", 12, false);
-    g_autoptr(GPtrArray) store = command_parse("check team-a/x", 14, true);
+    g_autoptr(GPtrArray) own = parse("check\nrepair", 12, false);
+    g_autoptr(GPtrArray) store = parse("check team-a/x", 14, true);
 
     cr_assert_eq(own->len, 2);
     cr_expect_eq(((Command *)own->pdata[0])->verb, COMMAND_CHECK);
@@ -75,7 +87,7 @@ Test(command, those_without_a_name)
 Test(command, several_lines_in_order)
 {
     const char text[] = "\n# a comment\ntake a\n\n   \nrevert b\n  # another\ndelete c";
-    g_autoptr(GPtrArray) got = command_parse(text, strlen(text), false);
+    g_autoptr(GPtrArray) got = parse(text, strlen(text), false);
     static const CommandVerb verbs[] = {COMMAND_TAKE, COMMAND_REVERT, COMMAND_DELETE};
 
     cr_assert_eq(got->len, 3);
@@ -88,7 +100,7 @@ Test(command, nothing_to_do)
     static const char *const texts[] = {"", "\n", " \t \n\n", "# only a comment"};
 
     for (unsigned i = 0; i < G_N_ELEMENTS(texts); i++) {
-        g_autoptr(GPtrArray) got = command_parse(texts[i], strlen(texts[i]), false);
+        g_autoptr(GPtrArray) got = parse(texts[i], strlen(texts[i]), false);
 
         cr_expect_eq(got->len, 0);
     }
@@ -96,16 +108,32 @@ Test(command, nothing_to_do)
 
 Test(command, nul_byte)
 {
-    g_autoptr(GPtrArray) got = command_parse("take a\0b", 8, false);
+    g_autoptr(GPtrArray) got = parse("take a\0b", 8, false);
 
     cr_assert_eq(got->len, 1);
     cr_expect_eq(((Command *)got->pdata[0])->error->code, EINVAL);
 }
 
+/* A line is looked at when those before it are done, so that one that fails costs no more. */
+Test(command, further_lines_are_not_looked_at)
+{
+    g_autofree char *text = g_strnfill(COMMAND_MAX_BYTES, '\n');
+    size_t before = 0, after;
+
+    for (unsigned i = 0; i < COMMAND_MAX_BYTES; i += 2)
+        text[i] = 'a';
+    g_autoptr(Script) script = script_new(text, COMMAND_MAX_BYTES, false);
+    before = mallinfo2().uordblks;
+    g_autoptr(Command) command = script_next(script);
+    after = mallinfo2().uordblks;
+    cr_expect_eq(command->error->code, EINVAL);
+    cr_expect_lt(after - before, COMMAND_MAX_BYTES);
+}
+
 /* What is shown of a line is one line. */
 Test(command, text_is_printable)
 {
-    g_autoptr(GPtrArray) got = command_parse("take a\x01\x1b[2J", 11, false);
+    g_autoptr(GPtrArray) got = parse("take a\x01\x1b[2J", 11, false);
 
     cr_expect_str_eq(((Command *)got->pdata[0])->text, "take a\\x01\\x1b[2J");
 }
@@ -115,7 +143,7 @@ Test(command, to_text_can_be_typed_again)
     static const char *const texts[] = {"take a", "rename a/b c%2Fd", "take 'it is'", "delete ''"};
 
     for (unsigned i = 0; i < G_N_ELEMENTS(texts); i++) {
-        g_autoptr(GPtrArray) got = command_parse(texts[i], strlen(texts[i]), false);
+        g_autoptr(GPtrArray) got = parse(texts[i], strlen(texts[i]), false);
         g_autofree char *text = command_to_text(got->pdata[0]);
 
         cr_expect_str_eq(text, texts[i]);
