@@ -333,8 +333,7 @@ int qc_snapshot_rename(QcImage *image, unsigned snapshot, const char *name, bool
         err = check_name(image, name, error);
     if (err < 0)
         return err;
-    if (txn->recounted) /* the other commands do so anyway */
-        err = qc_active_refresh(txn);
+    err = qc_active_refresh(txn); /* the flags are right after each command */
     if (!err)
         err = replace_snapshot_table(
             txn, &(TableEdit){.drop = UINT_MAX, .rename = snapshot, .new_name = name});

@@ -171,7 +171,6 @@ static int begin(QcImage *image, Recount recount, QcTxn **ret, GError **error)
         return qc_txn_fail(-ENOMEM, error);
     txn->image = qc_image_ref(image);
     txn->refs = g_steal_pointer(&refs);
-    txn->recounted = recounted;
     txn->next = image->header;
     if (recounted)
         txn->next.incompatible &= ~(QC_INCOMPAT_DIRTY | QC_INCOMPAT_CORRUPT);

@@ -14,7 +14,6 @@
 typedef struct QcTxn {
     QcImage *image;
     QcRefs *refs;      /* change through qc_refs_add() and qc_txn_alloc() */
-    bool recounted;    /* refs are as the tables say: every COPIED flag has to be set anew */
     QcHeader next;     /* the header as it is to become */
     uint64_t old_size; /* of the file */
     bool wrote;        /* something may lie past old_size */
@@ -29,8 +28,8 @@ typedef struct QcTxn {
  * Begin a command on an image that was opened for it. Uses the image up. Refuses images that
  * cannot be changed (-EOPNOTSUPP), that are used up (-EINVAL), and those that are corrupt or whose
  * metadata the refcounts do not protect (-EUCLEAN). The references of a dirty image are counted
- * anew, as are those of one with leaks, unless something in its header is not known: recounted
- * says so, and the command must set all COPIED flags of the active tree.
+ * anew, as are those of one with leaks, unless something in its header is not known. The command
+ * must set all COPIED flags of the active tree: they may be wrong, and the counts changed.
  */
 int qc_txn_begin(QcImage *image, QcTxn **ret, GError **error);
 

@@ -191,6 +191,40 @@ Test(check, a_command_on_a_dirty_image_repairs_it_in_the_same_switch)
     }
 }
 
+/* COPIED where a snapshot has the cluster too: the next write of a guest would change both. */
+static void flip_copied(MemFile *file, bool in_l1)
+{
+    static const Step take = {.kind = STEP_TAKE, .name = "shared"};
+    uint64_t at = mem_file_word(file, offsetof(QcDiskHeader, l1_table_offset));
+    bool unknown;
+    if (in_l1) { /* now all L2 tables are shared */
+        cr_assert_eq(0, script_run(file, &take, &unknown));
+        at = mem_file_word(file, offsetof(QcDiskHeader, l1_table_offset));
+    } else {
+        at = mem_file_word(file, at) & QC_OFFSET_MASK;
+    }
+    cr_assert_eq(0, mem_file_word(file, at) & QC_COPIED);
+    mem_file_put_word(file, at, mem_file_word(file, at) | QC_COPIED);
+}
+
+Test(check, every_command_sets_the_flags_right)
+{
+    for (size_t i = 0; i < script_n_kinds; i++) {
+        for (size_t c = 0; c < 2 * G_N_ELEMENTS(mending); c++) {
+            if (script_kinds[i].refcount_bits == 2 && c == 1)
+                continue; /* a third snapshot is one too many */
+            MemFile *file = prepared(&script_kinds[i]);
+            bool unknown;
+            flip_copied(file, c % 2);
+            QcCheck before = check(file);
+            cr_expect_eq(before.errors, 1, "%s", before.first);
+            cr_expect_eq(0, script_run(file, &mending[c / 2], &unknown));
+            expect_clean(file, NULL);
+            qc_file_unref(mem_file(file));
+        }
+    }
+}
+
 /* The last snapshot is forgotten without a look at the refcounts, as by a killed writer. */
 static void lose_snapshot(MemFile *file)
 {
@@ -282,7 +316,6 @@ Test(check, an_image_marked_corrupt_is_refused_until_repaired)
 /* Something is wrong that no command mends, and none makes worse. Frees the file. */
 static void expect_left_alone(MemFile *file)
 {
-    static const Step take = {.kind = STEP_TAKE, .name = "two"};
     g_autoptr(GByteArray) before = g_byte_array_new();
     bool unknown;
     g_byte_array_append(before, file->data->data, file->data->len);
@@ -290,7 +323,8 @@ static void expect_left_alone(MemFile *file)
     QcCheck result = check(file);
     cr_expect_gt(result.errors, 0);
     cr_expect_str_not_empty(result.first);
-    cr_expect_eq(-EUCLEAN, script_run(file, &take, &unknown));
+    for (size_t c = 0; c < G_N_ELEMENTS(mending); c++)
+        cr_expect_eq(-EUCLEAN, script_run(file, &mending[c], &unknown), "command %zu", c);
     cr_expect_eq(-EUCLEAN, repair(file));
     cr_expect_eq(before->len, file->data->len);
     cr_expect_eq(0, memcmp(before->data, file->data->data, before->len));
