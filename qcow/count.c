@@ -6,6 +6,9 @@
  * overlap, and those that do are not read; so there is no more of them to read than the file is
  * long, and what of it is holes is not read at all. That tables are counted before data, and
  * nothing may share a cluster with a table, also finds data that lies over one.
+ *
+ * Which disks have an L2 table is one number, its owners: twice how many L1 entries point there,
+ * and 1 more when one of them is the active disk's.
  */
 #include "count.h"
 #include "batch.h"
@@ -34,11 +37,11 @@ typedef struct Count {
     QcRefs *refs;
     QcFindings *findings;
     QcSpread *spread;    /* of single clusters of data; tag is how often to count one */
-    QcBatchItem *tables; /* L2 tables; tag is how many L1 entries point there */
+    QcBatchItem *tables; /* L2 tables; tag is their owners */
     size_t n_tables, room;
     size_t most_entries; /* of an L1 table: room to begin with, so as not to sort too often */
     uint64_t at;         /* the table that is being read */
-    uint32_t times;      /* disks that have it */
+    uint32_t owners;     /* of what it points at */
 } Count;
 
 #define AT " at %#" G_GINT64_MODIFIER "x "
@@ -106,7 +109,18 @@ typedef struct L1Table {
     uint64_t offset;
     uint32_t entries;
     uint32_t times;
+    bool active; /* one of them is the active disk */
 } L1Table;
+
+static bool of_active(uint32_t owners)
+{
+    return owners & 1;
+}
+
+static uint32_t times_of(uint32_t owners)
+{
+    return owners >> 1;
+}
 
 static int by_place(const void *a, const void *b)
 {
@@ -114,6 +128,18 @@ static int by_place(const void *a, const void *b)
     if (x->offset != y->offset)
         return x->offset < y->offset ? -1 : 1;
     return x->entries < y->entries ? -1 : x->entries > y->entries;
+}
+
+/* A table has other owners besides. */
+static void add_owners(Count *c, QcBatchItem *table, uint32_t owners)
+{
+    if (of_active(owners) && of_active(table->tag)) {
+        qc_find(c->findings, "the L2 table" AT "has two entries of the active L1 table",
+                table->offset);
+        owners--;
+    }
+    if (__builtin_add_overflow(table->tag, owners, &table->tag))
+        qc_find(c->findings, "the L2 table" AT "is shared too often", table->offset);
 }
 
 /* Sum up the entries for the same L2 table. */
@@ -124,9 +150,8 @@ static void merge_tables(Count *c)
     for (size_t i = 0; i < c->n_tables; i++) {
         if (n == 0 || c->tables[n - 1].offset != c->tables[i].offset)
             c->tables[n++] = c->tables[i];
-        else if (__builtin_add_overflow(c->tables[n - 1].tag, c->tables[i].tag,
-                                        &c->tables[n - 1].tag))
-            qc_find(c->findings, "the L2 table" AT "is shared too often", c->tables[i].offset);
+        else
+            add_owners(c, &c->tables[n - 1], c->tables[i].tag);
     }
     c->n_tables = n;
 }
@@ -159,7 +184,7 @@ static int collect_table(void *data, uint32_t index, uint64_t entry)
     }
     int err = c->n_tables == c->room ? make_room(c) : 0;
     if (!err)
-        c->tables[c->n_tables++] = (QcBatchItem){.offset = offset, .tag = c->times};
+        c->tables[c->n_tables++] = (QcBatchItem){.offset = offset, .tag = c->owners};
     return err;
 }
 
@@ -171,10 +196,12 @@ static int collect_l1_tables(Count *c, L1Table *list, size_t n)
         c->most_entries =
             MAX(c->most_entries, MIN(list[i].entries, QC_MAX_L1_BYTES / sizeof(be64)));
     for (size_t i = 0, next; i < n && err >= 0; i = next) {
-        for (next = i + 1; next < n && by_place(&list[i], &list[next]) == 0; next++)
-            list[i].times += list[next].times;
-        const L1Table *t = &list[i];
-        c->times = t->times;
+        L1Table *t = &list[i];
+        for (next = i + 1; next < n && by_place(t, &list[next]) == 0; next++) {
+            t->times += list[next].times;
+            t->active |= list[next].active;
+        }
+        c->owners = t->times * 2 + t->active;
         err = t->entries ? count_table_range(c, "the L1 table", t->offset,
                                              t->entries * sizeof(be64), t->times)
                          : 1;
@@ -195,24 +222,44 @@ static int count_spread(void *data, uint64_t cluster, uint32_t times)
     return count_data(data, cluster, 1, times);
 }
 
+/*
+ * Which rule of the format an entry breaks; NULL: none. A wrong COPIED flag is found by
+ * qc_check_copied() and set right by the commands, but both look at the active tree only.
+ */
+static const char *broken_rule(const QcCluster *cluster, uint32_t owners)
+{
+    if (cluster->kind == QC_CLUSTER_BAD)
+        return "is broken";
+    if (cluster->kind != QC_CLUSTER_COMPRESSED)
+        return NULL;
+    if (cluster->has_bitmap)
+        return "is of a compressed cluster, and says which of its subclusters are allocated";
+    if (cluster->copied && (!of_active(owners) || times_of(owners) > 1))
+        return "is of a compressed cluster of a snapshot, and has the COPIED flag; qemu-img "
+               "snapshot -d mends that";
+    return NULL;
+}
+
 /* Count what an L2 table refers to. */
 static int count_entries(void *data, const QcBatchItem *item, uint8_t *table)
 {
     Count *c = data;
     const QcLayout *l = c->layout;
     uint64_t n = table ? UINT64_C(1) << qc_l2_bits(l) : 0;
+    uint32_t times = times_of(item->tag);
     int err = 0;
     for (uint64_t i = 0; i < n && !err; i++) {
         QcCluster cluster = qc_cluster_decode(l, table + i * qc_l2_entry_size(l));
+        const char *rule = broken_rule(&cluster, item->tag);
         uint64_t first, count;
-        if (cluster.kind == QC_CLUSTER_BAD)
-            qc_find(c->findings, "entry %" G_GUINT64_FORMAT " of the L2 table" AT "is broken", i,
-                    item->offset);
+        if (rule)
+            qc_find(c->findings, "entry %" G_GUINT64_FORMAT " of the L2 table" AT "%s", i,
+                    item->offset, rule);
         qc_cluster_span(l, &cluster, &first, &count);
         if (count == 1)
-            err = qc_spread_add(c->spread, first, item->tag);
+            err = qc_spread_add(c->spread, first, times);
         else if (count > 0)
-            err = count_data(c, first, count, item->tag);
+            err = count_data(c, first, count, times);
     }
     return err;
 }
@@ -225,7 +272,7 @@ static int count_l2_tables(Count *c)
     merge_tables(c);
     for (size_t i = 0; i < c->n_tables && err >= 0; i++) {
         err = count_range(c, "the L2 table", c->tables[i].offset, qc_cluster_size(c->layout),
-                          c->tables[i].tag, QC_REF_TABLE);
+                          times_of(c->tables[i].tag), QC_REF_TABLE);
         if (!err)
             c->tables[n++] = c->tables[i];
     }
@@ -247,9 +294,10 @@ static int count_trees(Count *c)
     g_autofree L1Table *list = g_try_new(L1Table, (size_t)info->n_snapshots + 1);
     if (!list)
         return -ENOMEM;
-    list[n++] = (L1Table){h->l1_offset, h->l1_entries, 1};
+    list[n++] = (L1Table){h->l1_offset, h->l1_entries, 1, true};
     for (unsigned i = 0; i < info->n_snapshots; i++)
-        list[n++] = (L1Table){info->snapshots[i].l1_offset, info->snapshots[i].l1_entries, 1};
+        list[n++] =
+            (L1Table){info->snapshots[i].l1_offset, info->snapshots[i].l1_entries, 1, false};
     int err = collect_l1_tables(c, list, n);
     return err ? err : count_l2_tables(c);
 }

@@ -5,7 +5,7 @@
 static const QcCluster bad = {.kind = QC_CLUSTER_BAD};
 
 /* §"Compressed Clusters Descriptor". */
-static QcCluster decode_compressed(const QcLayout *l, uint64_t word)
+static QcCluster decode_compressed(const QcLayout *l, uint64_t word, uint64_t bitmap)
 {
     unsigned x = 62 - (l->cluster_bits - 8);
     uint64_t offset = word & ((UINT64_C(1) << x) - 1);
@@ -17,6 +17,7 @@ static QcCluster decode_compressed(const QcLayout *l, uint64_t word)
         .copied = word & QC_COPIED, /* wrong, but harmless to a reader */
         .host_offset = offset,
         .host_length = (uint32_t)(sectors * QC_SECTOR - offset % QC_SECTOR),
+        .has_bitmap = bitmap != 0,
     };
 }
 
@@ -40,13 +41,13 @@ static QcCluster decode_extended(const QcLayout *l, uint64_t word, uint64_t bitm
 
 QcCluster qc_cluster_decode(const QcLayout *l, const uint8_t *raw)
 {
-    uint64_t word = be64_load(raw);
+    uint64_t word = be64_load(raw), bitmap = l->extended_l2 ? be64_load(raw + 8) : 0;
     if (word & QC_COMPRESSED)
-        return decode_compressed(l, word);
+        return decode_compressed(l, word, bitmap);
     if (word & QC_L2_RESERVED)
         return bad;
     if (l->extended_l2)
-        return decode_extended(l, word, be64_load(raw + 8));
+        return decode_extended(l, word, bitmap);
 
     uint64_t offset = word & QC_OFFSET_MASK;
     bool zero = word & QC_ZERO;

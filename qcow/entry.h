@@ -23,6 +23,7 @@ typedef struct QcCluster {
     uint32_t host_length; /* COMPRESSED: upper bound of the stream's bytes */
     bool has_subclusters; /* then kind is DATA or UNALLOCATED and these two say which is which */
     uint32_t subclusters_allocated, subclusters_zero;
+    bool has_bitmap; /* COMPRESSED: there is one of subclusters; wrong, and harmless to a reader */
 } QcCluster;
 
 /* Decode one L2 entry of qc_l2_entry_size() bytes. */

@@ -339,6 +339,77 @@ Test(check, broken_tables_are_found_and_left_alone)
     expect_left_alone(file);
 }
 
+Test(check, an_l2_table_that_two_entries_have_is_found_and_left_alone)
+{
+    MemFile *file = prepared(&script_kinds[0]); /* clusters of 512 bytes: ten entries */
+    craft_table_twice(file);
+    expect_left_alone(file);
+}
+
+/* Where the L2 entry of the first guest cluster is; it is compressed. */
+static uint64_t compressed_entry(MemFile *file)
+{
+    craft_compress(file, 0, 1);
+    uint64_t l1 = mem_file_word(file, offsetof(QcDiskHeader, l1_table_offset));
+    uint64_t l2 = mem_file_word(file, l1) & QC_OFFSET_MASK;
+    cr_assert(mem_file_word(file, l2) & QC_COMPRESSED);
+    return l2;
+}
+
+/* A snapshot's tables stay where they are, so nothing mends this. */
+Test(check, copied_compressed_clusters_of_snapshots_are_found_and_left_alone)
+{
+    static const Step take = {.kind = STEP_TAKE, .name = "two"};
+    static const Step write = {.kind = STEP_WRITE, .len = 512, .seed = 3};
+    bool unknown;
+    for (size_t i = 0; i < script_n_kinds; i++) {
+        for (unsigned own = 0; own < 2; own++) {
+            if (script_kinds[i].refcount_bits == 2)
+                continue; /* the snapshots would be too many */
+            MemFile *file = prepared(&script_kinds[i]);
+            uint64_t entry = compressed_entry(file);
+            cr_assert_eq(0, script_run(file, &take, &unknown));
+            uint64_t l1 = mem_file_word(file, offsetof(QcDiskHeader, l1_table_offset));
+            entry = mem_file_word(file, l1) & QC_OFFSET_MASK;
+            if (own) /* from here on the disk has another table */
+                cr_assert_eq(0, script_run(file, &write, &unknown));
+            mem_file_put_word(file, entry, mem_file_word(file, entry) | QC_COPIED);
+            expect_left_alone(file);
+        }
+    }
+}
+
+Test(check, copied_compressed_clusters_of_the_disk_are_mended)
+{
+    for (size_t i = 0; i < script_n_kinds; i++) {
+        for (size_t c = 0; c < G_N_ELEMENTS(mending); c++) {
+            MemFile *file = prepared(&script_kinds[i]);
+            Step own = {.kind = STEP_WRITE, .len = 512, .seed = 3}; /* the table too */
+            bool unknown;
+            cr_assert_eq(0, script_run(file, &own, &unknown));
+            uint64_t entry = compressed_entry(file);
+            mem_file_put_word(file, entry, mem_file_word(file, entry) | QC_COPIED);
+            QcCheck before = check(file);
+            cr_expect_eq(before.errors, 1, "%s", before.first);
+            cr_expect_eq(0, script_run(file, &mending[c], &unknown));
+            expect_clean(file, NULL);
+            qc_file_unref(mem_file(file));
+        }
+    }
+}
+
+Test(check, a_compressed_cluster_with_subclusters_is_found_and_left_alone)
+{
+    static const Kind kind = {"v3-16k-extl2", 3, 14, 16, true};
+    MemFile *file = prepared(&kind);
+    uint64_t entry = compressed_entry(file);
+    g_autofree char *digest = judge_digest(file);
+    mem_file_put_word(file, entry + 8, 1);
+    g_autofree char *now = judge_digest(file);
+    cr_expect_str_eq(now, digest);
+    expect_left_alone(file);
+}
+
 /* An image of 64 KiB clusters with a bitmap, and where its entry of the directory lies. */
 static MemFile *with_bitmap(uint64_t *ret_entry)
 {

@@ -177,6 +177,15 @@ void craft_subclusters(MemFile *file, uint64_t first, unsigned n)
     settle(file);
 }
 
+void craft_table_twice(MemFile *file)
+{
+    QcDiskHeader h = header_of(file);
+    uint64_t l1 = be64_get(h.l1_table_offset), last = l1 + (be32_get(h.l1_size) - 1) * UINT64_C(8);
+    g_assert(last > l1 && mem_file_word(file, last) == 0);
+    mem_file_put_word(file, last, mem_file_word(file, l1));
+    settle(file);
+}
+
 /* ---- snapshots -------------------------------------------------------------------------- */
 
 static uint64_t snapshot_at(const MemFile *file, unsigned index)

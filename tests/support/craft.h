@@ -17,6 +17,9 @@ void craft_compress(MemFile *file, uint64_t first, unsigned n);
 /* Let parts of n clusters of the active disk be zeros or unallocated (extended L2). */
 void craft_subclusters(MemFile *file, uint64_t first, unsigned n);
 
+/* Let the last entry of the active L1 table, an empty one, have the L2 table of the first. */
+void craft_table_twice(MemFile *file);
+
 /* Give a snapshot a VM state of n clusters; with active, let the disk have it too (loadvm). */
 void craft_vm_state(MemFile *file, unsigned snapshot, unsigned n, bool active);
 
