@@ -16,6 +16,7 @@ struct Image {
     gatomicrefcount refs;
     char *path;
     QcFileStat stat;
+    bool is_link;
     QcFormat format;
     const char *format_name;
     QcFile *file;
@@ -103,6 +104,7 @@ int image_open(const char *path, const StoreItem *item, QcGate *gate, QcCache *c
     g_mutex_init(&image->lock);
     image->path = g_strdup(path);
     image->stat = item->stat;
+    image->is_link = item->is_link;
     image->format = item->format;
     image->format_name = item->format_name;
     image->file = item->file ? qc_file_ref(item->file) : NULL;
@@ -129,6 +131,7 @@ int image_reopen(const Image *image, QcGate *gate, QcCache *cache, Image **ret)
     StoreItem item = {
         .kind = STORE_IMAGE,
         .stat = image->stat,
+        .is_link = image->is_link,
         .file = image->file,
         .format = image->format,
         .format_name = image->format_name,
@@ -137,6 +140,8 @@ int image_reopen(const Image *image, QcGate *gate, QcCache *cache, Image **ret)
     /* What was written a moment ago could be written again without a new time stamp. */
     qc_file_settle(image->file, &item.stat);
     acl_limit(qc_file_fd(image->file), &item.stat);
+    if (image->is_link)
+        store_limit(gate, image->file, &item.stat);
     for (unsigned i = 1; i < image_n_layers(image); i++)
         qc_file_settle(qc_image_file(qc_chain_image(image->chain, i)), NULL);
     return image_open(image->path, &item, gate, cache, image, ret);
@@ -286,9 +291,20 @@ NodeFile image_layer_file(const Image *image, unsigned layer)
     return (NodeFile){info->stat.dev, info->stat.ino};
 }
 
+/* Whether its mode is what it was: that of a link's target has the directories above in it. */
+static bool has_same_mode(const Image *image, QcGate *gate)
+{
+    if (!image->is_link)
+        return true;
+
+    QcFileStat stat = image_layer_stat(image, 0);
+    store_limit(gate, image->file, &stat);
+    return stat.mode == image->stat.mode;
+}
+
 bool image_is_current(const Image *image, QcGate *gate, unsigned layers)
 {
-    if (!image->settled)
+    if (!image->settled || !has_same_mode(image, gate))
         return false;
     for (unsigned i = 0; i < MIN(layers, image_n_layers(image)); i++) {
         if (!qc_chain_layer_is_same(image->chain, gate, i))

@@ -96,7 +96,8 @@ static int check_access(Fs *fs, const Reader *reader, const Image *image, const 
     if (creds_is_root(creds))
         return 0;
     for (unsigned i = 0; i < image_n_layers(image); i++) {
-        const char *path = qc_image_path(qc_chain_image(image_chain(image), i));
+        const QcImage *layer = qc_chain_image(image_chain(image), i);
+        const char *path = qc_image_path(layer);
 
         if ((int)i < reader->subject.layer)
             continue;
@@ -105,6 +106,8 @@ static int check_access(Fs *fs, const Reader *reader, const Image *image, const 
         if (!creds_may(creds, &stat, CREDS_READ))
             return -EACCES;
         if (!is_outside(path) && store_reach(fs->gate, creds, path) < 0)
+            return -EACCES;
+        if (store_reach_file(fs->gate, creds, qc_image_file(layer)) < 0)
             return -EACCES;
     }
     return 0;

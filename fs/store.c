@@ -5,7 +5,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/openat2.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -45,6 +47,36 @@ static int stat_beneath(QcGate *gate, const char *path, QcFileStat *ret)
     return r;
 }
 
+/* The path that the kernel knows a descriptor by (g_free). */
+static int path_of(int fd, char **ret)
+{
+    char link[32], path[PATH_MAX];
+
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, path, sizeof(path));
+    if (n < 0 || n == (ssize_t)sizeof(path))
+        return n < 0 ? -errno : -ENAMETOOLONG;
+    *ret = g_strndup(path, (gsize)n);
+    return 0;
+}
+
+/* Where in the store an open file lies by now, whatever links led to it (g_free). NULL: outside. */
+static int find_place(QcGate *gate, int fd, char **ret)
+{
+    g_autofree char *store = NULL, *path = NULL;
+    int r = path_of(qc_gate_dirfd(gate), &store);
+
+    if (r == 0)
+        r = path_of(fd, &path);
+    if (r < 0)
+        return r;
+
+    size_t n = strcmp(store, "/") == 0 ? 0 : strlen(store);
+    bool inside = strncmp(path, store, n) == 0 && path[n] == '/';
+    *ret = inside ? g_strdup(path + n + 1) : NULL;
+    return 0;
+}
+
 static const char *base_name(const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -69,12 +101,15 @@ static bool sounds_like_image(const char *path)
 /* Open the file of a candidate and tell its format. -ENOENT: it is none of ours. */
 static int open_candidate(QcGate *gate, const char *path, StoreItem *item)
 {
+    item->is_link = S_ISLNK(item->stat.mode);
     int r = qc_gate_open(gate, path, false, &item->file, &item->error);
 
     if (r == 0)
         r = item->file->ops->stat(item->file, &item->stat);
     if (r == 0)
         acl_limit(qc_file_fd(item->file), &item->stat);
+    if (r == 0 && item->is_link)
+        store_limit(gate, item->file, &item->stat);
     if (r == 0)
         r = qc_probe(item->file, base_name(path), &item->format, &item->format_name);
     if (r == 0)
@@ -88,7 +123,7 @@ static int open_candidate(QcGate *gate, const char *path, StoreItem *item)
         g_set_error(&item->error, QC_ERROR, -r, "cannot read %s: %s", path, g_strerror(-r));
     g_clear_pointer(&item->file, qc_file_unref);
     /* There is nothing to hide but the error; and of a link, the mode means nothing. */
-    item->stat.mode = (S_ISLNK(item->stat.mode) ? 0 : item->stat.mode & 0222) | 0444;
+    item->stat.mode = (item->is_link ? 0 : item->stat.mode & 0222) | 0444;
     return 0;
 }
 
@@ -160,19 +195,77 @@ char *store_path_from_argument(const char *arg)
     return path->len ? g_string_free(g_steal_pointer(&path), FALSE) : NULL;
 }
 
+/*
+ * The next directory above a path, from the outermost; *at begins at path. 1: there is one; 0:
+ * there are no more.
+ */
+static int next_dir(QcGate *gate, const char *path, const char **at, QcFileStat *ret)
+{
+    const char *slash = strchr(*at, '/');
+
+    if (!slash)
+        return 0;
+
+    g_autofree char *dir = g_strndup(path, (gsize)(slash - path));
+    int r = stat_beneath(gate, dir, ret);
+
+    *at = slash + 1;
+    if (r < 0)
+        return r;
+    return S_ISDIR(ret->mode) ? 1 : -ENOENT;
+}
+
 int store_reach(QcGate *gate, const Creds *creds, const char *path)
 {
+    const char *at = path;
+    QcFileStat dir;
+    int r = 0;
+
     if (creds_is_root(creds))
         return 0;
-    for (const char *slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/')) {
-        g_autofree char *dir = g_strndup(path, (gsize)(slash - path));
-        QcFileStat st;
-        int r = stat_beneath(gate, dir, &st);
-
-        if (r < 0 || !S_ISDIR(st.mode))
-            return r < 0 ? r : -ENOENT;
-        if (!creds_may(creds, &st, CREDS_SEARCH))
+    while ((r = next_dir(gate, path, &at, &dir)) > 0) {
+        if (!creds_may(creds, &dir, CREDS_SEARCH))
             return -EACCES;
     }
-    return 0;
+    return r;
+}
+
+int store_reach_file(QcGate *gate, const Creds *creds, QcFile *file)
+{
+    g_autofree char *place = NULL;
+    int r = creds_is_root(creds) ? 0 : find_place(gate, qc_file_fd(file), &place);
+
+    return r == 0 && place ? store_reach(gate, creds, place) : r;
+}
+
+/*
+ * What is left of a file's mode below a directory. Who is only known as the file's owner, in its
+ * group, or neither, may be anything to the directory that this does not exclude; root may search
+ * every one.
+ */
+static uint32_t mode_below(const QcFileStat *dir, const QcFileStat *file)
+{
+    bool owner = dir->mode & S_IXUSR, group = dir->mode & S_IXGRP, others = dir->mode & S_IXOTH;
+    bool same_owner = dir->uid == file->uid, same_group = dir->gid == file->gid;
+    uint32_t mode = file->mode;
+
+    if (!(same_owner ? owner : group && others))
+        mode &= ~(uint32_t)S_IRWXU;
+    if (!((same_owner || dir->uid == 0 || owner) && group && (same_group || others)))
+        mode &= ~(uint32_t)S_IRWXG;
+    if (!((same_owner || dir->uid == 0 || owner) && (same_group || group) && others))
+        mode &= ~(uint32_t)S_IRWXO;
+    return mode;
+}
+
+void store_limit(QcGate *gate, QcFile *file, QcFileStat *stat)
+{
+    g_autofree char *place = NULL;
+    QcFileStat dir;
+    int r = find_place(gate, qc_file_fd(file), &place);
+
+    for (const char *at = place; at && (r = next_dir(gate, place, &at, &dir)) > 0;)
+        stat->mode = mode_below(&dir, stat);
+    if (r < 0)
+        stat->mode &= S_IFMT;
 }

@@ -17,6 +17,7 @@ typedef struct StoreItem {
     StoreKind kind;
     QcFileStat stat;
     /* an image, from here on */
+    bool is_link;  /* a symbolic link leads to it */
     QcFile *file;  /* opened for reading; NULL when that failed */
     GError *error; /* why it failed, else NULL */
     QcFormat format;
@@ -49,5 +50,15 @@ char *store_path_from_argument(const char *arg);
  * nothing has to be looked at: 0.
  */
 int store_reach(QcGate *gate, const Creds *creds, const char *path);
+/*
+ * The same of where an open file lies, which links may have led to; outside the store only the
+ * file's own mode counts, and nothing has to be looked at.
+ */
+int store_reach_file(QcGate *gate, const Creds *creds, QcFile *file);
+/*
+ * The same for whoever it may be: limit the mode of the file's stat to what the directories above
+ * let everybody do whom it means. (In the tree an image is where the link is.)
+ */
+void store_limit(QcGate *gate, QcFile *file, QcFileStat *stat);
 
 #endif

@@ -114,6 +114,40 @@ END
     qemu-img snapshot -d kept store/public.qcow2 || fail "the snapshot is gone"
 }
 
+# What a link leads to lies below directories of its own, which may let less people pass.
+links_are_no_way_round() {
+    local i part
+    mkdir -m 755 store/shut
+    qemu-img create -q -f qcow2 store/shut/in.qcow2 1M
+    chmod 666 store/shut/in.qcow2
+    ln -s shut/in.qcow2 store/link.qcow2
+    ln -s link.qcow2 store/far.qcow2
+    (cd store && qemu-img create -q -f qcow2 -b link.qcow2 -F qcow2 rests.qcow2)
+    chown 65534:65534 store/rests.qcow2
+    for i in 1 2; do # once more with images that are open already
+        chmod 755 store/shut
+        "${NOBODY[@]}" cat mnt/{link,far,rests}.qcow2/disk mnt/link.qcow2/info.json >/dev/null || fail "what nobody may"
+        "${NOBODY[@]}" sh -c "echo 'take s$i' >mnt/far.qcow2/control" || fail "a command that nobody may"
+        chmod 700 store/shut
+        sleep 0.1 # what the kernel may be told of directories
+        assert_fails "${NOBODY[@]}" cat store/link.qcow2
+        for part in {link,far,rests}.qcow2/disk rests.qcow2/layers/1-link.qcow2 link.qcow2/info.json; do
+            assert_fails "${NOBODY[@]}" cat "mnt/$part"
+        done
+        assert_fails "${NOBODY[@]}" ls mnt/link.qcow2
+        assert_fails "${NOBODY[@]}" sh -c 'echo "take stolen" >mnt/far.qcow2/control'
+        assert_fails "${NOBODY[@]}" sh -c 'echo "take far.qcow2 stolen" >mnt/control'
+        cat mnt/{link,far,rests}.qcow2/disk mnt/link.qcow2/info.json >/dev/null || fail "what root may"
+    done
+    # Who may search the directory as its group, which is the file's too.
+    chown 0:4321 store/shut store/shut/in.qcow2
+    chmod 750 store/shut
+    chmod 640 store/shut/in.qcow2
+    setpriv --reuid=1234 --regid=4321 --clear-groups cat mnt/link.qcow2/disk >/dev/null || fail "what the group may"
+    assert_fails "${NOBODY[@]}" cat mnt/link.qcow2/disk
+    assert_eq "$(qemu-img snapshot -l store/shut/in.qcow2 | grep -c stolen)" 0 "snapshots that nobody may take"
+}
+
 # A link in the store that leads back into the mount: whoever follows it waits for himself.
 link_into_the_mount() {
     ln -s "$TMP/mnt/loop.raw/disk" store/loop.raw
@@ -188,6 +222,7 @@ mount_store "$TMP/store" "$TMP/mnt" -o allow_other
 rename_backing_while_open
 lists_are_not_for_the_group
 handed_on
+links_are_no_way_round
 tree_in_its_own_store
 link_into_the_mount
 from_the_future
