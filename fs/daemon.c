@@ -239,9 +239,10 @@ static int serve_as_daemon(struct fuse_session *session, Fs **fs, QcGate *gate,
 {
     dev_t device = device_of(mountpoint);
 
+    qc_gate_set_own_device(gate, device);
+    mountpoint_forbid_links(gate, mountpoint);
     if (!options->foreground && become_daemon(session, mountpoint, device) < 0)
         return EXIT_FAILURE;
-    qc_gate_set_own_device(gate, device);
     if (options->sandbox)
         return serve_confined(session, fs, gate, options, device);
     log_info("not confined: sandbox=off");

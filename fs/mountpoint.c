@@ -10,12 +10,14 @@
 #include "mounts.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <glib.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static bool is_our_mount(const char *path)
 {
@@ -95,4 +97,15 @@ char *mountpoint_check(const char *store, const char *mountpoint)
         return NULL;
     }
     return g_steal_pointer(&real);
+}
+
+void mountpoint_forbid_links(const QcGate *gate, const char *mountpoint)
+{
+    struct mount_attr attr = {.attr_set = MOUNT_ATTR_NOSYMFOLLOW};
+    int fd = open(mountpoint, O_PATH | O_DIRECTORY | O_CLOEXEC); /* which asks it for nothing */
+
+    if (fd >= 0 && qc_gate_is_own(gate, fd))
+        mount_setattr(fd, "", AT_EMPTY_PATH, &attr, sizeof(attr));
+    if (fd >= 0)
+        close(fd);
 }

@@ -2,10 +2,19 @@
 #ifndef SNAPTREE_MOUNTPOINT_H
 #define SNAPTREE_MOUNTPOINT_H
 
+#include <qcow.h>
+
 /*
  * The real path of a mountpoint (g_free), or NULL after saying what is wrong with it. A mount of
  * this program that is left there, and whose daemon is gone, is taken away.
  */
 char *mountpoint_check(const char *store, const char *mountpoint);
+
+/*
+ * Have the kernel follow no symbolic link in the tree that is mounted there, which has none: so a
+ * process that serves it and was taken over cannot lead anybody elsewhere. Where kernel and rights
+ * allow; to be called when the gate knows its own device. Waits for nobody to serve the tree.
+ */
+void mountpoint_forbid_links(const QcGate *gate, const char *mountpoint);
 
 #endif

@@ -110,6 +110,9 @@ daemon_comes_and_goes() {
     assert_eq "$(readlink "/proc/$pid/cwd")" / "working directory of the daemon"
     assert_eq "$(ps -o tty= -p "$pid" | tr -d ' ')" "?" "terminal of the daemon"
     assert_match "$(grep " $TMP/mnt " /proc/self/mountinfo)" " fuse\.snaptree " "type of the mount"
+    if [ "$(id -u)" = 0 ]; then # whatever the process that serves says
+        assert_match "$(grep " $TMP/mnt " /proc/self/mountinfo)" ",nosymfollow[ ,]" "links in the tree"
+    fi
     assert_fails "$SNAPTREE" store mnt
     assert_match "$OUTPUT" "^snaptree: mountpoint mnt: a store is mounted there already"
     unmount_store "$TMP/mnt"
