@@ -133,7 +133,7 @@ static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 
 /*
  * The attributes as of now; of an open disk that has lost its name, as far as they are known. (For
- * fstat(2) the kernel does not say through which open file it asks.)
+ * fstat(2) the kernel does not say through which open file it asks. For the end of one, it does.)
  */
 static int attr_now(Fs *fs, fuse_ino_t ino, struct stat *attr)
 {
@@ -160,7 +160,8 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     struct stat attr = {0};
     int r = attr_now(fs_of(req), ino, &attr);
 
-    (void)fi;
+    if (r == 0 && fi && handle_of(fi)->reader)
+        attr.st_size = (off_t)reader_size(handle_of(fi)->reader);
     if (r < 0)
         reply_status(req, r);
     else

@@ -520,3 +520,24 @@ int64_t reader_seek(Reader *reader, uint64_t offset, bool hole)
         return reader->file->ops->seek(reader->file, offset, hole);
     return with_view(reader, &action);
 }
+
+static int64_t do_size(Reader *reader, QcView *view, ViewAction *action)
+{
+    (void)reader;
+    (void)action;
+    return (int64_t)qc_view_size(view);
+}
+
+uint64_t reader_size(Reader *reader)
+{
+    ViewAction action = {.func = do_size};
+    QcFileStat stat;
+
+    if (reader->passed && reader->file->ops->stat(reader->file, &stat) == 0)
+        return stat.size;
+    if (!uses_pages(reader)) /* else it cannot change */
+        with_view(reader, &action);
+
+    g_autoptr(QcView) view = current_view(reader);
+    return qc_view_size(view);
+}

@@ -27,6 +27,9 @@ int reader_passed(const Reader *reader);
  */
 int reader_read(Reader *reader, size_t len, uint64_t offset, Bytes *ret);
 
+/* The size of what is read, as it is now as far as that can be told. */
+uint64_t reader_size(Reader *reader);
+
 /* As qc_view_seek(). */
 int64_t reader_seek(Reader *reader, uint64_t offset, bool hole);
 

@@ -52,6 +52,47 @@ replaced() {
     exec 7<&-
 }
 
+# Where an open file ends, whatever its name leads to by now.
+ends() {
+    local base
+    for base in qcow2 raw; do
+        qemu-img create -q -f $base store/under.$base 1M
+        qemu-img create -q -f qcow2 -b under.$base -F $base store/ends.qcow2
+        python3 - $base <<'END' || fail "over a $base image"
+import os, subprocess, sys
+
+base = "store/under." + sys.argv[1]
+
+def img(*args):
+    subprocess.check_call(("qemu-img",) + args, stdout=subprocess.DEVNULL)
+
+def replace(path, size):
+    img("create", "-q", "-f", path.rsplit(".", 1)[1], "store/next", size)
+    os.rename("store/next", path)
+
+def expect(fd, size, what):
+    assert os.lseek(fd, 0, os.SEEK_END) == size, (what, os.lseek(fd, 0, os.SEEK_END))
+
+disk = os.open("mnt/ends.qcow2/disk", os.O_RDONLY)
+layer = os.open("mnt/ends.qcow2/layers/1-under." + sys.argv[1], os.O_RDONLY)
+replace("store/ends.qcow2", "3M")
+expect(disk, 1 << 20, "an image that was replaced")
+expect(layer, 1 << 20, "a layer of it")
+other = os.open("mnt/ends.qcow2/disk", os.O_RDONLY)
+expect(other, 3 << 20, "what took its place")
+expect(disk, 1 << 20, "an image that was replaced, once more")
+img("resize", "-q", "store/ends.qcow2", "5M")
+expect(other, 5 << 20, "an image that grew")
+replace(base, "2M")
+expect(layer, 1 << 20, "a layer that was replaced")
+os.unlink("store/ends.qcow2")
+expect(other, 5 << 20, "an image that was removed")
+assert len(os.pread(other, 8 << 20, 0)) == 5 << 20
+END
+        rm -f store/under.$base
+    done
+}
+
 changed_in_place() {
     new_image store/b.qcow2 1
     assert_all mnt/b.qcow2/disk 1
@@ -420,6 +461,7 @@ pages_beneath_a_writer
 attributes
 attributes_in_company
 replaced
+ends
 smaller_meanwhile
 layer_cut_off
 [ "$(id -u)" != 0 ] || removed_is_let_go # nobody else may look at what the daemon has open
