@@ -1,13 +1,14 @@
-/* holder.h - which other processes of this machine have a file open. */
+/* holder.h - which other processes of this machine are in the way of a command. */
 #ifndef SNAPTREE_HOLDER_H
 #define SNAPTREE_HOLDER_H
 
 #include "qcow.h"
 
 /*
- * "qemu-system-x86 (process 4711)", several of them with commas between; NULL when none was
- * found, because the process is on another machine or not ours to look at. except: a process
- * that does not count, because it is our own.
+ * Who keeps a writer out by a lock: "qemu-system-x86 (process 4711) has", several with commas
+ * between and "have" after them. Where no such lock is to be seen, as not all file systems show
+ * theirs: who has the file open. NULL when nobody was found, because the process is on another
+ * machine or not ours to look at. except: a process that does not count, because it is our own.
  */
 char *holder_find(const QcFileStat *file, pid_t except);
 

@@ -110,7 +110,7 @@ static void explain_busy(Fs *fs, const char *path, const QcFileStat *file, GErro
     g_autofree char *holder = keeper_find_holder(fs->keeper, file);
 
     if (holder)
-        g_prefix_error(error, "%s has %s open: ", holder, path);
+        g_prefix_error(error, "%s %s open: ", holder, path);
     else
         g_prefix_error(error,
                        "a process not seen from here (of another user or machine) has %s "

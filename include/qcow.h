@@ -307,6 +307,8 @@ int qc_lock_writer(QcFile *file, GError **error);
 void qc_lock_release(QcFile *file);
 /* 1 when somebody else writes or may resize the image, 0 when not; or as fcntl(2) fails. */
 int qc_lock_has_writer(QcFile *file);
+/* Whether somebody's lock on the bytes from start to end is one that qc_lock_writer() fails for. */
+bool qc_lock_bars_writer(uint64_t start, uint64_t end, bool exclusive);
 
 /* ---- views and chains ------------------------------------------------------------------- */
 

@@ -20,6 +20,11 @@ enum {
     BYTE_UNSHARED = 200,
 };
 
+enum {
+    WRITER_USES = PERM_READ | PERM_WRITE | PERM_RESIZE,
+    WRITER_UNSHARES = PERM_WRITE | PERM_RESIZE,
+};
+
 static int take_bytes(QcFile *file, unsigned first, unsigned perms)
 {
     for (unsigned p = 0; p < PERM_COUNT; p++) {
@@ -93,7 +98,7 @@ int qc_lock_reader(QcFile *file, GError **error)
 
 int qc_lock_writer(QcFile *file, GError **error)
 {
-    return lock_image(file, PERM_READ | PERM_WRITE | PERM_RESIZE, PERM_WRITE | PERM_RESIZE, error);
+    return lock_image(file, WRITER_USES, WRITER_UNSHARES, error);
 }
 
 void qc_lock_release(QcFile *file)
@@ -107,4 +112,21 @@ void qc_lock_release(QcFile *file)
 int qc_lock_has_writer(QcFile *file)
 {
     return any_held(file, BYTE_USED, PERM_WRITE | PERM_RESIZE);
+}
+
+static bool has_any(uint64_t start, uint64_t end, unsigned first, unsigned perms)
+{
+    for (unsigned p = 0; p < PERM_COUNT; p++) {
+        if (perms & 1u << p && start <= first + p && first + p <= end)
+            return true;
+    }
+    return false;
+}
+
+bool qc_lock_bars_writer(uint64_t start, uint64_t end, bool exclusive)
+{
+    return has_any(start, end, BYTE_UNSHARED, WRITER_USES) ||
+           has_any(start, end, BYTE_USED, WRITER_UNSHARES) ||
+           (exclusive && (has_any(start, end, BYTE_USED, WRITER_USES) ||
+                          has_any(start, end, BYTE_UNSHARED, WRITER_UNSHARES)));
 }

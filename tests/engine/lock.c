@@ -33,6 +33,23 @@ static void hold(QcFile *file, const unsigned *bytes)
         cr_assert_eq(file->ops->lock(file, *bytes, true), 0);
 }
 
+static bool bar_a_writer(const unsigned *bytes)
+{
+    bool bar = false;
+    for (; *bytes; bytes++)
+        bar |= qc_lock_bars_writer(*bytes, *bytes, false);
+    return bar;
+}
+
+Test(lock, of_a_range_or_exclusive)
+{
+    cr_expect(qc_lock_bars_writer(0, UINT64_MAX, false), "some of these bytes");
+    cr_expect(qc_lock_bars_writer(100, 100, true), "a byte that a writer takes");
+    cr_expect_not(qc_lock_bars_writer(0, 99, true));
+    cr_expect_not(qc_lock_bars_writer(104, 199, true));
+    cr_expect_not(qc_lock_bars_writer(204, UINT64_MAX, true));
+}
+
 Test(lock, against_every_holder_of_qemu, .init = setup, .fini = teardown)
 {
     static const struct {
@@ -57,6 +74,7 @@ Test(lock, against_every_holder_of_qemu, .init = setup, .fini = teardown)
         cr_expect_eq(qc_lock_reader(ours, NULL), cases[i].reader, "%s", cases[i].who);
         qc_lock_release(ours);
         cr_expect_eq(qc_lock_writer(ours, NULL), cases[i].writer, "%s", cases[i].who);
+        cr_expect_eq(bar_a_writer(cases[i].bytes), cases[i].writer != 0, "%s", cases[i].who);
     }
 }
 

@@ -36,8 +36,9 @@ static void remove_store(void)
     g_rmdir(store);
 }
 
-/* A process that holds the image open until it is killed. */
-static pid_t start_holder(void)
+/* A process that holds the image open until it is killed, with a lock on a byte that is not 0.
+ */
+static pid_t start_holder(unsigned locked)
 {
     int ready[2];
     char byte;
@@ -45,7 +46,10 @@ static pid_t start_holder(void)
     cr_assert_eq(pipe(ready), 0);
     pid_t child = fork();
     if (child == 0) {
-        if (open(image, O_RDONLY) >= 0 && write(ready[1], "x", 1) == 1)
+        int fd = open(image, O_RDONLY);
+        struct flock lock = {.l_type = F_RDLCK, .l_start = locked, .l_len = 1};
+        bool held = fd >= 0 && (locked == 0 || fcntl(fd, F_OFD_SETLK, &lock) == 0);
+        if (held && write(ready[1], "x", 1) == 1)
             pause();
         _exit(1);
     }
@@ -95,12 +99,56 @@ static int ask_everything(Keeper *keeper, pid_t holder)
     return ALL_WELL;
 }
 
+/* What is said when these are found. */
+static char *expected(const pid_t *pids, unsigned n)
+{
+    g_autofree char *comm = NULL;
+    g_autoptr(GString) text = g_string_new(NULL);
+
+    g_file_get_contents("/proc/self/comm", &comm, NULL, NULL);
+    g_strchomp(comm);
+    for (unsigned i = 0; i < n; i++)
+        g_string_append_printf(text, "%s%s (process %d)", i ? ", " : "", comm, (int)pids[i]);
+    g_string_append(text, n == 1 ? " has" : " have");
+    return g_string_free(g_steal_pointer(&text), FALSE);
+}
+
+/* Who only reads, under QEMU's lock or none, is in nobody's way. */
+Test(keeper, names_who_holds_a_lock, .timeout = 60)
+{
+    enum { OPEN = 6 };
+    g_autoptr(QcGate) gate = make_store(QC_BACKING_STORE);
+    pid_t holders[OPEN + 2];
+    struct stat st;
+
+    for (unsigned i = 0; i < OPEN; i++)
+        holders[i] = start_holder(i == 0 ? 100 : 0);
+    cr_assert_eq(stat(image, &st), 0);
+    const QcFileStat file = {.dev = st.st_dev, .ino = st.st_ino};
+    g_autofree char *open = keeper_find_holder(NULL, &file);
+    cr_expect_not_null(open);
+    cr_expect_not_null(strstr(open, "), others have"), "%s", open);
+    holders[OPEN] = start_holder(201);
+    g_autofree char *one = keeper_find_holder(NULL, &file);
+    g_autofree char *one_wanted = expected(holders + OPEN, 1);
+    cr_expect_str_eq(one, one_wanted);
+    holders[OPEN + 1] = start_holder(101);
+    g_autofree char *two = keeper_find_holder(NULL, &file);
+    g_autofree char *two_wanted = expected(holders + OPEN, 2);
+    cr_expect_str_eq(two, two_wanted);
+    for (unsigned i = 0; i < OPEN + 2; i++) {
+        kill(holders[i], SIGKILL);
+        waitpid(holders[i], NULL, 0);
+    }
+    remove_store();
+}
+
 Test(keeper, answers_and_refuses, .timeout = 60)
 {
     g_autoptr(QcGate) gate = make_store(QC_BACKING_STORE);
     Keeper *keeper;
     int status = 0;
-    pid_t holder = start_holder();
+    pid_t holder = start_holder(0);
 
     cr_assert_eq(keeper_split(gate, false, -1, &keeper, &status), 0);
     if (keeper)
