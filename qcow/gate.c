@@ -138,24 +138,67 @@ static int resolve_beneath(const QcGate *gate, const char *path)
     return path[0] == '/' ? -EXDEV : look_beneath(gate->dirfd, path, 0, 0);
 }
 
-/* path relative to the directory prefix, or NULL when it is not inside. */
-static const char *strip_prefix(const char *path, const char *prefix)
+/* The length of the name that path begins with; slashes before it are passed, and "." as well. */
+static size_t next_name(const char **path)
 {
-    size_t n = strlen(prefix);
-    if (strncmp(path, prefix, n) != 0)
-        return NULL;
-    if (n > 0 && prefix[n - 1] == '/') /* only "/" itself ends so */
-        return path + n;
-    if (path[n] != '/')
-        return NULL;
-    return path + n + strspn(path + n, "/");
+    for (;;) {
+        *path += strspn(*path, "/");
+        size_t n = strcspn(*path, "/");
+        if (n != 1 || **path != '.')
+            return n;
+        *path += n;
+    }
+}
+
+static bool is_parent(const char *name, size_t n)
+{
+    return n == 2 && memcmp(name, "..", 2) == 0;
+}
+
+/* The first len bytes of dir without the last name in them. */
+static size_t cut_name(const char *dir, size_t len)
+{
+    while (len > 0 && dir[--len] != '/')
+        ;
+    return len;
+}
+
+/* Whether the name of n bytes is the one that follows in dir. */
+static bool goes_on_with(const char *dir, const char *name, size_t n)
+{
+    return strncmp(dir, name, n) == 0 && (dir[n] == '/' || dir[n] == '\0');
+}
+
+/*
+ * An absolute path relative to the directory dir (absolute, canonical), or NULL when its text does
+ * not say that it is inside. no_links: none of the names in dir is a link, so ".." can be taken
+ * back there. Beneath dir it is the kernel's to follow.
+ */
+static const char *strip_prefix(const char *path, const char *dir, bool no_links)
+{
+    size_t all = g_str_equal(dir, "/") ? 0 : strlen(dir), at = 0; /* how much of dir it has named */
+    for (;;) {
+        size_t n = next_name(&path);
+        bool up = is_parent(path, n);
+        if (n == 0 || (up && !no_links))
+            return NULL;
+        if (up)
+            at = cut_name(dir, at);
+        else if (at == all)
+            return path;
+        else if (goes_on_with(dir + at + 1, path, n))
+            at += n + 1;
+        else
+            return NULL;
+        path += n;
+    }
 }
 
 /* An absolute path as one relative to the store, or NULL when it is not inside. */
 static const char *path_in_store(const QcGate *gate, const char *path)
 {
-    const char *rest = strip_prefix(path, gate->given);
-    return rest ? rest : strip_prefix(path, gate->store);
+    const char *rest = strip_prefix(path, gate->given, false);
+    return rest ? rest : strip_prefix(path, gate->store, true);
 }
 
 /* The text of the link that path's last component is. False: it is none. */
@@ -211,7 +254,7 @@ static int resolve_link(const QcGate *gate, const char *path, unsigned depth)
     char text[PATH_MAX];
     if (!read_link(gate, path, text))
         return -EXDEV;
-    const char *device = strip_prefix(text, "/dev");
+    const char *device = strip_prefix(text, "/dev", false);
     const char *inside = text[0] == '/' ? path_in_store(gate, text) : NULL;
     if (device)
         return resolve_device(device);
@@ -350,6 +393,19 @@ static char *outside_path(const QcGate *gate, const char *path)
                             path);
 }
 
+/* Of an absolute path nobody has looked where it leads, only what it says. */
+static int refuse_outside(const QcGate *gate, const char *name, const char *path, GError **error)
+{
+    if (path[0] != '/')
+        return qc_fail(error, -EPERM, "backing file %s lies outside the store (backing=store)",
+                       name);
+    return qc_fail(error, -EPERM,
+                   "backing file %s is not named by a path inside %s (backing=store); if it lies "
+                   "there, mount the store by the path that it names, or change the name by "
+                   "qemu-img rebase -u",
+                   name, gate->given);
+}
+
 int qc_gate_open_backing(QcGate *gate, const char *overlay, const char *name, char **ret_path,
                          QcFile **ret, GError **error)
 {
@@ -369,8 +425,7 @@ int qc_gate_open_backing(QcGate *gate, const char *overlay, const char *name, ch
         fd = full ? resolve_anywhere(gate, found) : -ENOMEM;
     }
     if (fd == -EXDEV)
-        return qc_fail(error, -EPERM, "backing file %s lies outside the store (backing=store)",
-                       name);
+        return refuse_outside(gate, name, path, error);
     if (fd < 0)
         return qc_fail(error, fd, "backing file %s: %s", name, g_strerror(-fd));
     int err = open_resolved(gate, fd, full, false, ret, error);

@@ -47,6 +47,8 @@ static void setup(void)
     make_link("../outside-store/volume", "store/elsewhere");
     g_autofree char *absolute = at("store/a");
     make_link(absolute, "store/absolute");
+    g_autofree char *dotted = at("./store/..//store/a");
+    make_link(dotted, "store/dotted");
 }
 
 static void teardown(void)
@@ -54,6 +56,13 @@ static void teardown(void)
     const char *argv[] = {"rm", "-rf", root, NULL};
     g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL,
                  NULL);
+}
+
+/* A name of the store in other words. */
+static char *spelled(const char *format)
+{
+    g_auto(GStrv) parts = g_strsplit(format, "ROOT", -1);
+    return g_strjoinv(root, parts);
 }
 
 static int try_open(QcGate *gate, const char *path)
@@ -74,6 +83,7 @@ Test(gate, entries_of_the_store, .init = setup, .fini = teardown)
     cr_expect_eq(try_open(gate, "sub/../a"), 0);
     cr_expect_eq(try_open(gate, "in"), 0, "a link inside the store");
     cr_expect_eq(try_open(gate, "absolute"), 0, "an absolute link into the store");
+    cr_expect_eq(try_open(gate, "dotted"), 0, "the same in other words");
     cr_expect_eq(try_open(gate, "out"), -EXDEV, "a link out of it");
     cr_expect_eq(try_open(gate, "../secret"), -EXDEV);
     cr_expect_eq(try_open(gate, "sub/../../secret"), -EXDEV);
@@ -121,6 +131,52 @@ Test(gate, backing_files, .init = setup, .fini = teardown)
     cr_expect_eq(try_backing(gate, "x", "json:{\"driver\":\"raw\"}", NULL), -EOPNOTSUPP);
     cr_expect_eq(try_backing(gate, "x", "fifo", NULL), -EOPNOTSUPP);
     cr_expect_eq(try_backing(gate, "x", "none", NULL), -ENOENT);
+}
+
+/* Absolute paths say the same in many ways; what they say is enough to know that they are inside.
+ */
+Test(gate, spellings_of_the_store, .init = setup, .fini = teardown)
+{
+    static const struct {
+        const char *name, *inside; /* NULL: refused */
+    } cases[] = {
+        {"ROOT/store//a", "a"},
+        {"/ROOT//store/.//./a", "a"},
+        {"file:ROOT/./store/a", "a"},
+        {"ROOT/store/sub/../a", "sub/../a"},
+        {"ROOT/store/../store/a", "a"},
+        {"ROOT/../../../../../..ROOT/store/sub/b", "sub/b"},
+        {"ROOT/store/../secret", NULL},
+        {"ROOT/store/sub/../../secret", NULL},
+        {"ROOT/store/sub/../../store/a", NULL}, /* sub could be a link: the kernel follows it */
+        {"ROOT/link/a", NULL},
+        {"ROOT/link/../store/a", NULL}, /* which is another directory where the link leads */
+        {"ROOT/store", NULL},
+        {"ROOT/stor/a", NULL},
+        {"ROOT/storea", NULL},
+        {"/", NULL},
+    };
+    g_autoptr(QcGate) gate = NULL;
+    make_link("store", "link");
+    cr_assert_eq(qc_gate_new(store, QC_BACKING_STORE, &gate, NULL), 0);
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *name = spelled(cases[i].name);
+        cr_expect_eq(try_backing(gate, "x", name, cases[i].inside), cases[i].inside ? 0 : -EPERM,
+                     "%s", name);
+    }
+}
+
+/* A store that is mounted by a link has two names. */
+Test(gate, two_names_of_the_store, .init = setup, .fini = teardown)
+{
+    g_autoptr(QcGate) gate = NULL;
+    make_link("store", "link");
+    g_autofree char *link = at("link"), *by_link = at("link//a"), *by_store = at("store/./a"),
+                    *up = at("link/../link/a");
+    cr_assert_eq(qc_gate_new(link, QC_BACKING_STORE, &gate, NULL), 0);
+    cr_expect_eq(try_backing(gate, "x", by_link, "a"), 0);
+    cr_expect_eq(try_backing(gate, "x", by_store, "a"), 0);
+    cr_expect_eq(try_backing(gate, "x", up, NULL), -EPERM, "the link may lead elsewhere");
 }
 
 Test(gate, policies, .init = setup, .fini = teardown)
