@@ -98,6 +98,14 @@ static bool sounds_like_image(const char *path)
     return false;
 }
 
+/* Whether path leads to a block device, which is an image under any name; nothing is opened. */
+static bool is_device(QcGate *gate, const char *path)
+{
+    QcFileStat stat;
+
+    return qc_gate_stat(gate, path, &stat) == 0 && S_ISBLK(stat.mode);
+}
+
 /* Open the file of a candidate and tell its format. -ENOENT: it is none of ours. */
 static int open_candidate(QcGate *gate, const char *path, StoreItem *item)
 {
@@ -117,7 +125,7 @@ static int open_candidate(QcGate *gate, const char *path, StoreItem *item)
     if (qc_is_shortage(r))
         return r;
     /* -EOPNOTSUPP: a link to a directory, a FIFO or the like. */
-    if (r == -EOPNOTSUPP || !sounds_like_image(path))
+    if (r == -EOPNOTSUPP || (!sounds_like_image(path) && !is_device(gate, path)))
         return -ENOENT;
     if (!item->error)
         g_set_error(&item->error, QC_ERROR, -r, "cannot read %s: %s", path, g_strerror(-r));

@@ -78,10 +78,24 @@ fills_up() {
     check_clean "$QCOW"
 }
 
+# A device that cannot be opened is an image that says so, whatever its name. (Of this number there
+# is no driver.)
+shows_what_it_cannot_open() {
+    local entry
+    mknod store/dead b 60 1
+    ln -s dead store/alias
+    for entry in dead alias; do
+        assert_eq "$(ls mnt/$entry)" $'control\nerror\ninfo.json\nlayers\nsnapshots' "$entry"
+        assert_match "$(cat mnt/$entry/error)" "$entry: " "error"
+    done
+    rm store/dead store/alias
+}
+
 make_store
 mount_store store mnt
 assert_eq "$(ls mnt)" $'control\nplain\nvolume' "entries"
 reads_right
+shows_what_it_cannot_open
 takes_and_reverts
 notices_changes
 fills_up
