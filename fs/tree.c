@@ -43,11 +43,13 @@ static void set_store_dir(struct stat *attr, const QcFileStat *dir)
 }
 
 /* A directory of an image: who may read the image may look into it. */
-static void set_image_dir(struct stat *attr, const QcFileStat *file)
+static void set_image_dir(struct stat *attr, const QcFileStat *file, NodeKind kind)
 {
-    mode_t readable = file->mode & 0444;
+    mode_t readable = file->mode & 0444, passable = readable >> 2;
 
-    set_common(attr, file, S_IFDIR | readable | readable >> 2);
+    if (kind == NODE_IMAGE) /* and who may write it gets to its control */
+        passable |= (file->mode & 0222) >> 1;
+    set_common(attr, file, S_IFDIR | readable | passable);
 }
 
 static void set_control(struct stat *attr, const QcFileStat *file)
@@ -217,7 +219,7 @@ static int outer_attr(Fs *fs, const char *path, NodeKind kind, bool of_store, st
     else if (kind == NODE_DIR)
         set_store_dir(attr, &stat);
     else
-        set_image_dir(attr, &stat);
+        set_image_dir(attr, &stat, kind);
     return 0;
 }
 
@@ -268,7 +270,7 @@ static int lookup_in_store(Fs *fs, const char *dir, const char *name, NodeKind *
         set_store_dir(attr, &stat);
     } else {
         *ret_kind = NODE_IMAGE;
-        set_image_dir(attr, &stat);
+        set_image_dir(attr, &stat, NODE_IMAGE);
     }
     return 0;
 }

@@ -398,6 +398,7 @@ eopnotsupp() {
 # Who may write the image file may command it, through groups as well; nobody else.
 eacces() {
     [ "$(id -u)" = 0 ] || return 0
+    local part
     chmod 755 "$TMP" # mktemp made it for root alone
     new_image store/roots.qcow2
     new_image store/nobodys.qcow2
@@ -417,6 +418,16 @@ eacces() {
     assert_denied "cat all/secret.qcow2/disk"
     assert_denied "cat all/secret.qcow2/info.json"
     assert_denied "echo 'take s' >all/secret.qcow2/control"
+    # Who may write and not read gets to the control, and sees nothing.
+    chmod 622 store/secret.qcow2
+    as_nobody bash -c "echo 'take own' >all/secret.qcow2/control" || fail "who may only write may not command"
+    as_nobody bash -c "echo 'delete own' >all/secret.qcow2/control" || fail "who may only write may not delete"
+    for part in control disk info.json; do
+        assert_denied "cat all/secret.qcow2/$part"
+    done
+    assert_denied "ls all/secret.qcow2"
+    assert_denied "stat all/secret.qcow2/snapshots/s"
+    chmod 600 store/secret.qcow2
     # What others have asked for is not told.
     control_ok all/control "take secret.qcow2 hidden" "delete secret.qcow2 hidden"
     as_nobody bash -c "echo 'take nobodys.qcow2 own' >all/control; echo 'delete nobodys.qcow2 own' >all/control" ||
