@@ -21,6 +21,7 @@ struct Image {
     const char *format_name;
     QcFile *file;
     QcImage *qc;
+    QcImage *header; /* where qc is NULL and the header can be read: only to say what is in it */
     QcChain *chain;
     char *error;
     int shortage; /* 0, or what was short when it was opened: then nothing else is true */
@@ -43,13 +44,23 @@ static void set_error(Image *image, const char *message)
         image->error = text_one_line(message);
 }
 
+/* Of what cannot be opened, at least what its header says. 0, or what is short. */
+static int open_header(Image *image, QcCache *cache)
+{
+    int r = image->format == QC_FORMAT_QCOW2
+                ? qc_image_open_header(image->file, image->path, cache, &image->header)
+                : 0;
+
+    return qc_is_shortage(r) ? r : 0;
+}
+
 static void open_metadata(Image *image, QcGate *gate, QcCache *cache, const Image *like)
 {
     g_autoptr(GError) error = NULL;
     int r = qc_image_open(image->file, image->path, image->format, cache, &image->qc, &error);
 
     if (r < 0) {
-        image->shortage = qc_is_shortage(r) ? r : 0;
+        image->shortage = qc_is_shortage(r) ? r : open_header(image, cache);
         set_error(image, error ? error->message : g_strerror(-r));
         return;
     }
@@ -163,6 +174,7 @@ void image_unref(Image *image)
     g_free(image->raw_names);
     qc_chain_free(image->chain);
     qc_image_unref(image->qc);
+    qc_image_unref(image->header);
     qc_file_unref(image->file);
     g_mutex_clear(&image->lock);
     g_free(image->error);
@@ -193,6 +205,13 @@ QcFile *image_file(const Image *image)
 QcImage *image_qc(const Image *image)
 {
     return image->qc;
+}
+
+const QcInfo *image_info(const Image *image)
+{
+    const QcImage *qc = image->qc ? image->qc : image->header;
+
+    return qc ? qc_image_info(qc) : NULL;
 }
 
 QcChain *image_chain(const Image *image)

@@ -33,6 +33,8 @@ const QcFileStat *image_stat(const Image *image); /* of the file when it was ope
 const char *image_format(const Image *image);     /* as QEMU spells it; NULL when not known */
 QcFile *image_file(const Image *image);           /* borrowed; NULL when it cannot be opened */
 QcImage *image_qc(const Image *image);            /* borrowed; NULL when it cannot be opened */
+/* Also of an image that cannot be opened, what its header says; NULL: nothing is known. */
+const QcInfo *image_info(const Image *image);
 QcChain *image_chain(const Image *image);         /* borrowed; NULL exactly when image_qc is */
 /* Why there is no disk, one line; NULL when there is one. */
 const char *image_error(const Image *image);

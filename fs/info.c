@@ -160,7 +160,7 @@ static char *absolute_path(Fs *fs, const char *path)
 static void put_qemu(Json *json, Fs *fs, const Image *image)
 {
     g_autofree char *filename = absolute_path(fs, image_path(image));
-    const QcInfo *info = image_qc(image) ? qc_image_info(image_qc(image)) : NULL;
+    const QcInfo *info = image_info(image);
 
     json_put_string(json, "filename", filename);
     if (image_format(image))

@@ -346,7 +346,7 @@ static void add_advice(const Work *work, int r, GError **error)
         advice = "every command, deleting too, needs a little room; nothing was changed";
     else if (r == -EUCLEAN && work->opened && work->command->verb != COMMAND_REPAIR)
         advice = "repair mends what can be mended without loss";
-    else if (r == -EUCLEAN)
+    else if (r == -EUCLEAN && !g_error_matches(*error, QC_ERROR, EINVAL)) /* not of a bad header */
         advice = "qemu-img check -r all may save something: try it on a copy";
     else if (r == -EACCES && g_error_matches(*error, QC_ERROR, EPERM))
         advice = "is the file immutable (lsattr)?";

@@ -215,6 +215,11 @@ typedef struct QcImage QcImage;
  */
 int qc_image_open(QcFile *file, const char *path, QcFormat format, QcCache *cache, QcImage **ret,
                   GError **error);
+/*
+ * Of a qcow2 image that cannot be opened: what its header says, for qc_image_info(), which has no
+ * snapshots and bitmaps then. It is for nothing else: no chain, no command. Errors as above.
+ */
+int qc_image_open_header(QcFile *file, const char *path, QcCache *cache, QcImage **ret);
 QcImage *qc_image_ref(QcImage *image);
 void qc_image_unref(QcImage *image); /* accepts NULL */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcImage, qc_image_unref)

@@ -94,8 +94,10 @@ int qc_header_decode(const uint8_t *buf, size_t len, QcHeader *ret, GError **err
     QcHeader h = {0};
     memcpy(&disk, buf, MIN(len, sizeof(disk)));
 
-    if (len < QC_V2_HEADER_LENGTH || be32_get(disk.magic) != QCOW_MAGIC)
+    if (be32_get(disk.magic) != QCOW_MAGIC)
         return qc_fail(error, -EINVAL, "not a qcow2 image");
+    if (len < QC_V2_HEADER_LENGTH)
+        return qc_fail(error, -EINVAL, "the header is cut off");
     h.layout.version = be32_get(disk.version);
     if (h.layout.version != 2 && h.layout.version != 3)
         return qc_fail(error, -EOPNOTSUPP, "qcow version %u is not supported", h.layout.version);

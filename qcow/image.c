@@ -187,7 +187,8 @@ static void drop_metadata(QcImage *image)
     memset(image->sector0, 0, sizeof(image->sector0));
 }
 
-static int read_metadata(QcImage *image, GError **error)
+/* The header, and what info has of it. */
+static int read_info(QcImage *image, GError **error)
 {
     g_autofree uint8_t *buf = NULL;
     drop_metadata(image);
@@ -199,7 +200,14 @@ static int read_metadata(QcImage *image, GError **error)
     err = fill_info(image, buf);
     if (err < 0)
         return qc_fail(error, err, "no memory for the header");
-    err = check_against_file(image, error);
+    return 0;
+}
+
+static int read_metadata(QcImage *image, GError **error)
+{
+    int err = read_info(image, error);
+    if (!err)
+        err = check_against_file(image, error);
     if (!err)
         err = read_snapshots(image, error);
     if (!err)
@@ -248,8 +256,9 @@ static int read_steady_metadata(QcImage *image, GError **error)
     return -EAGAIN; /* not reached */
 }
 
-int qc_image_open(QcFile *file, const char *path, QcFormat format, QcCache *cache, QcImage **ret,
-                  GError **error)
+/* An image of which nothing is read yet. */
+static int new_image(QcFile *file, const char *path, QcFormat format, QcCache *cache, QcImage **ret,
+                     GError **error)
 {
     QcFileStat st;
     int err = file->ops->stat(file, &st);
@@ -269,6 +278,17 @@ int qc_image_open(QcFile *file, const char *path, QcFormat format, QcCache *cach
     image->cacheable = (st.mode & S_IFMT) != S_IFBLK;
     image->info = (QcInfo){.format = format, .virtual_size = (st.size + 511) / 512 * 512};
     note_state(image, &st);
+    *ret = g_steal_pointer(&image);
+    return 0;
+}
+
+int qc_image_open(QcFile *file, const char *path, QcFormat format, QcCache *cache, QcImage **ret,
+                  GError **error)
+{
+    g_autoptr(QcImage) image = NULL;
+    int err = new_image(file, path, format, cache, &image, error);
+    if (err < 0)
+        return err;
     if (format == QC_FORMAT_QCOW2) {
         err = read_steady_metadata(image, error);
         if (err < 0) {
@@ -278,6 +298,17 @@ int qc_image_open(QcFile *file, const char *path, QcFormat format, QcCache *cach
     }
     *ret = g_steal_pointer(&image);
     return 0;
+}
+
+int qc_image_open_header(QcFile *file, const char *path, QcCache *cache, QcImage **ret)
+{
+    g_autoptr(QcImage) image = NULL;
+    int err = new_image(file, path, QC_FORMAT_QCOW2, cache, &image, NULL);
+    if (!err)
+        err = read_info(image, NULL);
+    if (!err)
+        *ret = g_steal_pointer(&image);
+    return err;
 }
 
 QcImage *qc_image_ref(QcImage *image)

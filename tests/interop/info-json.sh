@@ -35,6 +35,8 @@ make_images() {
     cp v3.qcow2 dirty.qcow2
     patch_bytes dirty.qcow2 79 01
     patch_bytes dirty.qcow2 87 01
+    qemu-img create -q -f qcow2 -b v3.qcow2 -F qcow2 cut.qcow2 5G
+    truncate -s 100000 cut.qcow2 # its L1 table lies behind that
     # QEMU measures the processor first, and gives up when others keep it busy.
     local i
     for i in 1 2 3 4 5 6 7 8 9 10; do
@@ -67,4 +69,8 @@ for image in v2.qcow2 v3.qcow2 disk.raw disk.img empty.raw tiny.qcow2 lazy.qcow2
 done
 control_ok mnt/snapshots.qcow2/control "take ours" "delete first" "rename ours yours"
 compare snapshots.qcow2
+# Of an image that cannot be opened, what its header says.
+compare cut.qcow2
+[ -s mnt/cut.qcow2/error ] && [ ! -e mnt/cut.qcow2/disk ] || fail "an image without its L1 table"
+assert_eq "$(ls mnt/cut.qcow2/layers)" "" "layers of what cannot be read"
 unmount_store mnt

@@ -368,6 +368,11 @@ f = open(sys.argv[1], "rb"); f.seek(40); print(struct.unpack(">Q", f.read(8))[0]
     control_fails EUCLEAN mnt/badl2.qcow2/control repair # what it cannot
     assert_match "$(last_result mnt/badl2.qcow2/control)" "; qemu-img check -r all .* copy"
     cmp mnt/corrupt.qcow2/snapshots/s mnt/dirty.qcow2/snapshots/s || fail "snapshots stay readable"
+    # Of a bad header qemu-img check says as little as we do.
+    head -c 50 store/dirty.qcow2 >store/cut.qcow2
+    control_fails EUCLEAN mnt/cut.qcow2/control repair
+    assert_match "$(last_result mnt/cut.qcow2/control)" "repair: cut.qcow2: the header is cut off$"
+    rm store/cut.qcow2
     # Not closed cleanly is not corrupt: the command puts it in order.
     control_ok mnt/dirty.qcow2/control "take t"
     check_clean store/dirty.qcow2
