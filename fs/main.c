@@ -22,6 +22,15 @@ static void open_standard_files(void)
         close(fd);
 }
 
+/* Called at the end: help that could not be printed is not help. */
+static void check_output(void)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return;
+    log_error("cannot write to standard output");
+    _exit(EXIT_FAILURE);
+}
+
 int main(int argc, char **argv)
 {
     Options options = {0};
@@ -29,6 +38,7 @@ int main(int argc, char **argv)
     int status = EXIT_SUCCESS;
 
     open_standard_files();
+    atexit(check_output); /* GLib prints the help, and ends the process */
 
     if (!options_parse(&options, argc, argv, &error)) {
         log_error("%s", error->message);

@@ -52,6 +52,9 @@ static const char *const passed[] = {
     "fsname=", "subtype=", "context=",    "fscontext=", "defcontext=",  "rootcontext=",
 };
 
+/* Those that are for us, and have a value. */
+static const char *const own[] = {"backing=", "cache=", "max_threads=", "sandbox="};
+
 static const char *const ignored[] = {
     "default_permissions",
     "defaults",
@@ -98,6 +101,16 @@ static bool is_one_of(const char *option, const char *const *keys, size_t n)
             return true;
     }
     return false;
+}
+
+/* Whether it is the name of an option that has a value, without one. */
+static bool lacks_value(const char *option)
+{
+    g_autofree char *key = g_strconcat(option, "=", NULL);
+
+    return strchr(option, '=') == NULL && (is_one_of(key, own, G_N_ELEMENTS(own)) ||
+                                           is_one_of(key, passed, G_N_ELEMENTS(passed)) ||
+                                           is_one_of(key, ignored, G_N_ELEMENTS(ignored)));
 }
 
 static bool bad_value(const char *option, GError **error)
@@ -186,8 +199,12 @@ static bool set_one(Options *options, const char *option, GError **error)
     if (g_ascii_strncasecmp(option, "x-", 2) == 0 ||
         is_one_of(option, ignored, G_N_ELEMENTS(ignored)))
         return true;
-    g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_UNKNOWN_OPTION, "unknown option -o %s",
-                option);
+    if (lacks_value(option))
+        g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, "option -o %s needs a value",
+                    option);
+    else
+        g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_UNKNOWN_OPTION, "unknown option -o %s",
+                    option);
     return false;
 }
 

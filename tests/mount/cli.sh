@@ -23,6 +23,12 @@ help_and_version() {
     "$SNAPTREE" -h >help2 || fail "-h: status $?"
     assert_same help help2 "-h and --help"
     assert_match "$("$SNAPTREE" --version)" "^snaptree [0-9]+\.[0-9]+" "--version"
+    local option
+    for option in --help --version; do
+        STATUS=0
+        "$SNAPTREE" $option >/dev/full 2>err || STATUS=$?
+        assert_eq "$STATUS $(cat err)" "1 snaptree: cannot write to standard output" "$option >/dev/full"
+    done
     [ ! -s <("$SNAPTREE" --help 2>&1 >/dev/null) ] || fail "--help writes to standard error"
 }
 
@@ -37,6 +43,10 @@ wrong_options() {
     assert_refused 2 "fsname" -o fsname= store mnt
     assert_refused 2 "max_read" -o max_read=much store mnt
     assert_refused 2 "lazy" -o lazy store mnt
+    local option
+    for option in max_threads fsname sandbox comment; do
+        assert_refused 2 "option -o $option needs a value" -o ro,$option store mnt
+    done
 }
 
 # What other programs put into an fstab; and a limit of the size of requests.
