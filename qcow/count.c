@@ -353,10 +353,12 @@ static int count_bitmap(Count *c, const QcBitmapTable *t)
 static int count_bitmaps(Count *c)
 {
     const QcHeader *h = &c->image->header;
-    if (!h->has_bitmaps || !(h->autoclear & QC_AUTOCLEAR_BITMAPS))
+    if (!h->has_bitmaps)
         return 0;
-    if (c->image->info.n_bitmaps < h->n_bitmaps)
+    if (!c->image->bitmaps_whole)
         qc_find(c->findings, "the bitmap directory is broken");
+    if (h->bitmaps_reserved)
+        qc_find(c->findings, "the bitmaps extension has something where there has to be 0");
     int err = done(count_table_range(c, "the bitmap directory", h->bitmap_directory_offset,
                                      h->bitmap_directory_size, 1));
     for (unsigned i = 0; i < c->image->info.n_bitmaps && !err; i++)

@@ -104,6 +104,7 @@ G_STATIC_ASSERT(sizeof(QcDiskBitmapEntry) == 24);
 #define QC_BITMAP_DIRTY    1u /* type: dirty tracking */
 #define QC_BITMAP_IN_USE   1u /* flags */
 #define QC_BITMAP_AUTO     2u
+#define QC_BITMAP_KNOWN    3u
 #define QC_BITMAP_ALL_ONES UINT64_C(1) /* in its table, in the place of an offset */
 
 /* §"Full disk encryption header pointer". */

@@ -27,8 +27,8 @@ typedef struct QcHeader {
     /* From the extensions; offsets and lengths in the first cluster, 0 when absent. */
     uint32_t backing_format_at, backing_format_len;
     uint32_t data_file_at, data_file_len;
-    bool has_bitmaps;
-    uint32_t n_bitmaps;
+    bool has_bitmaps; /* that are valid: the header's autoclear bit says so */
+    uint32_t n_bitmaps, bitmaps_reserved;
     uint64_t bitmap_directory_offset, bitmap_directory_size;
     uint64_t luks_offset, luks_length;
     bool has_unknown_extensions;

@@ -37,6 +37,7 @@ struct QcImage {
     uint64_t *snapshot_at;        /* file offset of each snapshot's table entry */
     uint64_t snapshots_end;       /* file offset where the table ends */
     QcBitmapTable *bitmap_tables; /* of each of the info's bitmaps */
+    bool bitmaps_whole;           /* the info has all of their directory */
     bool spent;    /* a command has been tried with it; only the writer's thread looks */
     QcMeter meter; /* of that command; the same */
 };

@@ -410,6 +410,14 @@ Test(check, a_compressed_cluster_with_subclusters_is_found_and_left_alone)
     expect_left_alone(file);
 }
 
+/* Where a field of the bitmaps extension is. */
+static size_t bitmaps_field(const MemFile *file, size_t field)
+{
+    /* The lower half of this word is header_length. */
+    uint32_t extension = (uint32_t)mem_file_word(file, offsetof(QcDiskHeader, refcount_order));
+    return extension + sizeof(QcDiskExtension) + field;
+}
+
 /* An image of 64 KiB clusters with a bitmap, and where its entry of the directory lies. */
 static MemFile *with_bitmap(uint64_t *ret_entry)
 {
@@ -418,10 +426,8 @@ static MemFile *with_bitmap(uint64_t *ret_entry)
     craft_bitmap(file);
     QcCheck result = check(file);
     cr_assert_eq(result.errors + result.leaks, 0, "%s", result.first);
-    /* The lower half of this word is header_length. */
-    uint32_t extension = (uint32_t)mem_file_word(file, offsetof(QcDiskHeader, refcount_order));
-    *ret_entry = mem_file_word(file, extension + sizeof(QcDiskExtension) +
-                                         offsetof(QcDiskBitmaps, directory_offset));
+    *ret_entry =
+        mem_file_word(file, bitmaps_field(file, offsetof(QcDiskBitmaps, directory_offset)));
     return file;
 }
 
@@ -451,12 +457,62 @@ Test(check, broken_entries_of_the_bitmap_directory_are_found_and_left_alone)
         {offsetof(QcDiskBitmapEntry, name_size), 4},     /* longer than a name may be */
         {offsetof(QcDiskBitmapEntry, name_size) + 1, 9}, /* past the end of the directory */
         {offsetof(QcDiskBitmapEntry, table_offset) + 6, 2},
+        {offsetof(QcDiskBitmapEntry, table_size) + 3, 0}, /* its clusters are no leaks */
+        {offsetof(QcDiskBitmapEntry, table_size) + 3, 2}, /* more than the disk asks for */
+        {offsetof(QcDiskBitmapEntry, flags) + 3, 4},      /* reserved */
+        {offsetof(QcDiskBitmapEntry, flags), 0x80},
+        {offsetof(QcDiskBitmapEntry, extra_data_size) + 3, 8},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(wrong); i++) {
         uint64_t entry;
         MemFile *file = with_bitmap(&entry);
         file->data->data[entry + wrong[i].at] = wrong[i].value;
         expect_left_alone(file);
+    }
+}
+
+Test(check, a_bitmaps_extension_that_is_not_understood_is_found_and_left_alone)
+{
+    uint64_t entry;
+    MemFile *file = with_bitmap(&entry);
+    file->data->data[bitmaps_field(file, offsetof(QcDiskBitmaps, reserved))] = 1;
+    expect_left_alone(file);
+
+    file = with_bitmap(&entry); /* behind the one entry there is more */
+    size_t at = bitmaps_field(file, offsetof(QcDiskBitmaps, directory_size));
+    mem_file_put_word(file, at, mem_file_word(file, at) + 8);
+    expect_left_alone(file);
+}
+
+/* A bitmap that was not closed is of no use, and may be of another size; QEMU opens such images. */
+Test(check, a_bitmap_in_use_may_have_any_size)
+{
+    uint64_t entry;
+    MemFile *file = with_bitmap(&entry);
+    uint64_t table = mem_file_word(file, entry + offsetof(QcDiskBitmapEntry, table_offset));
+    mem_file_put_word(file, table + 8, QC_BITMAP_ALL_ONES);
+    file->data->data[entry + offsetof(QcDiskBitmapEntry, table_size) + 3] = 2;
+    file->data->data[entry + offsetof(QcDiskBitmapEntry, flags) + 3] = QC_BITMAP_IN_USE;
+    expect_clean(file, NULL);
+    qc_file_unref(mem_file(file));
+}
+
+/* Without the mark in the header, what the extension says is no more true, and does not matter. */
+Test(check, bitmaps_that_are_not_valid_are_dropped)
+{
+    for (unsigned broken = 0; broken < 2; broken++) {
+        uint64_t entry;
+        MemFile *file = with_bitmap(&entry);
+        bool unknown;
+        mem_file_put_word(file, offsetof(QcDiskHeader, autoclear_features), 0);
+        if (broken)
+            file->data->data[bitmaps_field(file, offsetof(QcDiskBitmaps, nb_bitmaps))] = 0xff;
+        QcCheck before = check(file);
+        cr_expect_eq(before.errors, 0, "%s", before.first);
+        cr_expect_gt(before.leaks, 0);
+        cr_expect_eq(0, script_run(file, &(Step){.kind = STEP_REVERT}, &unknown));
+        expect_clean(file, NULL);
+        qc_file_unref(mem_file(file));
     }
 }
 

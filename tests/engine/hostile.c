@@ -247,6 +247,7 @@ static Made make_bitmaps(uint32_t n, uint64_t step)
     for (unsigned i = 0; i < n; i++) {
         QcDiskBitmapEntry d = {.table_offset = be64_make(64 * MIB + i * step),
                                .table_size = be32_make(MAX_ENTRIES),
+                               .flags = be32_make(QC_BITMAP_IN_USE), /* of whatever size */
                                .type = 1,
                                .granularity_bits = 16,
                                .name_size = be16_make(8)};
