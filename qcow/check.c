@@ -9,6 +9,7 @@
 #include "active.h"
 #include "count.h"
 #include "error.h"
+#include "snapwrite.h"
 #include <string.h>
 
 /* The refcounts as they are on disk; NULL where they cannot be read as such, a finding. */
@@ -22,12 +23,22 @@ static int load_stored(QcImage *image, QcFindings *findings, QcRefs **ret)
     return 0;
 }
 
+/* What is wrong, refers to nothing, and is set right by every command. */
+static void check_entries(const QcImage *image, QcFindings *findings)
+{
+    for (unsigned i = 0; i < image->info.n_snapshots; i++)
+        if (qc_snapshot_is_incomplete(&image->header.layout, &image->info.snapshots[i]))
+            qc_find(findings, "entry %u of the snapshot table does not say how large the disk was",
+                    i);
+}
+
 /* Compare what is stored (NULL: nothing that can be read) with what was counted. */
 static int compare(QcImage *image, QcRefs *stored, QcRefs *counted, QcFindings *findings,
                    uint64_t *ret_leaks)
 {
     if (stored)
         qc_compare_counts(stored, counted, findings, ret_leaks);
+    check_entries(image, findings);
     return qc_check_copied(image, stored ? stored : counted, findings);
 }
 
@@ -92,6 +103,8 @@ int qc_image_repair(QcImage *image, QcCheck *ret_found, bool *ret_unknown, GErro
         err = look_what_is_wrong(txn, &found);
     if (!err)
         err = qc_active_refresh(txn);
+    if (!err)
+        err = qc_snapshots_complete(txn);
     if (err < 0)
         return txn ? qc_txn_fail(err, error) : err;
     err = qc_txn_commit(txn, ret_unknown, error);

@@ -9,99 +9,10 @@
  */
 #include "active.h"
 #include "error.h"
-#include "snapread.h"
+#include "snapwrite.h"
 #include "tree.h"
 #include <stdlib.h>
 #include <string.h>
-
-/* ---- the snapshot table ------------------------------------------------------------------ */
-
-/* How a new snapshot table differs from the old one. */
-typedef struct TableEdit {
-    unsigned drop;   /* index of an entry to leave out; UINT_MAX: none */
-    unsigned rename; /* index of an entry to get new_name; UINT_MAX: none */
-    const char *new_name;
-    const QcSnapshot *added; /* an entry to append; NULL: none */
-} TableEdit;
-
-/* A snapshot table being made: room is enough for the old one and what an edit can add. */
-typedef struct NewTable {
-    uint8_t *bytes;
-    size_t len;
-    size_t old_bytes; /* of the old table; the room is this and EDIT_ROOM */
-} NewTable;
-
-enum {
-    /* A new entry, or a new name in an old one: header, extra data, id, name, padding. */
-    EDIT_ROOM =
-        sizeof(QcDiskSnapshot) + sizeof(QcDiskSnapshotExtra) + 24 + QC_MAX_SNAPSHOT_NAME + 16,
-};
-
-static int copy_entries(QcTxn *txn, const TableEdit *edit, NewTable *table)
-{
-    const QcHeader *h = &txn->image->header;
-    QcSnapReader reader = {.file = txn->image->file,
-                           .layout = &h->layout,
-                           .disk_size = h->size,
-                           .at = h->snapshots_offset};
-    int err = 0;
-    for (unsigned i = 0; i < h->n_snapshots && !err; i++) {
-        QcSnapshot s;
-        size_t id_len, size;
-        const uint8_t *raw;
-        uint8_t *at = table->bytes + table->len;
-        err = qc_snap_reader_next(&reader, &s, &id_len, &raw, &size);
-        if (!err && reader.consumed > table->old_bytes)
-            err = -EUCLEAN; /* longer than when it was read first: somebody ignores the locks */
-        if (err || i == edit->drop)
-            continue;
-        if (i == edit->rename)
-            size = qc_snaptable_rename(raw, edit->new_name, strlen(edit->new_name), at);
-        else
-            memcpy(at, raw, size);
-        table->len = qc_padded(table->len + size); /* the last one's padding may lack */
-    }
-    qc_snap_reader_clear(&reader);
-    return err;
-}
-
-static void append_entry(const QcSnapshot *s, NewTable *table)
-{
-    size_t id_len = strlen(s->id);
-    qc_snaptable_encode(s, id_len, table->bytes + table->len);
-    table->len += qc_snaptable_encoded_size(id_len, s->name_len);
-}
-
-static int write_table(QcTxn *txn, const NewTable *table)
-{
-    txn->next.snapshots_offset = 0;
-    if (table->len == 0)
-        return 0;
-    if (table->len > QC_MAX_SNAPSHOT_TABLE_BYTES)
-        return -EFBIG;
-    int err = qc_txn_alloc(txn, table->len, &txn->next.snapshots_offset);
-    return err ? err : qc_txn_put_padded(txn, txn->next.snapshots_offset, table->bytes, table->len);
-}
-
-/* Write the snapshot table anew. */
-static int replace_snapshot_table(QcTxn *txn, const TableEdit *edit)
-{
-    const QcImage *image = txn->image;
-    uint64_t old_bytes = image->snapshots_end - image->header.snapshots_offset;
-    NewTable table = {.bytes = g_try_malloc0(old_bytes + EDIT_ROOM), .old_bytes = old_bytes};
-    if (!table.bytes)
-        return -ENOMEM;
-    int err = copy_entries(txn, edit, &table);
-    if (!err && edit->added)
-        append_entry(edit->added, &table);
-    if (!err)
-        err = write_table(txn, &table);
-    if (!err)
-        err = qc_txn_release(txn, image->header.snapshots_offset, old_bytes);
-    txn->next.n_snapshots += (edit->added != NULL) - (edit->drop != UINT_MAX);
-    g_free(table.bytes);
-    return err;
-}
 
 /* ---- names and ids ---------------------------------------------------------------------- */
 
@@ -206,8 +117,8 @@ int qc_snapshot_take(QcImage *image, const char *name, int64_t now_ns, bool *ret
     };
     err = take_tree(txn, &s);
     if (!err)
-        err = replace_snapshot_table(
-            txn, &(TableEdit){.drop = UINT_MAX, .rename = UINT_MAX, .added = &s});
+        err = qc_snapshots_replace(
+            txn, &(QcTableEdit){.drop = UINT_MAX, .rename = UINT_MAX, .added = &s});
     return err ? qc_txn_fail(err, error) : qc_txn_commit(txn, ret_unknown, error);
 }
 
@@ -262,12 +173,16 @@ static int revert_tree(QcTxn *txn, const QcSnapshot *s)
     return err;
 }
 
-/* A snapshot that does not state its size would be resized along with the disk. */
+/*
+ * A snapshot that does not state its size would be resized along with the disk. In version 3 it
+ * will: what is incomplete there gets it.
+ */
 static bool resizes_another(const QcImage *image, unsigned snapshot)
 {
     bool follows = false;
     for (unsigned i = 0; i < image->info.n_snapshots; i++)
         follows = follows || !image->info.snapshots[i].size_stated;
+    follows = follows && image->info.version < 3;
     return follows && image->info.snapshots[snapshot].disk_size != image->header.size;
 }
 
@@ -286,6 +201,8 @@ int qc_snapshot_revert(QcImage *image, unsigned snapshot, bool *ret_unknown, GEr
                        "the revert would resize the disk, and a snapshot that does not state its "
                        "own size with it");
     err = revert_tree(txn, &image->info.snapshots[snapshot]);
+    if (!err)
+        err = qc_snapshots_complete(txn);
     return err ? qc_txn_fail(err, error) : qc_txn_commit(txn, ret_unknown, error);
 }
 
@@ -318,7 +235,7 @@ int qc_snapshot_delete(QcImage *image, unsigned snapshot, bool *ret_unknown, GEr
         return err;
     err = delete_tree(txn, &image->info.snapshots[snapshot]);
     if (!err)
-        err = replace_snapshot_table(txn, &(TableEdit){.drop = snapshot, .rename = UINT_MAX});
+        err = qc_snapshots_replace(txn, &(QcTableEdit){.drop = snapshot, .rename = UINT_MAX});
     return err ? qc_txn_fail(err, error) : qc_txn_commit(txn, ret_unknown, error);
 }
 
@@ -335,7 +252,7 @@ int qc_snapshot_rename(QcImage *image, unsigned snapshot, const char *name, bool
         return err;
     err = qc_active_refresh(txn); /* the flags are right after each command */
     if (!err)
-        err = replace_snapshot_table(
-            txn, &(TableEdit){.drop = UINT_MAX, .rename = snapshot, .new_name = name});
+        err = qc_snapshots_replace(
+            txn, &(QcTableEdit){.drop = UINT_MAX, .rename = snapshot, .new_name = name});
     return err ? qc_txn_fail(err, error) : qc_txn_commit(txn, ret_unknown, error);
 }

@@ -17,6 +17,12 @@
 int qc_snaptable_decode(const QcLayout *layout, uint64_t fallback_size, const uint8_t *buf,
                         size_t len, QcSnapshot *ret, size_t *ret_id_len, size_t *ret_size);
 
+/* Whether an entry lacks what version 3 asks for: the size of its disk. */
+static inline bool qc_snapshot_is_incomplete(const QcLayout *layout, const QcSnapshot *snapshot)
+{
+    return layout->version >= 3 && !snapshot->size_stated;
+}
+
 /* Bytes of the entry that qc_snaptable_encode() makes. */
 size_t qc_snaptable_encoded_size(size_t id_len, size_t name_len);
 

@@ -242,7 +242,7 @@ Test(commands, an_id_that_is_no_number_does_not_block_new_ones)
 
 Test(commands, a_revert_does_not_resize_other_snapshots)
 {
-    MemFile *file = script_image(&script_kinds[1], 1 << 20);
+    MemFile *file = script_image(&script_kinds[1], 1 << 20); /* version 2 */
     bool unknown;
     cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_TAKE, .name = "first"}, &unknown));
     cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_TAKE, .name = "other"}, &unknown));
@@ -253,5 +253,28 @@ Test(commands, a_revert_does_not_resize_other_snapshots)
     entry_named(file, "other")[39] = 8; /* extra data without a size; the id is garbage then */
     cr_expect_eq(-EOPNOTSUPP, script_run(file, &revert, &unknown));
     qc_file_unref(mem_file(stated));
+    qc_file_unref(mem_file(file));
+}
+
+/* An entry of version 3 that does not state its size gets it, whatever the revert does to the disk.
+ */
+Test(commands, a_revert_completes_other_snapshots)
+{
+    static const Kind kind = {"v3-64k", 3, 16, 16, false};
+    MemFile *file = script_image(&kind, 1 << 20);
+    bool unknown;
+    cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_TAKE, .name = "first"}, &unknown));
+    cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_TAKE, .name = "other"}, &unknown));
+    entry_named(file, "first")[40 + 13] = 0x08; /* it states half the disk's size */
+    uint8_t *other = entry_named(file, "other");
+    other[39] = 8; /* extra data without a size; the id is garbage then */
+    cr_expect_eq(0, script_run(file, &(Step){.kind = STEP_REVERT, .snapshot = 0}, &unknown));
+    cr_expect_eq(script_size(file), 512 << 10);
+
+    g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
+    g_autoptr(QcImage) image = NULL;
+    cr_assert_eq(0, qc_image_open(mem_file(file), "mem", QC_FORMAT_QCOW2, cache, &image, NULL));
+    cr_expect_eq(qc_image_info(image)->snapshots[1].disk_size, 1 << 20);
+    cr_expect(qc_image_info(image)->snapshots[1].size_stated);
     qc_file_unref(mem_file(file));
 }
