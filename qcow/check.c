@@ -24,8 +24,10 @@ static int load_stored(QcImage *image, QcFindings *findings, QcRefs **ret)
 }
 
 /* What is wrong, refers to nothing, and is set right by every command. */
-static void check_entries(const QcImage *image, QcFindings *findings)
+static void check_claims(const QcImage *image, QcFindings *findings)
 {
+    if (image->info.data_file_raw && !image->info.has_data_file)
+        qc_find(findings, "the header says that the data file is raw, and there is none");
     for (unsigned i = 0; i < image->info.n_snapshots; i++)
         if (qc_snapshot_is_incomplete(&image->header.layout, &image->info.snapshots[i]))
             qc_find(findings, "entry %u of the snapshot table does not say how large the disk was",
@@ -38,7 +40,7 @@ static int compare(QcImage *image, QcRefs *stored, QcRefs *counted, QcFindings *
 {
     if (stored)
         qc_compare_counts(stored, counted, findings, ret_leaks);
-    check_entries(image, findings);
+    check_claims(image, findings);
     return qc_check_copied(image, stored ? stored : counted, findings);
 }
 

@@ -331,6 +331,18 @@ static int write_refs_and_sync(QcTxn *txn)
     return err;
 }
 
+/*
+ * The autoclear bits that are still true. Who changes the image clears what it does not know, and
+ * without a data file none can be raw: QEMU does not open an image that says so.
+ */
+static uint64_t kept_autoclear(const QcHeader *h)
+{
+    uint64_t kept = QC_AUTOCLEAR_KNOWN;
+    if (!(h->incompatible & QC_INCOMPAT_DATA_FILE))
+        kept &= ~QC_AUTOCLEAR_RAW;
+    return h->autoclear & kept;
+}
+
 /* The first sector with the fields of next that a command may change. */
 static void encode_sector(const QcTxn *txn, uint8_t *sector)
 {
@@ -345,9 +357,9 @@ static void encode_sector(const QcTxn *txn, uint8_t *sector)
     d.refcount_table_clusters = be32_make(h->reftable_clusters);
     d.nb_snapshots = be32_make(h->n_snapshots);
     d.snapshots_offset = be64_make(h->snapshots_offset);
-    if (h->layout.version >= 3) { /* who changes the image clears what it does not know */
+    if (h->layout.version >= 3) {
         d.incompatible_features = be64_make(h->incompatible);
-        d.autoclear_features = be64_make(h->autoclear & QC_AUTOCLEAR_KNOWN);
+        d.autoclear_features = be64_make(kept_autoclear(h));
     }
     memcpy(sector, &d, sizeof(d));
 }

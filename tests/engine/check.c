@@ -225,6 +225,31 @@ Test(check, every_command_sets_the_flags_right)
     }
 }
 
+/* QEMU does not open such an image; the bit may be cleared by whoever changes anything. */
+Test(check, every_command_clears_the_mark_of_a_raw_data_file_that_is_not_there)
+{
+    for (size_t i = 0; i < script_n_kinds; i++) {
+        for (size_t c = 0; c < G_N_ELEMENTS(mending); c++) {
+            size_t at = offsetof(QcDiskHeader, autoclear_features);
+            if (script_kinds[i].version < 3)
+                continue;
+            MemFile *file = prepared(&script_kinds[i]);
+            bool unknown;
+            mem_file_put_word(file, at, QC_AUTOCLEAR_RAW);
+            QcCheck before = check(file);
+            cr_expect_eq(before.errors, 1, "%s", before.first);
+            MemFile *repaired = mem_file_copy(file);
+            cr_expect_eq(0, repair(repaired));
+            cr_expect_eq(0, script_run(file, &mending[c], &unknown));
+            cr_expect_eq(0, mem_file_word(file, at));
+            expect_clean(file, NULL);
+            expect_clean(repaired, NULL);
+            qc_file_unref(mem_file(repaired));
+            qc_file_unref(mem_file(file));
+        }
+    }
+}
+
 /* Cut the extra data of each snapshot to so many bytes. */
 static void shorten_extra(MemFile *file, uint32_t len)
 {
