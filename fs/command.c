@@ -115,11 +115,11 @@ static Command *parse_line(const char *line, bool with_image)
 }
 
 /* What stands for a write that is none of commands. */
-static Command *refuse(int error, char *text, const char *reason)
+static Command *refuse(int error, size_t len, const char *reason)
 {
     Command *command = g_new0(Command, 1);
 
-    command->text = text;
+    command->text = g_strdup_printf("(%zu bytes)", len);
     g_set_error_literal(&command->error, QC_ERROR, error, reason);
     return command;
 }
@@ -128,10 +128,9 @@ static Command *refuse(int error, char *text, const char *reason)
 static Command *refuse_write(const char *bytes, size_t len)
 {
     if (len > COMMAND_MAX_BYTES)
-        return refuse(E2BIG, g_strdup_printf("(%zu bytes)", len),
-                      "one write has at most 64 KiB of commands; none was run");
+        return refuse(E2BIG, len, "one write has at most 64 KiB of commands; none was run");
     if (memchr(bytes, '\0', len))
-        return refuse(EINVAL, g_strdup("(binary)"), "a command is text, without NUL bytes");
+        return refuse(EINVAL, len, "a command is text, without NUL bytes");
     return NULL;
 }
 
@@ -143,6 +142,14 @@ Script *script_new(const char *bytes, size_t len, bool with_image)
     script->text = script->refused ? NULL : g_strndup(bytes, len);
     script->rest = script->text;
     script->with_image = with_image;
+    return script;
+}
+
+Script *script_new_refused(size_t len, int error, const char *reason)
+{
+    Script *script = g_new0(Script, 1);
+
+    script->refused = refuse(error, len, reason);
     return script;
 }
 

@@ -37,6 +37,8 @@ typedef struct Script Script;
 
 /* with_image: the image's path comes before the other arguments (store control). */
 Script *script_new(const char *bytes, size_t len, bool with_image);
+/* One that holds nothing but why all of it is refused; a positive errno. */
+Script *script_new_refused(size_t len, int error, const char *reason);
 void script_free(Script *script); /* accepts NULL */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Script, script_free)
 

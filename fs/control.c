@@ -40,15 +40,19 @@ typedef struct Job {
     fuse_req_t req;
     size_t len; /* what the write is answered with */
     Creds *creds;
+    bool counted; /* among the writes of a user */
     Script *script;
     Command *command; /* the current one */
     char *path;       /* its image */
     bool allowed;     /* and that is one, which the writer may change */
     GString *results;
     int error;
-    int percent;    /* shown last; -1: nothing yet */
-    gint signalled; /* atomic: the writer got a signal; which one is looked up */
-    gint64 looked;  /* monotonic time of the last look, microseconds */
+    int percent;         /* shown last; -1: nothing yet */
+    gint signalled;      /* atomic: the writer got a signal; which one is looked up */
+    gint64 asked;        /* when it was looked up last: monotonic time, microseconds */
+    gint64 looked;       /* when it was looked last whether there is still a writer */
+    bool seen;           /* there was */
+    const char *stopped; /* why no more of it is to be done, in words, or NULL */
 } Job;
 
 static void job_next(Job *job);
@@ -58,7 +62,8 @@ static bool is_of_store(const Control *control)
     return *control->image == '\0';
 }
 
-static bool may_see_all(const Creds *creds)
+/* Root, and who mounted. */
+static bool is_trusted(const Creds *creds)
 {
     return creds->uid == 0 || creds->uid == geteuid();
 }
@@ -70,7 +75,7 @@ Control *control_open(Fs *fs, const char *image, const Creds *creds)
     control->fs = fs;
     control->image = g_strdup(image);
     control->opener = creds_copy(creds);
-    control->shown = is_of_store(control) && !may_see_all(creds) ? creds->uid : JOURNAL_ALL;
+    control->shown = is_of_store(control) && !is_trusted(creds) ? creds->uid : JOURNAL_ALL;
     g_atomic_ref_count_init(&control->refs);
     g_mutex_init(&control->lock);
     return control;
@@ -131,6 +136,12 @@ static void note_result(Job *job, int error, const char *reason)
 
 /* ---- jobs -------------------------------------------------------------------------------- */
 
+/* Whose write it is where they are counted: of writer and opener the one who is not trusted. */
+static const Creds *payer(const Creds *creds)
+{
+    return is_trusted(creds) ? creds->opener : creds;
+}
+
 static void job_finish(Job *job)
 {
     Control *control = job->control;
@@ -139,6 +150,8 @@ static void job_finish(Job *job)
     g_string_assign(control->text, job->results->str);
     g_mutex_unlock(&control->lock);
 
+    if (job->counted)
+        allowance_give_back(control->fs->writes, payer(job->creds)->uid);
     fuse_req_interrupt_func(job->req, NULL, NULL); /* and it is not running any more */
     if (job->error < 0)
         fuse_reply_err(job->req, -job->error);
@@ -169,22 +182,33 @@ static void show_running(Job *job, const char *line, const char *line_of_image)
         journal_set_running(journal, job->path, job->creds->uid, job, line_of_image);
 }
 
+/* Whether it is time to look again, after the last time. */
+static bool is_due(gint64 *last)
+{
+    gint64 now = g_get_monotonic_time();
+
+    if (*last && now - *last < LOOK_INTERVAL)
+        return false;
+    *last = now;
+    return true;
+}
+
 /*
  * Whether the writer is to stop. The kernel tells of its first signal only, which may be a
- * harmless one; so from then on we look ourselves, now and then.
+ * harmless one; so from then on we look ourselves, now and then. Of asynchronous writes (libaio) it
+ * tells nothing, not even that nobody waits for them any more.
  */
 static bool is_stopped(Job *job)
 {
+    pid_t writer = fuse_req_ctx(job->req)->pid;
     bool told = g_atomic_int_get(&job->signalled);
-    gint64 now;
 
-    if (!told && !job->control->fs->ring) /* of signals before a write, a ring does not tell */
-        return false;
-    now = g_get_monotonic_time();
-    if (job->looked && now - job->looked < LOOK_INTERVAL)
-        return false;
-    job->looked = now;
-    return signals_ask_to_stop(fuse_req_ctx(job->req)->pid, told);
+    /* of signals before a write, a ring does not tell */
+    if ((told || job->control->fs->ring) && is_due(&job->asked))
+        job->stopped = signals_ask_to_stop(writer, told) ? "by a signal" : job->stopped;
+    if (is_due(&job->looked) && signals_has_ended(writer, &job->seen))
+        job->stopped = "as its writer is gone";
+    return job->stopped;
 }
 
 /* A QcProgressFunc. */
@@ -204,13 +228,20 @@ static bool go_on(void *data, unsigned percent)
     return !is_stopped(job);
 }
 
+/* In words (g_free). */
+static char *why_cancelled(const Job *job, const char *rest)
+{
+    return g_strdup_printf("cancelled %s%s", job->stopped, rest);
+}
+
 /* It waits, or was just about to begin. */
 static void cancel_command(gpointer data)
 {
     Job *job = data;
 
     job->allowed = perform_is_allowed(job->control->fs, job->path, job->creds);
-    end_command(job, -ECANCELED, "cancelled by a signal before it began");
+    g_autofree char *reason = why_cancelled(job, " before it began");
+    end_command(job, -ECANCELED, reason);
 }
 
 /* In the line of the image. */
@@ -229,7 +260,9 @@ static void run_command(gpointer data)
     int r = perform(job->control->fs, job->path, job->creds, job->command, &progress, &job->allowed,
                     &note, &error);
     show_running(job, NULL, NULL);
-    end_command(job, r, error ? error->message : note);
+    g_autofree char *cancelled =
+        r == -ECANCELED ? why_cancelled(job, "; nothing was changed") : NULL;
+    end_command(job, r, cancelled ? cancelled : error ? error->message : note);
 }
 
 static bool is_unwanted(gpointer data)
@@ -281,6 +314,20 @@ static void on_signal(fuse_req_t req, void *data)
     g_atomic_int_set(&job->signalled, 1);
 }
 
+/* The commands of a write, if its user may have one more under way. */
+static Script *admit(Job *job, const char *bytes)
+{
+    const Creds *user = payer(job->creds);
+    Allowance *writes = job->control->fs->writes;
+
+    job->counted = !is_trusted(user) && allowance_take(writes, user->uid);
+    if (job->counted || is_trusted(user))
+        return script_new(bytes, job->len, is_of_store(job->control));
+    return script_new_refused(job->len, EAGAIN,
+                              "you, or all users together, have as many writes under way as may "
+                              "be; none of this one was run");
+}
+
 void control_write(Control *control, fuse_req_t req, const char *bytes, size_t len, Creds *creds)
 {
     Job *job = g_new0(Job, 1);
@@ -291,7 +338,7 @@ void control_write(Control *control, fuse_req_t req, const char *bytes, size_t l
     job->len = len;
     job->creds = creds;
     job->creds->opener = control->opener;
-    job->script = script_new(bytes, len, is_of_store(control));
+    job->script = admit(job, bytes);
     job->results = g_string_new(NULL);
 
     g_mutex_lock(&control->lock);
@@ -302,6 +349,7 @@ void control_write(Control *control, fuse_req_t req, const char *bytes, size_t l
     g_mutex_unlock(&control->lock);
 
     fuse_req_interrupt_func(req, on_signal, job);
+    is_stopped(job); /* so that it is known of the writer that he was there */
     job_next(job);
 }
 

@@ -35,6 +35,7 @@ Fs *fs_new(QcGate *gate, Keeper *keeper, int device, int read_ahead, const Optio
     fs->claims = claims_new();
     fs->journal = journal_new();
     fs->serial = serial_new(MAX(4, g_get_num_processors()));
+    fs->writes = allowance_new(FS_WRITES_EACH, FS_WRITES_ALL);
     fs->buffers = buffers_new(FS_MAX_REQUEST, IDLE_BUFFERS);
     fs->ahead = ahead_pool_new(g_get_num_processors());
     fs->channel = channel_new(g_get_num_processors());
@@ -54,6 +55,7 @@ void fs_free(Fs *fs)
     if (!fs)
         return;
     serial_free(fs->serial);
+    allowance_free(fs->writes);
     images_free(fs->images);
     nodes_free(fs->nodes);
     claims_free(fs->claims);

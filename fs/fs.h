@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "ahead.h"
+#include "allowance.h"
 #include "buffers.h"
 #include "channel.h"
 #include "claims.h"
@@ -20,6 +21,15 @@
 
 #define FS_MAX_REQUEST (1024u * 1024u) /* bytes of one read or write */
 
+/*
+ * Asynchronous requests that the kernel hands over at a time. While there are more, what anybody
+ * wants to read through the page cache waits, so writes to control files may be no more than this
+ * of them: of one user, and of all but those who are trusted.
+ */
+#define FS_MAX_BACKGROUND 64u
+#define FS_WRITES_EACH    16u
+#define FS_WRITES_ALL     32u
+
 /* Pointers are set before the first request and stay; each part locks itself. */
 typedef struct Fs {
     QcGate *gate;
@@ -28,6 +38,7 @@ typedef struct Fs {
     Claims *claims;
     Journal *journal;
     Serial *serial;
+    Allowance *writes; /* to control files, until they are answered */
     Buffers *buffers;
     AheadPool *ahead;
     Channel *channel;

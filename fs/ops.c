@@ -21,7 +21,6 @@
 #include <unistd.h>
 
 enum {
-    MAX_BACKGROUND = 64,
     MAX_GROUPS = 65536, /* of a process, as Linux allows */
 };
 
@@ -72,8 +71,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
     conn->max_read = (*(Fs **)userdata)->max_read; /* or libfuse refuses the option */
     conn->want = (conn->want & ~unwanted) | (conn->capable & wanted);
     conn->max_write = FS_MAX_REQUEST;
-    conn->max_background = MAX_BACKGROUND;
-    conn->congestion_threshold = MAX_BACKGROUND * 3 / 4;
+    conn->max_background = FS_MAX_BACKGROUND;
+    conn->congestion_threshold = FS_MAX_BACKGROUND * 3 / 4;
 }
 
 /* ---- names and attributes ---------------------------------------------------------------- */

@@ -329,10 +329,6 @@ static int perform_on(Work *work, const Progress *progress, char **ret_note, GEr
         qc_image_set_progress(image, progress->func, progress->data);
         r = act(work, image, ret_note, error);
     }
-    if (r == -ECANCELED) {
-        g_clear_error(error);
-        r = fail(error, -ECANCELED, "cancelled by a signal; nothing was changed");
-    }
     qc_lock_release(file);
     return r;
 }

@@ -3,6 +3,10 @@
 #include <glib.h>
 #include <string.h>
 
+enum {
+    EXITING = 0x4, /* PF_EXITING of the kernel's; it waits for its asynchronous writes then */
+};
+
 void signals_that_end(sigset_t *ret)
 {
     sigemptyset(ret);
@@ -45,4 +49,27 @@ bool signals_ask_to_stop(pid_t thread, bool otherwise)
     guint64 blocked = set_of(status, "\nSigBlk:") & ~bit_of(SIGKILL);
     guint64 pending = set_of(status, "\nSigPnd:") | set_of(status, "\nShdPnd:");
     return (pending & ~blocked & stop) != 0;
+}
+
+/* The flags of a thread, from /proc/PID/stat: the ninth field, the second being a name in brackets
+ * that may hold anything. */
+static guint64 flags_of(const char *stat)
+{
+    const char *at = strrchr(stat, ')');
+
+    for (unsigned field = 2; at && field < 9; field++)
+        at = strchr(at + 1, ' ');
+    return at ? g_ascii_strtoull(at, NULL, 10) : 0;
+}
+
+bool signals_has_ended(pid_t thread, bool *seen)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int)thread);
+    g_autofree char *stat = NULL;
+    g_autoptr(GError) error = NULL;
+
+    if (!g_file_get_contents(path, &stat, NULL, &error))
+        return *seen && g_error_matches(error, G_FILE_ERROR, G_FILE_ERROR_NOENT);
+    *seen = true;
+    return (flags_of(stat) & EXITING) != 0;
 }

@@ -18,4 +18,11 @@ void signals_hold(bool hold);
  */
 bool signals_ask_to_stop(pid_t thread, bool otherwise);
 
+/*
+ * Whether a thread is ending, or has ended, as one can without waiting for what it has begun. seen:
+ * set once it was found alive; of one that never was, as it is not of our namespace (0), or hidden
+ * from us, nothing is known.
+ */
+bool signals_has_ended(pid_t thread, bool *seen);
+
 #endif

@@ -1,7 +1,7 @@
 # A long command shows how far it is, and a signal to its writer stops it. The daemon is made
 # slow by a tracer, so that there is something to see.
 . "${SRCDIR:?run by ctest}/tests/functions.sh"
-requires qemu-img qemu-io strace python3
+requires qemu-img qemu-io strace python3 setpriv
 requires_fuse
 requires_root # fusermount3 does not mount for who is traced
 
@@ -15,7 +15,7 @@ cp image.qcow2 store/slow.qcow2
 cp image.qcow2 store/other.qcow2
 
 ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" strace -f --seccomp-bpf -o /dev/null -e trace=pread64 \
-    -e inject=pread64:delay_enter=10000 "$SNAPTREE" -f "$TMP/store" "$TMP/mnt" 2>/dev/null &
+    -e inject=pread64:delay_enter=10000 "$SNAPTREE" -f -o allow_other "$TMP/store" "$TMP/mnt" 2>/dev/null &
 PIDS+=($!)
 wait_for mountpoint -q mnt
 
@@ -103,6 +103,48 @@ os.write(os.open(sys.argv[1], os.O_WRONLY), b"take second")' mnt/other.qcow2/con
     assert_stopped mnt/other.qcow2/control "take second" "$before"
 }
 
+# Asynchronous writes (libaio) return before their commands have run: one user has 16 under way and
+# no more, everybody else reads beside them, and none outlives who has written.
+asynchronous_writes() {
+    chown 65534 store/other.qcow2
+    cat >writer.py <<'END'
+import ctypes, errno, mmap, os, struct
+setup, getevents, submit = (206, 208, 209) if os.uname().machine == "x86_64" else (0, 4, 2)
+libc = ctypes.CDLL(None, use_errno=True)
+fd = os.open("mnt/control", os.O_WRONLY | os.O_DIRECT)
+page = mmap.mmap(-1, 4096)
+address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+page[:] = b"#" * 4095 + b"\n"
+assert os.pwrite(fd, page, 0) == 4096  # now the kernel takes the file to be so long
+page[:] = b"check other.qcow2\n".ljust(4095, b"#") + b"\n"
+context = ctypes.c_ulong(0)
+assert libc.syscall(setup, 70, ctypes.byref(context)) == 0
+for i in range(70):
+    block = ctypes.create_string_buffer(struct.pack("<QIiHhIQQqQII", i, 0, 0, 1, 0, fd, address, 4096, 0, 0, 0, 0))
+    assert libc.syscall(submit, context, 1, (ctypes.c_void_p * 1)(ctypes.addressof(block))) == 1
+for i in range(70 - 16):
+    event = ctypes.create_string_buffer(32)
+    assert libc.syscall(getevents, context, 1, 1, event, None) == 1
+    result = struct.unpack("<QQqq", event.raw)[2]
+    assert result == -errno.EAGAIN, "a write that was let in has ended: %d" % result
+open("submitted", "w").close()
+os.read(0, 1)
+END
+    mkfifo end
+    chmod 777 .
+    timeout -s KILL 100 setpriv --reuid=65534 --regid=65534 --clear-groups /usr/bin/python3 writer.py <end 2>writer.log &
+    WRITER=$!
+    exec 3>end
+    wait_for bash -c "[ -e submitted ] || ! kill -0 $WRITER"
+    [ -e submitted ] || fail "the writer: $(<writer.log)"
+    assert_eq "$(head -c 4096 mnt/slow.qcow2/snapshots/slow | tr -d '\005' | wc -c)" 0 "bytes that are wrong, read meanwhile"
+    assert_match "$(grep -c ' EAGAIN (4096 bytes): ' mnt/control)" "^[1-9]" "writes that were refused"
+    exec 3>&-
+    wait "$WRITER" || fail "the writer: $(<writer.log)"
+    assert_match "$(grep -c ' ECANCELED check other.qcow2: cancelled as its writer is gone' mnt/control)" "^[1-9]" "commands that went with their writer"
+    control_ok mnt/control "take other.qcow2 later" "delete other.qcow2 later"
+}
+
 # A signal that a program handles and goes on after is no reason to stop.
 goes_on_after_other_signals() {
     python3 - mnt/other.qcow2/control <<'END'
@@ -123,5 +165,6 @@ stops_on_a_signal
 stops_on_a_second_signal
 stops_in_the_line
 goes_on_after_other_signals
+asynchronous_writes
 check_clean store/slow.qcow2 store/other.qcow2
 unmount_store "$TMP/mnt"

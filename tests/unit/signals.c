@@ -2,6 +2,8 @@
 #include "signals.h"
 
 #include <criterion/criterion.h>
+#include <glib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 Test(signals, those_that_are_pending)
@@ -20,4 +22,39 @@ Test(signals, of_who_cannot_be_seen_nothing_is_known)
 {
     cr_expect(signals_ask_to_stop(0, true));
     cr_expect_not(signals_ask_to_stop(0, false));
+}
+
+static gpointer end_at_once(gpointer ret)
+{
+    *(pid_t *)ret = gettid();
+    return NULL;
+}
+
+Test(signals, threads_that_end)
+{
+    bool seen = false, never = false;
+    pid_t gone = 0;
+
+    cr_expect_not(signals_has_ended(gettid(), &seen));
+    cr_expect(seen);
+    g_thread_join(g_thread_new("ends", end_at_once, &gone));
+    cr_expect(signals_has_ended(gone, &seen), "it was there");
+    cr_expect_not(signals_has_ended(0, &never), "of another namespace");
+    cr_expect_not(never);
+}
+
+/* At first it is not gone, as nobody has asked for its status. */
+Test(signals, a_process_that_ends)
+{
+    bool seen = false, never = false;
+    pid_t child = fork();
+
+    if (child == 0)
+        _exit(0);
+    siginfo_t info;
+    cr_assert_eq(waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT), 0);
+    cr_expect(signals_has_ended(child, &seen));
+    waitpid(child, NULL, 0);
+    cr_expect(signals_has_ended(child, &seen));
+    cr_expect_not(signals_has_ended(child, &never), "it may be hidden");
 }
