@@ -228,6 +228,16 @@ static bool go_on(void *data, unsigned percent)
     return !is_stopped(job);
 }
 
+/* Whether it is not even to begin. */
+static bool is_unwanted(gpointer data)
+{
+    Job *job = data;
+
+    if (atomic_load(&job->control->fs->ending))
+        job->stopped = "as the tree is being unmounted";
+    return is_stopped(job);
+}
+
 /* In words (g_free). */
 static char *why_cancelled(const Job *job, const char *rest)
 {
@@ -252,7 +262,7 @@ static void run_command(gpointer data)
     g_autoptr(GError) error = NULL;
     g_autofree char *note = NULL;
 
-    if (is_stopped(job)) {
+    if (is_unwanted(job)) {
         cancel_command(job);
         return;
     }
@@ -263,11 +273,6 @@ static void run_command(gpointer data)
     g_autofree char *cancelled =
         r == -ECANCELED ? why_cancelled(job, "; nothing was changed") : NULL;
     end_command(job, r, cancelled ? cancelled : error ? error->message : note);
-}
-
-static bool is_unwanted(gpointer data)
-{
-    return is_stopped(data);
 }
 
 static const SerialKind command_kind = {run_command, is_unwanted, cancel_command};

@@ -135,6 +135,7 @@ static int serve(struct fuse_session *session, Fs **fs, QcGate *gate, Keeper *ke
         signals_hold(false);
         status = loop(session, options);
         signals_hold(true); /* a second one has nothing to add */
+        atomic_store(&(*fs)->ending, true);
         if ((*fs)->ring && ring_has_failed((*fs)->ring))
             status = EXIT_FAILURE;
         if ((*fs)->ring)

@@ -47,6 +47,7 @@ typedef struct Fs {
     const void *zeros;          /* FS_MAX_REQUEST bytes */
     Keeper *keeper;             /* borrowed; NULL: there is none */
     int device;                 /* of /dev/fuse; borrowed */
+    atomic_bool ending;         /* what has not begun is not begun any more */
     atomic_bool passes_nothing; /* of files that the kernel could read by itself */
     int read_ahead;             /* see tune.h; closed with it */
     unsigned max_read; /* bytes of a request, as the mount option has it; 0: none was given */

@@ -126,6 +126,35 @@ in_a_command() {
     done
 }
 
+# Of several lines, and of writes that wait for others, the one that runs is finished; the others are not
+# begun, so the daemon does not go on for as long as somebody has thought of things to do.
+in_a_list_of_commands() {
+    local i own=() store=() writers=()
+    for i in $(seq 10); do
+        own+=("take own$i")
+        store+=("take web.qcow2 store$i")
+    done
+    start_slow 1
+    exec 3>mnt/control
+    (control mnt/web.qcow2/control "${own[@]}" && echo "$STATUS $OUTPUT" >own.result) &
+    writers+=($!)
+    wait_for is_in_sync
+    env printf '%s\n' "${store[@]}" >&3 2>store.log &
+    writers+=($!)
+    kill -TERM "$DAEMON"
+    wait "${writers[@]}" || true
+    assert_match "$(cat own.result)" "^[^0].*$(message_of ECANCELED)" "several lines during SIGTERM"
+    exec 3>&-
+    assert_match "$(cat store.log)" "$(message_of ECANCELED)|$DEAD" "a write that waits during SIGTERM"
+    wait "$STRACE" || fail "status $? after SIGTERM: $(cat daemon.log)"
+    assert_nothing_left any "after SIGTERM in a list of commands"
+    assert_match " $(snapshots)" " own1 " "snapshots"
+    [[ " $(snapshots)" != *" own10 "* && " $(snapshots)" != *" store10 "* ]] || fail "all is done: $(snapshots)"
+    for i in $(snapshots); do
+        [ "$i" = a ] || qemu-img snapshot -d "$i" "$IMAGE"
+    done
+}
+
 # Before the switch, nothing has happened; behind it, all has. What is left of the mount when the
 # whole daemon is gone can be unmounted; or the next mount takes its place.
 killed_in_a_command() {
@@ -285,6 +314,7 @@ idle
 with_files_open
 with_files_just_closed
 in_a_command
+in_a_list_of_commands
 killed_in_a_command
 worker_killed
 keeper_killed
