@@ -32,6 +32,7 @@ Fs *fs_new(QcGate *gate, Keeper *keeper, int device, int read_ahead, const Optio
     fs->gate = qc_gate_ref(gate);
     fs->images = images_new(gate, cache);
     fs->nodes = nodes_new();
+    fs->listings = listings_new();
     fs->claims = claims_new();
     fs->journal = journal_new();
     fs->serial = serial_new(MAX(4, g_get_num_processors()));
@@ -58,6 +59,7 @@ void fs_free(Fs *fs)
     allowance_free(fs->writes);
     images_free(fs->images);
     nodes_free(fs->nodes);
+    listings_free(fs->listings);
     claims_free(fs->claims);
     journal_free(fs->journal);
     ahead_pool_free(fs->ahead);

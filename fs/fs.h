@@ -14,6 +14,7 @@
 #include "images.h"
 #include "journal.h"
 #include "keeper.h"
+#include "listing.h"
 #include "node.h"
 #include "options.h"
 #include "ring.h"
@@ -35,6 +36,7 @@ typedef struct Fs {
     QcGate *gate;
     Images *images;
     Nodes *nodes;
+    Listings *listings;
     Claims *claims;
     Journal *journal;
     Serial *serial;

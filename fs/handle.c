@@ -55,7 +55,7 @@ int handle_open(Fs *fs, Node *node, const Creds *creds, Handle **ret)
 int handle_open_dir(Fs *fs, const Node *node, Handle **ret)
 {
     g_autoptr(Handle) handle = g_new0(Handle, 1);
-    int r = tree_list(fs, node, &handle->entries);
+    int r = tree_list(fs, node, &handle->listing);
 
     if (r == 0)
         *ret = g_steal_pointer(&handle);
@@ -69,6 +69,6 @@ void handle_free(Handle *handle)
     reader_free(handle->reader);
     control_unref(handle->control);
     g_clear_pointer(&handle->text, g_bytes_unref);
-    g_clear_pointer(&handle->entries, g_array_unref);
+    listing_unref(handle->listing);
     g_free(handle);
 }

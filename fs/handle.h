@@ -10,7 +10,7 @@ typedef struct Handle {
     Reader *reader;   /* disk, snapshot, layer */
     Control *control; /* control */
     GBytes *text;     /* info.json, error */
-    GArray *entries;  /* a directory: TreeEntry, as they were when it was opened */
+    Listing *listing; /* a directory */
 } Handle;
 
 /* Open the file that the node stands for; creds are the caller's. */

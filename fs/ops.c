@@ -377,29 +377,29 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 }
 
 /* The entry at a place of the listing: ".", "..", then the others; false behind the last. */
-static bool entry_at(const GArray *entries, uint64_t place, const char **ret_name,
+static bool entry_at(const Listing *listing, uint64_t place, const char **ret_name,
                      struct stat *attr)
 {
+    ListingEntry entry;
+
     if (place < 2) {
         *ret_name = place == 0 ? "." : "..";
         attr->st_mode = S_IFDIR;
         attr->st_ino = NODE_ROOT; /* nobody relies on it; 0 would hide the entry */
         return true;
     }
-    if (place - 2 >= entries->len)
+    if (!listing_get(listing, place - 2, &entry))
         return false;
-
-    const TreeEntry *entry = &g_array_index(entries, TreeEntry, place - 2);
-    *ret_name = entry->name;
-    attr->st_mode = entry->is_dir ? S_IFDIR : S_IFREG;
-    attr->st_ino = entry->ino;
+    *ret_name = entry.name;
+    attr->st_mode = entry.is_dir ? S_IFDIR : S_IFREG;
+    attr->st_ino = entry.ino;
     return true;
 }
 
 static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
                        struct fuse_file_info *fi)
 {
-    const GArray *entries = handle_of(fi)->entries;
+    const Listing *listing = handle_of(fi)->listing;
     g_autofree char *buffer = g_try_malloc(size);
     size_t used = 0;
     struct stat attr = {0};
@@ -410,7 +410,7 @@ static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
         reply_status(req, -ENOMEM);
         return;
     }
-    for (uint64_t place = (uint64_t)off; entry_at(entries, place, &name, &attr); place++) {
+    for (uint64_t place = (uint64_t)off; entry_at(listing, place, &name, &attr); place++) {
         size_t need =
             fuse_add_direntry(req, buffer + used, size - used, name, &attr, (off_t)(place + 1));
 

@@ -8,7 +8,7 @@
 
 enum {
     BLOCK_SIZE = 128 * 1024, /* what programs are told to read at a time */
-    ENTRY_BYTES = 400,       /* what an entry of a listing takes, with the longest name */
+    ENTRY_BYTES = 600,       /* what an entry of a listing takes, with the longest name */
 };
 
 /* ---- attributes -------------------------------------------------------------------------- */
@@ -314,26 +314,22 @@ int tree_lookup(Fs *fs, const Node *parent, const char *name, NodeKind *ret_kind
 
 /* ---- listing ----------------------------------------------------------------------------- */
 
-static void entry_clear(gpointer entry)
-{
-    g_free(((TreeEntry *)entry)->name);
-}
-
 static const NodeFile none;
 
-static void add(GArray *entries, const Node *parent, const char *name, NodeKind kind, NodeFile file)
+static void add(Listing *listing, const Node *parent, const char *name, NodeKind kind,
+                NodeFile file)
 {
-    TreeEntry entry = {
-        .name = g_strdup(name),
+    const ListingEntry entry = {
+        .name = name,
         .ino = node_child_ino(parent, name, kind, file),
         .is_dir =
             kind == NODE_DIR || kind == NODE_IMAGE || kind == NODE_SNAPSHOTS || kind == NODE_LAYERS,
     };
 
-    g_array_append_val(entries, entry);
+    listing_add(listing, &entry);
 }
 
-static int list_store(Fs *fs, const Node *node, const char *path, GArray *entries)
+static int list_store(Fs *fs, const Node *node, const char *path, Listing *listing)
 {
     g_autoptr(GPtrArray) names = NULL;
     int r = store_list(fs->gate, path, &names);
@@ -341,7 +337,7 @@ static int list_store(Fs *fs, const Node *node, const char *path, GArray *entrie
     if (r < 0)
         return r;
     if (!*path)
-        add(entries, node, "control", NODE_CONTROL, none);
+        add(listing, node, "control", NODE_CONTROL, none);
     for (guint i = 0; i < names->len; i++) {
         g_auto(StoreItem) item = {0};
         g_autofree char *child = store_join(path, names->pdata[i]);
@@ -352,43 +348,43 @@ static int list_store(Fs *fs, const Node *node, const char *path, GArray *entrie
         if (qc_is_shortage(r))
             return r;
         if (r == 0)
-            add(entries, node, names->pdata[i], item.kind == STORE_DIR ? NODE_DIR : NODE_IMAGE,
+            add(listing, node, names->pdata[i], item.kind == STORE_DIR ? NODE_DIR : NODE_IMAGE,
                 none);
     }
     return 0;
 }
 
-static void list_image(const Node *node, const Image *image, GArray *entries)
+static void list_image(const Node *node, const Image *image, Listing *listing)
 {
     NodeKind absent = image_error(image) ? NODE_DISK : NODE_ERROR;
 
     for (unsigned i = 0; i < G_N_ELEMENTS(parts); i++) {
         if (parts[i].kind != absent)
-            add(entries, node, parts[i].name, parts[i].kind, none);
+            add(listing, node, parts[i].name, parts[i].kind, none);
     }
 }
 
-static int list_snapshots(const Node *node, Image *image, GArray *entries)
+static int list_snapshots(const Node *node, Image *image, Listing *listing)
 {
     const Names *names = image_names(image);
 
     if (!names || !qc_room_for((uint64_t)names_count(names) * ENTRY_BYTES))
         return -ENOMEM;
     for (unsigned i = 0; i < names_count(names); i++)
-        add(entries, node, names_shown(names, i), NODE_SNAPSHOT, none);
+        add(listing, node, names_shown(names, i), NODE_SNAPSHOT, none);
     return 0;
 }
 
-static void list_layers(const Node *node, const Image *image, GArray *entries)
+static void list_layers(const Node *node, const Image *image, Listing *listing)
 {
     for (unsigned i = 0; i < image_n_layers(image); i++) {
         g_autofree char *name = image_layer_name(image, i);
 
-        add(entries, node, name, NODE_LAYER, image_layer_file(image, i));
+        add(listing, node, name, NODE_LAYER, image_layer_file(image, i));
     }
 }
 
-static int list_in_image(Fs *fs, const Node *node, const char *path, GArray *entries)
+static int list_in_image(Fs *fs, const Node *node, const char *path, Listing *listing)
 {
     g_autoptr(Image) image = NULL;
     unsigned layers = node_kind(node) == NODE_SNAPSHOTS ? 1 : IMAGE_ALL_LAYERS;
@@ -397,26 +393,25 @@ static int list_in_image(Fs *fs, const Node *node, const char *path, GArray *ent
     if (r < 0)
         return r;
     if (node_kind(node) == NODE_IMAGE)
-        list_image(node, image, entries);
+        list_image(node, image, listing);
     else if (node_kind(node) == NODE_SNAPSHOTS)
-        r = list_snapshots(node, image, entries);
+        r = list_snapshots(node, image, listing);
     else
-        list_layers(node, image, entries);
+        list_layers(node, image, listing);
     return r;
 }
 
-int tree_list(Fs *fs, const Node *node, GArray **ret)
+int tree_list(Fs *fs, const Node *node, Listing **ret)
 {
-    g_autoptr(GArray) entries = g_array_new(FALSE, FALSE, sizeof(TreeEntry));
+    g_autoptr(Listing) listing = listing_new();
     g_autofree char *path = node_path(node);
     int r;
 
-    g_array_set_clear_func(entries, entry_clear);
     if (node_kind(node) == NODE_DIR)
-        r = list_store(fs, node, path, entries);
+        r = list_store(fs, node, path, listing);
     else
-        r = list_in_image(fs, node, path, entries);
+        r = list_in_image(fs, node, path, listing);
     if (r == 0)
-        *ret = g_steal_pointer(&entries);
+        *ret = listings_share(fs->listings, g_steal_pointer(&listing));
     return r;
 }

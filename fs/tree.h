@@ -12,14 +12,7 @@ int tree_lookup(Fs *fs, const Node *parent, const char *name, NodeKind *ret_kind
  * another file, and so to another node. */
 int tree_attr(Fs *fs, const Node *node, struct stat *attr);
 
-/* One line of a directory listing. */
-typedef struct TreeEntry {
-    char *name;
-    uint64_t ino;
-    bool is_dir;
-} TreeEntry;
-
 /* The entries of a directory node, without . and .. */
-int tree_list(Fs *fs, const Node *node, GArray **ret);
+int tree_list(Fs *fs, const Node *node, Listing **ret);
 
 #endif
