@@ -3,7 +3,7 @@
  *
  * The middle bits of such a mode are the most that anybody named in the list may, not what the
  * group may. The tree has modes only. So the mode here is one that lets nobody do what the list
- * does not: who is not the owner, what everybody may whom the list could mean.
+ * does not. Owner's bits stay; group and others get only what every user who might be meant has.
  */
 #ifndef SNAPTREE_ACL_H
 #define SNAPTREE_ACL_H

@@ -1,10 +1,10 @@
 /*
  * Channel.
  *
- * Somebody who reads in small pieces asks again a few microseconds after he was answered. Would
- * all threads sleep by then, the way there and back is mostly the waking of a processor: that
- * costs several times what a small request does, in a virtual machine most of all. So a thread
- * that is about to sleep looks for a short while whether the next request comes.
+ * Somebody who reads in small pieces asks again a few microseconds after he was answered. If all
+ * threads slept, the way there and back would be mostly the waking of a processor: that costs
+ * several times what a small request does, in a virtual machine most of all. So a thread that is
+ * about to sleep looks for a short while whether the next request comes.
  *
  * That must not cost others anything. So only one thread looks at a time, and only while no
  * request is worked on; it yields its processor to whoever wants it; each time that nothing came,

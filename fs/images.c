@@ -2,8 +2,8 @@
  * Images: the most recently used images stay open, bounded by number and by how many snapshots
  * they have together (a table of 65,536 takes megabytes). An image is used again only while
  * all files beneath it are what they were, by name and by stat; otherwise it is opened anew,
- * and what is still the same of its lower layers is taken over. Only who has found all of them
- * to be the same makes it the most recently used: a file that was removed is let go.
+ * and what is still the same of its lower layers is taken over. Only a caller that found every
+ * layer unchanged makes it the most recently used: a file that was removed is let go.
  * A thread closes those that nobody asked for in a while: an open file that was removed keeps
  * its space.
  *

@@ -9,10 +9,10 @@
  * path of a node can be had without a lock: parent, name and kind never change.
  *
  * Pages: all handles that read through the kernel's page cache at the same time read the same thing
- * (Pages.what). For who would read another one the name gets another node: to bypass the cache
- * would not do, as mmap(2) and sendfile(2) fill and use it all the same. So it does when the name
- * leads to a file of another size by now, as the kernel ends reads at the size that it was told
- * last for the inode number. Pages from before are kept only where certainly no byte has changed
+ * (Pages.what). An open that would read something else gets a new node under the same name;
+ * bypassing the cache would not help, as mmap(2) and sendfile(2) use it anyway. A file of another
+ * size is something else, too: the kernel ends reads at the size that it was told last for the
+ * inode number. Pages from before are kept only where certainly no byte has changed
  * (Pages.identity).
  *
  * Passing: while the kernel reads a file by itself for a node, it opens nothing else by it, and

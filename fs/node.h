@@ -91,8 +91,9 @@ typedef struct NodeContent {
  * node_pages_close() with it has to follow.
  *
  * passed: the kernel's number of the file, 0: none. It becomes the node's where it can; the kernel
- * wants the same of all that are open, and passed and other opens of a node never at a time. When
- * *passed is another afterwards, the caller's is still his; after PASSED it is the node's.
+ * wants the same of all that are open, and passed and other opens of a node never at a time. If
+ * *passed is changed, the caller still owns the number he came with; otherwise, after PASSED, it
+ * is the node's.
  */
 NodePages node_pages_open(Nodes *nodes, Node *node, NodeFile file, const NodeContent *content,
                           int *passed);

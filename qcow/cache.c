@@ -35,6 +35,7 @@ struct QcCache {
     unsigned n_inflaters;
 };
 
+/* splitmix64's constants: the highest bits, which are taken, depend on every bit of the key. */
 static QcBlock **bucket_of(const QcCache *cache, const QcBlockKey *k)
 {
     uint64_t h = (k->owner * 4 + k->kind) * UINT64_C(0x9e3779b97f4a7c15) ^ k->offset;
