@@ -11,7 +11,7 @@ void log_to_syslog(void);
 
 /* Where lines go instead. Priorities are those of syslog. Set before there are threads. */
 typedef void (*LogSink)(void *data, int priority, const char *line);
-void log_to_sink(LogSink sink, void *data); /* NULL: no longer */
+void log_to_sink(LogSink to, void *data); /* NULL: no longer */
 
 void log_line(int priority, const char *line);
 void log_info(const char *format, ...) G_GNUC_PRINTF(1, 2);

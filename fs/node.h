@@ -98,7 +98,7 @@ typedef struct NodeContent {
 NodePages node_pages_open(Nodes *nodes, Node *node, NodeFile file, const NodeContent *content,
                           int *passed);
 /* Returns the number that the node does not need any more, to be given back; 0: none. */
-int node_pages_close(Nodes *nodes, Node *node, NodePages pages);
+int node_pages_close(Nodes *nodes, Node *node, NodePages how);
 /* Whether it is of use to get a number of the file: nobody has the node open. */
 bool node_may_pass(Nodes *nodes, const Node *node, NodeFile file);
 /* The size of what the pages show, while it is open; false: it is not. */

@@ -41,7 +41,7 @@ QcBlock *qc_area_end(QcAreaBuilder *builder, const QcBlockKey *key);
 void qc_area_clear(QcAreaBuilder *builder);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(QcAreaBuilder, qc_area_clear)
 
-/* The extent at an offset in the area, at most length bytes long. */
-void qc_area_find(QcBlock *area, uint64_t offset, uint64_t length, QcExtent *ret);
+/* The extent at an offset in the area that a block holds, at most length bytes long. */
+void qc_area_find(QcBlock *block, uint64_t offset, uint64_t length, QcExtent *ret);
 
 #endif

@@ -27,22 +27,22 @@ typedef struct QcCluster {
 } QcCluster;
 
 /* Decode one L2 entry of qc_l2_entry_size() bytes. */
-QcCluster qc_cluster_decode(const QcLayout *layout, const uint8_t *raw);
+QcCluster qc_cluster_decode(const QcLayout *l, const uint8_t *raw);
 
 /* The first eight bytes of an L2 entry with the COPIED flag set or cleared. */
 void qc_cluster_set_copied(uint8_t *raw, bool copied);
 
 /* Write a plain, wholly allocated data entry with the COPIED flag. */
-void qc_cluster_encode_data(const QcLayout *layout, uint8_t *raw, uint64_t host_offset);
+void qc_cluster_encode_data(const QcLayout *l, uint8_t *raw, uint64_t host_offset);
 
 /*
  * The host clusters that an entry refers to, as first and count; count is 0 when it refers to
  * none. A compressed cluster may touch several.
  */
-void qc_cluster_span(const QcLayout *layout, const QcCluster *c, uint64_t *ret_first,
+void qc_cluster_span(const QcLayout *l, const QcCluster *c, uint64_t *ret_first,
                      uint64_t *ret_count);
 
 /* The host offset of an L2 table: 0 when there is none. -EUCLEAN when the entry is not valid. */
-int qc_l1_decode(const QcLayout *layout, uint64_t entry, uint64_t *ret_offset);
+int qc_l1_decode(const QcLayout *l, uint64_t entry, uint64_t *ret_offset);
 
 #endif

@@ -75,7 +75,7 @@ int qc_refs_open(QcImage *image, bool lenient, QcRefs **ret);
 /* Have blocks up to the one of cluster, with counts. -ENOMEM. */
 int qc_refs_reach(QcRefs *r, uint64_t cluster);
 /* Note that a block (index) changed: it has to move. Each is queued once. */
-void qc_refs_touch(QcRefs *r, uint64_t block);
+void qc_refs_touch(QcRefs *r, uint64_t i);
 void qc_refs_set_busy(RefBlock *b, uint64_t index);
 void qc_refs_set_count(const QcRefs *r, RefBlock *b, uint64_t index, uint64_t count);
 /* Whether two blocks have the same counts in a run; NULL is a block without any. */

@@ -30,34 +30,34 @@ struct QcSpread {
 int qc_spread_new(const QcRefs *refs, uint64_t n_clusters, QcSpreadFunc func, void *data,
                   QcSpread **ret)
 {
-    QcSpread *s = g_try_new0(QcSpread, 1);
-    if (!s)
+    QcSpread *spread = g_try_new0(QcSpread, 1);
+    if (!spread)
         return -ENOMEM;
-    s->refs = refs;
-    s->func = func;
-    s->data = data;
-    s->bin_bits = BIN_BITS;
-    while (n_clusters >> s->bin_bits >= MAX_BINS)
-        s->bin_bits++;
-    s->n_bins = (unsigned)(n_clusters >> s->bin_bits) + 1;
-    s->room = MAX(MIN_HELD, (unsigned)MIN(n_clusters, MAX_HELD) / s->n_bins);
-    s->used = g_try_new0(unsigned, s->n_bins);
-    s->held = g_try_new(uint64_t, (size_t)s->n_bins * s->room);
-    if (!s->used || !s->held) {
-        qc_spread_free(s);
+    spread->refs = refs;
+    spread->func = func;
+    spread->data = data;
+    spread->bin_bits = BIN_BITS;
+    while (n_clusters >> spread->bin_bits >= MAX_BINS)
+        spread->bin_bits++;
+    spread->n_bins = (unsigned)(n_clusters >> spread->bin_bits) + 1;
+    spread->room = MAX(MIN_HELD, (unsigned)MIN(n_clusters, MAX_HELD) / spread->n_bins);
+    spread->used = g_try_new0(unsigned, spread->n_bins);
+    spread->held = g_try_new(uint64_t, (size_t)spread->n_bins * spread->room);
+    if (!spread->used || !spread->held) {
+        qc_spread_free(spread);
         return -ENOMEM;
     }
-    *ret = s;
+    *ret = spread;
     return 0;
 }
 
-void qc_spread_free(QcSpread *s)
+void qc_spread_free(QcSpread *spread)
 {
-    if (!s)
+    if (!spread)
         return;
-    g_free(s->held);
-    g_free(s->used);
-    g_free(s);
+    g_free(spread->held);
+    g_free(spread->used);
+    g_free(spread);
 }
 
 static uint64_t cluster_of(uint64_t held)
@@ -65,36 +65,37 @@ static uint64_t cluster_of(uint64_t held)
     return held & ((UINT64_C(1) << CLUSTER_BITS) - 1);
 }
 
-static int empty(QcSpread *s, unsigned bin)
+static int empty(QcSpread *spread, unsigned bin)
 {
-    const uint64_t *held = s->held + (size_t)bin * s->room;
-    unsigned n = s->used[bin];
+    const uint64_t *held = spread->held + (size_t)bin * spread->room;
+    unsigned n = spread->used[bin];
     int err = 0;
-    s->used[bin] = 0;
+    spread->used[bin] = 0;
     for (unsigned i = 0; i < n && !err; i++) {
         if (i + EXPECTED < n)
-            qc_refs_expect(s->refs, cluster_of(held[i + EXPECTED]));
-        err = s->func(s->data, cluster_of(held[i]), (uint32_t)(held[i] >> CLUSTER_BITS));
+            qc_refs_expect(spread->refs, cluster_of(held[i + EXPECTED]));
+        err = spread->func(spread->data, cluster_of(held[i]), (uint32_t)(held[i] >> CLUSTER_BITS));
     }
     return err;
 }
 
-int qc_spread_add(QcSpread *s, uint64_t cluster, uint32_t tag)
+int qc_spread_add(QcSpread *spread, uint64_t cluster, uint32_t tag)
 {
-    uint64_t bin = cluster >> s->bin_bits;
-    bool in_order = cluster == s->last + 1;
-    s->last = cluster;
-    if (in_order || bin >= s->n_bins || tag > MAX_TAG)
-        return s->func(s->data, cluster, tag);
-    int err = s->used[bin] == s->room ? empty(s, (unsigned)bin) : 0;
-    s->held[bin * s->room + s->used[bin]++] = cluster | (uint64_t)tag << CLUSTER_BITS;
+    uint64_t bin = cluster >> spread->bin_bits;
+    bool in_order = cluster == spread->last + 1;
+    spread->last = cluster;
+    if (in_order || bin >= spread->n_bins || tag > MAX_TAG)
+        return spread->func(spread->data, cluster, tag);
+    int err = spread->used[bin] == spread->room ? empty(spread, (unsigned)bin) : 0;
+    spread->held[bin * spread->room + spread->used[bin]++] = cluster | (uint64_t)tag
+                                                                           << CLUSTER_BITS;
     return err;
 }
 
-int qc_spread_flush(QcSpread *s)
+int qc_spread_flush(QcSpread *spread)
 {
     int err = 0;
-    for (unsigned i = 0; i < s->n_bins && !err; i++)
-        err = empty(s, i);
+    for (unsigned i = 0; i < spread->n_bins && !err; i++)
+        err = empty(spread, i);
     return err;
 }

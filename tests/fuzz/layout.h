@@ -49,12 +49,15 @@ ShapeCount shape_count(Shape *shape);
 uint64_t shape_refcount(const Shape *shape, uint64_t cluster);
 void shape_set_refcount(const Shape *shape, uint64_t cluster, uint64_t value);
 
-/* Whether the COPIED flag of the entry at at is not what refs says; with fix, make it so. */
+/*
+ * Whether the COPIED flag of the entry at at is not what refs says; with fix, make it so. data: a
+ * ShapeFlags.
+ */
 typedef struct ShapeFlags {
     const uint32_t *refs;
     bool fix;
     unsigned wrong;
 } ShapeFlags;
-void shape_visit_flags(Shape *shape, uint64_t at, int level, void *flags);
+void shape_visit_flags(Shape *shape, uint64_t at, int level, void *data);
 
 #endif

@@ -96,9 +96,9 @@ CountFile *count_file_new(QcFile *inner)
     return c;
 }
 
-void count_file_reset(CountFile *c)
+void count_file_reset(CountFile *file)
 {
-    c->reads = c->bytes = c->seeks = c->writes = 0;
+    file->reads = file->bytes = file->seeks = file->writes = 0;
 }
 
 QcFile *sparse_file_new(void)

@@ -33,6 +33,6 @@ void judge_digest_line(GString *digest, const char *name, const uint8_t *disk, u
  * Overwrite the whole active disk, as a guest might: NULL when the snapshots are what they were
  * (and the image clean, if it was), else what is wrong (g_free).
  */
-char *judge_overwriting(const MemFile *file);
+char *judge_overwriting(const MemFile *original);
 
 #endif

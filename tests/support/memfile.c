@@ -209,27 +209,27 @@ MemFile *mem_file_copy(const MemFile *file)
     return copy;
 }
 
-void mem_file_assign(MemFile *m, const MemFile *other)
+void mem_file_assign(MemFile *file, const MemFile *other)
 {
-    g_byte_array_set_size(m->data, other->data->len);
-    memcpy(m->data->data, other->data->data, other->data->len);
-    m->gate = other->gate;
-    m->mtime++;
+    g_byte_array_set_size(file->data, other->data->len);
+    memcpy(file->data->data, other->data->data, other->data->len);
+    file->gate = other->gate;
+    file->mtime++;
 }
 
-void mem_file_record(MemFile *m)
+void mem_file_record(MemFile *file)
 {
-    g_array_set_size(m->log, 0);
-    m->calls = 0;
-    m->recording = true;
+    g_array_set_size(file->log, 0);
+    file->calls = 0;
+    file->recording = true;
 }
 
-void mem_file_apply(MemFile *m, const MemOp *op, uint64_t bytes)
+void mem_file_apply(MemFile *file, const MemOp *op, uint64_t bytes)
 {
     if (op->kind == MEM_WRITE)
-        store(m, op->bytes, MIN(bytes, op->size), op->offset);
+        store(file, op->bytes, MIN(bytes, op->size), op->offset);
     else if (op->kind == MEM_TRUNCATE)
-        grow(m, op->size);
+        grow(file, op->size);
 }
 
 void mem_keep_memory(void)
