@@ -43,14 +43,14 @@ static void running_free(gpointer data)
     g_free(running);
 }
 
-static char *file_key(const QcFileStat *file)
+char *claims_key(const QcFileStat *file)
 {
     return g_strdup_printf("%" G_GINT64_MODIFIER "x:%" G_GINT64_MODIFIER "x", file->dev, file->ino);
 }
 
 static char *part_key(const QcFileStat *file, const char *part)
 {
-    g_autofree char *key = file_key(file);
+    g_autofree char *key = claims_key(file);
 
     return g_strdup_printf("%s:%s", key, part);
 }
@@ -116,7 +116,7 @@ static bool is_read(const Claims *claims, const char *key)
 
 int claims_hold(Claims *claims, const QcFileStat *file, const char *part, const char *path)
 {
-    g_autofree char *file_at = file_key(file);
+    g_autofree char *file_at = claims_key(file);
     char *key = part_key(file, part);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
     const Running *running = running_on(claims, file_at);
@@ -174,7 +174,7 @@ char **claims_readers(Claims *claims, const QcFileStat *file, const char *part)
 
 void claims_pause(Claims *claims, const QcFileStat *file)
 {
-    char *key = file_key(file);
+    char *key = claims_key(file);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
 
     while (running_on(claims, key))
@@ -184,7 +184,7 @@ void claims_pause(Claims *claims, const QcFileStat *file)
 
 void claims_resume(Claims *claims, const QcFileStat *file)
 {
-    g_autofree char *key = file_key(file);
+    g_autofree char *key = claims_key(file);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
 
     count_down(claims->paused, key);
@@ -193,7 +193,7 @@ void claims_resume(Claims *claims, const QcFileStat *file)
 
 int claims_begin(Claims *claims, const QcFileStat *file)
 {
-    char *key = file_key(file);
+    char *key = claims_key(file);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
 
     while (running_on(claims, key) || count_of(claims->paused, key) > 0)
@@ -209,7 +209,7 @@ int claims_begin(Claims *claims, const QcFileStat *file)
 
 void claims_locked(Claims *claims, const QcFileStat *file)
 {
-    g_autofree char *key = file_key(file);
+    g_autofree char *key = claims_key(file);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
 
     running_on(claims, key)->locked = true;
@@ -219,7 +219,7 @@ void claims_locked(Claims *claims, const QcFileStat *file)
 
 int claims_change(Claims *claims, const QcFileStat *file, const char *part)
 {
-    g_autofree char *key = file_key(file);
+    g_autofree char *key = claims_key(file);
     g_autofree char *changed = part_key(file, part);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
 
@@ -237,7 +237,7 @@ int claims_change(Claims *claims, const QcFileStat *file, const char *part)
 
 void claims_end(Claims *claims, const QcFileStat *file, bool poison)
 {
-    g_autofree char *key = file_key(file);
+    g_autofree char *key = claims_key(file);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
 
     g_hash_table_remove(claims->commands, key);
@@ -254,7 +254,7 @@ bool claims_busy(Claims *claims, const QcFileStat *file, uint64_t *ret_epoch)
     if (g_hash_table_size(claims->commands) == 0) /* as a rule; asked for each read */
         return false;
 
-    g_autofree char *key = file_key(file);
+    g_autofree char *key = claims_key(file);
     const Running *running;
     while ((running = running_on(claims, key)) && !running->locked)
         g_cond_wait(&claims->ended, &claims->lock);

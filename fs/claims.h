@@ -11,6 +11,9 @@ typedef struct Claims Claims;
 
 #define CLAIMS_DISK "disk" /* the part that the active disk is */
 
+/* What a file is known by here, whatever its names are (g_free). */
+char *claims_key(const QcFileStat *file);
+
 Claims *claims_new(void);
 void claims_free(Claims *claims); /* accepts NULL */
 

@@ -6,6 +6,10 @@
 #include <errno.h>
 #include <string.h>
 
+enum {
+    PIECE = 4096, /* what buffers have, or a multiple of it */
+};
+
 static const struct {
     const char *word;
     const char *usage; /* its arguments */
@@ -124,6 +128,15 @@ static Command *refuse(int error, size_t len, const char *reason)
     return command;
 }
 
+/*
+ * A longer text that was cut where a buffer was full: what its last line says so far may be
+ * another command than it becomes.
+ */
+static bool is_cut(const char *bytes, size_t len)
+{
+    return len > 0 && len % PIECE == 0 && bytes[len - 1] != '\n';
+}
+
 /* NULL: there is nothing against it. */
 static Command *refuse_write(const char *bytes, size_t len)
 {
@@ -131,6 +144,11 @@ static Command *refuse_write(const char *bytes, size_t len)
         return refuse(E2BIG, len, "one write has at most 64 KiB of commands; none was run");
     if (memchr(bytes, '\0', len))
         return refuse(EINVAL, len, "a command is text, without NUL bytes");
+    if (is_cut(bytes, len))
+        return refuse(
+            EINVAL, len,
+            "this seems to be a piece of a longer text, and its last line not whole; write "
+            "whole lines at once, at most 64 KiB; none was run");
     return NULL;
 }
 

@@ -12,6 +12,7 @@
  */
 #include "control.h"
 
+#include "claims.h"
 #include "command.h"
 #include "perform.h"
 #include "signals.h"
@@ -148,6 +149,7 @@ static void job_finish(Job *job)
 
     g_mutex_lock(&control->lock);
     g_string_assign(control->text, job->results->str);
+    control->origin = UINT64_MAX; /* who read while it ran has read something else */
     g_mutex_unlock(&control->lock);
 
     if (job->counted)
@@ -277,6 +279,14 @@ static void run_command(gpointer data)
 
 static const SerialKind command_kind = {run_command, is_unwanted, cancel_command};
 
+/* Where commands on an image wait: an image of several names has one line (g_free). */
+static char *line_of(Fs *fs, const char *path)
+{
+    QcFileStat file;
+
+    return qc_gate_stat(fs->gate, path, &file) < 0 ? g_strdup(path) : claims_key(&file);
+}
+
 /* Start the next command, or end the job. */
 static void job_next(Job *job)
 {
@@ -305,7 +315,8 @@ static void job_next(Job *job)
                     "and has no . or ..");
         return;
     }
-    serial_push(control->fs->serial, job->path, &command_kind, job);
+    g_autofree char *line = line_of(control->fs, job->path);
+    serial_push(control->fs->serial, line, &command_kind, job);
 }
 
 /* ---- write and read ---------------------------------------------------------------------- */

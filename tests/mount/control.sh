@@ -102,6 +102,38 @@ END
     assert_snapshots web.qcow2
 }
 
+# A program that writes when its buffer is full cuts lines where it ends: the rest of a name would be
+# missing.
+cut_lines() {
+    seq -f 'take nightly-%04g' 1000 >many
+    assert_fails sh -c "tee $C <many >/dev/null"
+    assert_match "$(tail -n1 $C)" "EINVAL .*piece of a longer text"
+    assert_snapshots web.qcow2
+}
+
+# Who reads a descriptor while its write runs reads the result all the same afterwards.
+read_while_it_runs() {
+    python3 - $C <<'END' || fail "the result, read after somebody read meanwhile"
+import os, sys, threading
+LINE, COUNT = b"check\n", 300
+fd = os.open(sys.argv[1], os.O_RDWR)
+meanwhile = over = False
+def read():
+    global meanwhile
+    os.pread(fd, 4096, 0)
+    meanwhile = not over
+while not meanwhile:
+    over = False
+    reader = threading.Thread(target=read)
+    reader.start()
+    end = os.lseek(fd, 0, 0) + os.write(fd, LINE * COUNT)
+    over = True
+    reader.join()
+first = os.pread(fd, 40, end).decode()
+assert first[:2] == "20" and " ok check" in first, first
+END
+}
+
 # Every redirection of the shell, and programs that write in one piece.
 ways_to_write() {
     echo "take 1" >$C
@@ -488,6 +520,8 @@ four_commands
 store_control
 quoting
 ways_to_write
+cut_lines
+read_while_it_runs
 several_lines_stop_at_the_first_failure
 reading
 reading_back

@@ -67,25 +67,38 @@ stops_on_a_signal() {
     check_clean store/other.qcow2
 }
 
-# A command that waits behind another is answered at once, and never run. (Of two writers to one
-# control file the second waits in the kernel; these are two files.)
-stops_in_the_line() {
-    local first
-    start mnt/other.qcow2/control "take first"
-    first=$WRITER
-    env --default-signal=TERM sh -c 'echo "take other.qcow2 waiting" >mnt/control' 2>writer.log &
+# Write a command, and send the writer a signal when he waits.
+wait_in_line() { # FILE LINE
+    env --default-signal=TERM sh -c 'echo "$1" >"$0"' "$1" "$2" 2>writer.log &
     WRITER=$!
     PIDS+=("$WRITER")
     wait_for bash -c "[[ \$(readlink /proc/$WRITER/fd/1) == */control ]]"
     wait_for grep -q request_wait_answer "/proc/$WRITER/wchan"
     kill "$WRITER"
     ! wait "$WRITER" || fail "the writer does not know that it was stopped"
+}
+
+# A command that waits behind another is answered at once, and never run. (Of two writers to one
+# control file the second waits in the kernel; these are two files.) So it is by another name.
+stops_in_the_line() {
+    local first alias=mnt/alias.qcow2/control
+    start mnt/other.qcow2/control "take first"
+    first=$WRITER
+    wait_in_line mnt/control "take other.qcow2 waiting"
     wait "$first" || fail "the command before it failed"
     assert_eq "$(sed -nE "s/^$NOW ([A-Za-z]+ take (first|waiting)).*/\1/p" mnt/other.qcow2/control | tr '\n' ' ')" \
         "ECANCELED take waiting ok take first " "the results, in this order"
     assert_match "$(tail -n1 mnt/control)" "ECANCELED take other.qcow2 waiting: cancelled by a signal before it began"
     [ ! -e mnt/other.qcow2/snapshots/waiting ] || fail "what was cancelled has been run"
-    control_ok mnt/other.qcow2/control "delete first"
+
+    ln store/other.qcow2 store/alias.qcow2
+    start mnt/other.qcow2/control "take second"
+    first=$WRITER
+    wait_in_line $alias "take waiting"
+    wait "$first" || fail "the command before it failed"
+    assert_match "$(tail -n1 $alias)" "ECANCELED take waiting: cancelled by a signal before it began"
+    rm store/alias.qcow2
+    control_ok mnt/other.qcow2/control "delete first" "delete second"
 }
 
 # A first signal that means nothing does not hide the second, which does.

@@ -114,6 +114,31 @@ Test(command, nul_byte)
     cr_expect_eq(((Command *)got->pdata[0])->error->code, EINVAL);
 }
 
+/* Buffers are full after so many bytes: "delete nightly-1" may have begun as "delete nightly-19".
+ */
+Test(command, a_piece_of_a_longer_text_is_not_run)
+{
+    static const size_t sizes[] = {4096, 8192, COMMAND_MAX_BYTES};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(sizes); i++) {
+        g_autofree char *text = g_strnfill(sizes[i], '\n');
+        memcpy(text + sizes[i] - 6, "take a", 6);
+        g_autoptr(GPtrArray) cut = parse(text, sizes[i], false);
+        text[sizes[i] - 1] = '\n';
+        memcpy(text, "take a", 6);
+        g_autoptr(GPtrArray) whole = parse(text, 7, false);
+        memcpy(text + sizes[i] - 7, "take a\n", 7);
+        g_autoptr(GPtrArray) ended = parse(text, sizes[i], false);
+
+        cr_assert_eq(cut->len, 1);
+        cr_expect_eq(((Command *)cut->pdata[0])->error->code, EINVAL);
+        cr_assert_eq(whole->len, 1);
+        cr_expect_null(((Command *)whole->pdata[0])->error);
+        cr_assert_eq(ended->len, 2);
+        cr_expect_null(((Command *)ended->pdata[1])->error);
+    }
+}
+
 /* A line is looked at when those before it are done, so that one that fails costs no more. */
 Test(command, further_lines_are_not_looked_at)
 {
