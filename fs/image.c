@@ -207,11 +207,20 @@ QcImage *image_qc(const Image *image)
     return image->qc;
 }
 
+/* NULL: not even the header. */
+static const QcImage *known(const Image *image)
+{
+    return image->qc ? image->qc : image->header;
+}
+
 const QcInfo *image_info(const Image *image)
 {
-    const QcImage *qc = image->qc ? image->qc : image->header;
+    return known(image) ? qc_image_info(known(image)) : NULL;
+}
 
-    return qc ? qc_image_info(qc) : NULL;
+int image_luks(const Image *image, QcLuks *ret)
+{
+    return qc_image_luks(known(image), ret);
 }
 
 QcChain *image_chain(const Image *image)

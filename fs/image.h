@@ -35,6 +35,8 @@ QcFile *image_file(const Image *image);           /* borrowed; NULL when it cann
 QcImage *image_qc(const Image *image);            /* borrowed; NULL when it cannot be opened */
 /* Also of an image that cannot be opened, what its header says; NULL: nothing is known. */
 const QcInfo *image_info(const Image *image);
+/* As qc_image_luks(), of an image of which image_info() is known. */
+int image_luks(const Image *image, QcLuks *ret);
 QcChain *image_chain(const Image *image); /* borrowed; NULL exactly when image_qc is */
 /* Why there is no disk, one line; NULL when there is one. */
 const char *image_error(const Image *image);

@@ -96,7 +96,7 @@ static void put_encryption(Json *json, const Image *image, const QcInfo *info)
         return;
     json_begin_object(json, "encrypt");
     json_put_string(json, "format", info->encryption == QC_ENCRYPTION_AES ? "aes" : "luks");
-    if (qc_image_luks(image_qc(image), &luks) == 0)
+    if (image_luks(image, &luks) == 0)
         put_luks(json, &luks);
     json_end_object(json);
 }

@@ -45,6 +45,11 @@ make_images() {
     [ -e luks.qcow2 ] && qemu-img info luks.qcow2 >/dev/null || fail "no LUKS image: $(cat luks.err)"
     rm -f luks.err
     qemu-img create -q -f qcow2 --object secret,id=s,data=x -o encrypt.format=aes,encrypt.key-secret=s aes.qcow2 1M
+    local method
+    for method in luks aes; do
+        cp $method.qcow2 cut-$method.qcow2
+        patch_bytes cut-$method.qcow2 40 0000010000000000 # and that of an encrypted image
+    done
     : >empty.raw
     cd ..
 }
@@ -70,7 +75,9 @@ done
 control_ok mnt/snapshots.qcow2/control "take ours" "delete first" "rename ours yours"
 compare snapshots.qcow2
 # Of an image that cannot be opened, what its header says.
-compare cut.qcow2
+for image in cut.qcow2 cut-luks.qcow2 cut-aes.qcow2; do
+    compare "$image"
+done
 [ -s mnt/cut.qcow2/error ] && [ ! -e mnt/cut.qcow2/disk ] || fail "an image without its L1 table"
 assert_eq "$(ls mnt/cut.qcow2/layers)" "" "layers of what cannot be read"
 unmount_store mnt
