@@ -216,6 +216,12 @@ typedef struct QcImage QcImage;
 int qc_image_open(QcFile *file, const char *path, QcFormat format, QcCache *cache, QcImage **ret,
                   GError **error);
 /*
+ * The same for reading the disk only, of which there may be many: snapshots and bitmaps, which can
+ * take megabytes, are not read, and info says that there are none. No commands.
+ */
+int qc_image_open_disk(QcFile *file, const char *path, QcFormat format, QcCache *cache,
+                       QcImage **ret, GError **error);
+/*
  * Of a qcow2 image that cannot be opened: what its header says, for qc_image_info(), which has no
  * snapshots and bitmaps then. It is for nothing else: no chain, no command. Errors as above.
  */

@@ -208,9 +208,9 @@ static int read_metadata(QcImage *image, GError **error)
     int err = read_info(image, error);
     if (!err)
         err = check_against_file(image, error);
-    if (!err)
+    if (!err && !image->disk_only)
         err = read_snapshots(image, error);
-    if (!err)
+    if (!err && !image->disk_only)
         err = qc_bitmaps_read(image, error);
     return err;
 }
@@ -282,13 +282,14 @@ static int new_image(QcFile *file, const char *path, QcFormat format, QcCache *c
     return 0;
 }
 
-int qc_image_open(QcFile *file, const char *path, QcFormat format, QcCache *cache, QcImage **ret,
-                  GError **error)
+static int open_image(QcFile *file, const char *path, QcFormat format, QcCache *cache,
+                      bool disk_only, QcImage **ret, GError **error)
 {
     g_autoptr(QcImage) image = NULL;
     int err = new_image(file, path, format, cache, &image, error);
     if (err < 0)
         return err;
+    image->disk_only = image->spent = disk_only; /* a command has to know all that is there */
     if (format == QC_FORMAT_QCOW2) {
         err = read_steady_metadata(image, error);
         if (err < 0) {
@@ -298,6 +299,18 @@ int qc_image_open(QcFile *file, const char *path, QcFormat format, QcCache *cach
     }
     *ret = g_steal_pointer(&image);
     return 0;
+}
+
+int qc_image_open(QcFile *file, const char *path, QcFormat format, QcCache *cache, QcImage **ret,
+                  GError **error)
+{
+    return open_image(file, path, format, cache, false, ret, error);
+}
+
+int qc_image_open_disk(QcFile *file, const char *path, QcFormat format, QcCache *cache,
+                       QcImage **ret, GError **error)
+{
+    return open_image(file, path, format, cache, true, ret, error);
 }
 
 int qc_image_open_header(QcFile *file, const char *path, QcCache *cache, QcImage **ret)

@@ -29,6 +29,7 @@ struct QcImage {
     bool cacheable; /* false on block devices: nothing tells when they change */
     bool settled;   /* stat was old enough when taken that it tells of later writes */
     bool quiet;     /* and no write that began before was still under way */
+    bool disk_only; /* snapshots and bitmaps were not read */
     QcInfo info;
     QcStrings strings; /* those of info */
 

@@ -409,3 +409,30 @@ Test(view, of_a_table_that_is_cut_off_the_beginning_is_read)
     close_it(&o);
     qc_file_unref(mem_file(file));
 }
+
+/* Opened for its disk only: that is the same, and no command takes what was not read for free. */
+Test(view, of_an_image_whose_snapshots_were_not_read)
+{
+    MemFile *file = sample();
+    Step take = {.kind = STEP_TAKE, .name = "s"};
+    uint8_t byte = 0;
+    bool unknown;
+
+    cr_assert_eq(0, script_run(file, &take, &unknown));
+    g_autoptr(GByteArray) before = g_byte_array_new();
+    g_byte_array_append(before, file->data->data, file->data->len);
+
+    Open o = {.cache = qc_cache_new(1 << 20)};
+    cr_assert_eq(
+        0, qc_image_open_disk(mem_file(file), "mem", QC_FORMAT_QCOW2, o.cache, &o.image, NULL));
+    cr_assert_eq(0, qc_chain_open(NULL, o.image, o.cache, &o.chain));
+    cr_expect_eq(qc_image_info(o.image)->n_snapshots, 0);
+    cr_expect_eq(1, qc_view_read(qc_chain_view(o.chain, 0), &byte, 1, 3 * CLUSTER));
+    cr_expect_eq(byte, 1);
+    cr_expect_eq(qc_view_check(qc_chain_view(o.chain, 0)), 0);
+    cr_expect_eq(qc_snapshot_take(o.image, "t", 0, &unknown, NULL), -EINVAL);
+    cr_expect_eq(before->len, file->data->len);
+    cr_expect_arr_eq(before->data, file->data->data, before->len);
+    close_it(&o);
+    qc_file_unref(mem_file(file));
+}
