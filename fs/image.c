@@ -7,16 +7,21 @@
 
 #include "acl.h"
 #include "text.h"
+#include "tune.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
 
+enum {
+    MANY_SNAPSHOTS = 4096, /* in small pieces of memory, which the C library would keep */
+};
+
 struct Image {
     gatomicrefcount refs;
     char *path;
     QcFileStat stat;
-    bool is_link;
+    bool is_link, disk_only;
     QcFormat format;
     const char *format_name;
     QcFile *file;
@@ -57,7 +62,8 @@ static int open_header(Image *image, QcCache *cache)
 static void open_metadata(Image *image, QcGate *gate, QcCache *cache, const Image *like)
 {
     g_autoptr(GError) error = NULL;
-    int r = qc_image_open(image->file, image->path, image->format, cache, &image->qc, &error);
+    int r = (image->disk_only ? qc_image_open_disk : qc_image_open)(
+        image->file, image->path, image->format, cache, &image->qc, &error);
 
     if (r < 0) {
         image->shortage = qc_is_shortage(r) ? r : open_header(image, cache);
@@ -107,7 +113,7 @@ static bool is_settled(const Image *image)
 }
 
 int image_open(const char *path, const StoreItem *item, QcGate *gate, QcCache *cache,
-               const Image *like, Image **ret)
+               const Image *like, bool disk_only, Image **ret)
 {
     g_autoptr(Image) image = g_new0(Image, 1);
 
@@ -116,6 +122,7 @@ int image_open(const char *path, const StoreItem *item, QcGate *gate, QcCache *c
     image->path = g_strdup(path);
     image->stat = item->stat;
     image->is_link = item->is_link;
+    image->disk_only = disk_only;
     image->format = item->format;
     image->format_name = item->format_name;
     image->file = item->file ? qc_file_ref(item->file) : NULL;
@@ -155,7 +162,7 @@ int image_reopen(const Image *image, QcGate *gate, QcCache *cache, Image **ret)
         store_limit(gate, image->file, &item.stat);
     for (unsigned i = 1; i < image_n_layers(image); i++)
         qc_file_settle(qc_image_file(qc_chain_image(image->chain, i)), NULL);
-    return image_open(image->path, &item, gate, cache, image, ret);
+    return image_open(image->path, &item, gate, cache, image, image->disk_only, ret);
 }
 
 Image *image_ref(Image *image)
@@ -168,6 +175,8 @@ void image_unref(Image *image)
 {
     if (!image || !g_atomic_ref_count_dec(&image->refs))
         return;
+
+    bool is_large = image_n_snapshots(image) >= MANY_SNAPSHOTS;
     for (unsigned i = 0; i < G_N_ELEMENTS(image->texts); i++)
         g_clear_pointer(&image->texts[i], g_bytes_unref);
     names_free(image->names);
@@ -180,6 +189,13 @@ void image_unref(Image *image)
     g_free(image->error);
     g_free(image->path);
     g_free(image);
+    if (is_large)
+        tune_give_back();
+}
+
+bool image_is_shared(Image *image)
+{
+    return !g_atomic_ref_count_compare(&image->refs, 1);
 }
 
 const char *image_path(const Image *image)

@@ -14,11 +14,12 @@ typedef struct Image Image;
 
 /*
  * Open the image at a path of the store, on the file of this item. like: the same image in an
- * earlier state, whose layers are taken over where they are the same; or NULL. What is wrong with
- * it is told by image_error(); fails only for a shortage (qc_is_shortage).
+ * earlier state, whose layers are taken over where they are the same; or NULL. disk_only: of no use
+ * for its snapshots. What is wrong with it is told by image_error(); fails only for a shortage
+ * (qc_is_shortage).
  */
 int image_open(const char *path, const StoreItem *item, QcGate *gate, QcCache *cache,
-               const Image *like, Image **ret);
+               const Image *like, bool disk_only, Image **ret);
 /*
  * The same file again, in the state that it has now; waits (some 20 ms a file, at most) until that
  * can be told apart.
@@ -27,6 +28,8 @@ int image_reopen(const Image *image, QcGate *gate, QcCache *cache, Image **ret);
 Image *image_ref(Image *image);
 void image_unref(Image *image); /* accepts NULL */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Image, image_unref)
+
+bool image_is_shared(Image *image); /* there is more than one reference */
 
 const char *image_path(const Image *image);       /* in the store */
 const QcFileStat *image_stat(const Image *image); /* of the file when it was opened */

@@ -4,8 +4,8 @@
  * all files beneath it are what they were, by name and by stat; otherwise it is opened anew,
  * and what is still the same of its lower layers is taken over. Only a caller that found every
  * layer unchanged makes it the most recently used: a file that was removed is let go.
- * A thread closes those that nobody asked for in a while: an open file that was removed keeps
- * its space.
+ * A thread closes those that nobody asked for in a while and nobody else holds: an open file that
+ * was removed keeps its space.
  *
  * Images.lock protects queue and table; images are opened and closed without it, and no other
  * lock is taken while it is held.
@@ -63,6 +63,14 @@ static Image *take_out(Images *images, GList *link)
     return image;
 }
 
+/* Lock held. */
+static void move_to_tail(Images *images, GList *link)
+{
+    g_queue_unlink(&images->order, link);
+    g_queue_push_tail_link(&images->order, link);
+    ((Kept *)link->data)->used = g_get_monotonic_time();
+}
+
 /* Sleep until the least recently used image is due; NULL when it is time to stop. Lock held. */
 static Image *wait_for_due(Images *images)
 {
@@ -74,9 +82,12 @@ static Image *wait_for_due(Images *images)
             continue;
         }
         gint64 due = oldest->used + KEPT_SECONDS * G_TIME_SPAN_SECOND;
-        if (due <= g_get_monotonic_time())
+        if (due > g_get_monotonic_time())
+            g_cond_wait_until(&images->wake, &images->lock, due);
+        else if (image_is_shared(oldest->image)) /* it would stay, and be opened once more */
+            move_to_tail(images, images->order.head);
+        else
             return take_out(images, images->order.head);
-        g_cond_wait_until(&images->wake, &images->lock, due);
     }
     return NULL;
 }
@@ -180,16 +191,14 @@ static void images_touch(Images *images, Image *image)
 
     if (!link || kept_image(link) != image)
         return;
-    g_queue_unlink(&images->order, link);
-    g_queue_push_tail_link(&images->order, link);
-    ((Kept *)link->data)->used = g_get_monotonic_time();
+    move_to_tail(images, link);
 }
 
 int images_open(Images *images, const char *path, const StoreItem *item, Image **ret)
 {
     g_autoptr(Image) kept = images_peek(images, path);
 
-    return image_open(path, item, images->gate, images->cache, kept, ret);
+    return image_open(path, item, images->gate, images->cache, kept, true, ret);
 }
 
 int images_get(Images *images, const char *path, unsigned layers, Image **ret)
@@ -206,7 +215,7 @@ int images_get(Images *images, const char *path, unsigned layers, Image **ret)
     int r = store_look(images->gate, path, &item);
     if (r == 0)
         r = item.kind == STORE_IMAGE
-                ? image_open(path, &item, images->gate, images->cache, kept, ret)
+                ? image_open(path, &item, images->gate, images->cache, kept, false, ret)
                 : -ENOENT;
     if (r == 0 && image_may_be_kept(*ret))
         images_keep(images, *ret); /* unsettled, it is only to take layers from */

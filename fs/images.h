@@ -22,7 +22,8 @@ int images_get(Images *images, const char *path, unsigned layers, Image **ret);
  */
 bool images_stat(Images *images, const char *path, QcFileStat *ret);
 
-/* Open an image on the file of this item, its top not shared. Fails only for a shortage. */
+/* Open an image on the file of this item, its top not shared, for its disk only. Fails only for a
+ * shortage. */
 int images_open(Images *images, const char *path, const StoreItem *item, Image **ret);
 
 /* As image_reopen(). */

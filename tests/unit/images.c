@@ -71,3 +71,14 @@ Test(images, a_stat_of_before_is_not_trusted)
     unknown = image_identity(wrong, gate, 0);
     cr_expect_null(unknown);
 }
+
+/* It would stay in memory, and be there once more for the next who asks. */
+Test(images, one_that_is_in_use_is_not_let_go)
+{
+    g_autoptr(Image) held = NULL, later = NULL;
+
+    cr_assert_eq(0, images_get(images, "a", IMAGE_ALL_LAYERS, &held));
+    g_usleep(6 * G_USEC_PER_SEC); /* those that nobody uses go after five */
+    cr_assert_eq(0, images_get(images, "a", IMAGE_ALL_LAYERS, &later));
+    cr_expect_eq(held, later);
+}
