@@ -235,11 +235,16 @@ static dev_t device_of(const char *mountpoint)
     return mounts_find(mountpoint, &mount) == 0 ? mount.device : 0;
 }
 
-static int serve_as_daemon(struct fuse_session *session, Fs **fs, QcGate *gate,
-                           const Options *options, const char *mountpoint)
+/* Unmount; but not what somebody else has mounted at the same place. */
+static void take_away(struct fuse_session *session, const char *mountpoint, dev_t device)
 {
-    dev_t device = device_of(mountpoint);
+    if (mountpoint_may_unmount(mountpoint, device))
+        fuse_session_unmount(session);
+}
 
+static int serve_as_daemon(struct fuse_session *session, Fs **fs, QcGate *gate,
+                           const Options *options, const char *mountpoint, dev_t device)
+{
     qc_gate_set_own_device(gate, device);
     mountpoint_forbid_links(gate, mountpoint);
     if (!options->foreground && become_daemon(session, mountpoint, device) < 0)
@@ -264,10 +269,11 @@ static int mount_and_serve(QcGate *gate, const Options *options, const char *mou
         return status;
     signals_hold(true); /* from here on somebody has to unmount */
     if (fuse_session_mount(session, mountpoint) == 0) {
-        status = serve_as_daemon(session, &fs, gate, options, mountpoint);
-        fuse_session_unmount(session);
+        dev_t device = device_of(mountpoint);
+        status = serve_as_daemon(session, &fs, gate, options, mountpoint, device);
+        take_away(session, mountpoint, device);
     }
-    fuse_session_destroy(session);
+    fuse_session_destroy(session); /* closes the device; so the kernel gives the tree up */
     return status;
 }
 

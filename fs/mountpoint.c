@@ -3,6 +3,9 @@
  * ECONNABORTED) to everything, for ever. Nobody can use it for anything; so it is taken away when
  * the next daemon is to be mounted there, as after a restart by a supervisor. Only a mount of our
  * own type.
+ *
+ * A mount can be taken away by its path only, and what that takes is whatever is on top. So a
+ * daemon that ends looks first whether that is its own tree.
  */
 #include "mountpoint.h"
 
@@ -24,6 +27,18 @@ static bool is_our_mount(const char *path)
     g_auto(Mount) mount = {0};
 
     return mounts_find(path, &mount) == 0 && g_strcmp0(mount.type, "fuse.snaptree") == 0;
+}
+
+/* Any may be a store, which can be given another subtype; the lower one would not be seen. */
+static bool is_fuse_mount(const char *path)
+{
+    g_auto(Mount) mount = {0};
+
+    if (mounts_find(path, &mount) < 0 || !mount.type)
+        return false;
+
+    g_auto(GStrv) parts = g_strsplit(mount.type, ".", 2); /* and the subtype */
+    return g_strcmp0(parts[0], "fuse") == 0 || g_strcmp0(parts[0], "fuseblk") == 0;
 }
 
 static void unmount(const char *path)
@@ -88,8 +103,9 @@ char *mountpoint_check(const char *store, const char *mountpoint)
         log_error("mountpoint %s is not a directory", mountpoint);
         return NULL;
     }
-    if (is_our_mount(real)) { /* whichever of the two ends would take the upper one away */
-        log_error("mountpoint %s: a store is mounted there already; unmount it first", mountpoint);
+    if (is_fuse_mount(real)) {
+        log_error("mountpoint %s: a FUSE file system is mounted there already; unmount it first",
+                  mountpoint);
         return NULL;
     }
     if (leads_through(real, store)) {
@@ -108,4 +124,22 @@ void mountpoint_forbid_links(const QcGate *gate, const char *mountpoint)
         mount_setattr(fd, "", AT_EMPTY_PATH, &attr, sizeof(attr));
     if (fd >= 0)
         close(fd);
+}
+
+bool mountpoint_may_unmount(const char *mountpoint, dev_t device)
+{
+    g_auto(Mount) mount = {0};
+    int r = mounts_find(mountpoint, &mount);
+
+    if (!device || r == -EIO) /* nobody knows better than the path */
+        return true;
+    if (r == 0 && mount.device == device)
+        return true;
+    if (mounts_has(mountpoint, device))
+        log_error("%s: not unmounted, as another file system (%s) is mounted over it", mountpoint,
+                  mount.type);
+    else if (r == 0)
+        log_info("%s: nothing unmounted, as what is mounted there now (%s) is not ours", mountpoint,
+                 mount.type);
+    return false;
 }

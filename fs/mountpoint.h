@@ -3,6 +3,8 @@
 #define SNAPTREE_MOUNTPOINT_H
 
 #include <qcow.h>
+#include <stdbool.h>
+#include <sys/types.h>
 
 /*
  * The real path of a mountpoint (g_free), or NULL after saying what is wrong with it. A mount of
@@ -16,5 +18,11 @@ char *mountpoint_check(const char *store, const char *mountpoint);
  * allow; to be called when the gate knows its own device. Waits for nobody to serve the tree.
  */
 void mountpoint_forbid_links(const QcGate *gate, const char *mountpoint);
+
+/*
+ * Whether unmounting there takes away the tree of that device (0: not known), and nothing else.
+ * Says so when something else is mounted there.
+ */
+bool mountpoint_may_unmount(const char *mountpoint, dev_t device);
 
 #endif

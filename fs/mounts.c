@@ -8,15 +8,61 @@ void mount_clear(Mount *mount)
     g_clear_pointer(&mount->type, g_free);
 }
 
+static struct libmnt_table *read_table(void)
+{
+    return mnt_new_table_from_file("/proc/self/mountinfo");
+}
+
+/* What is mounted on a mount's own root; NULL: nothing. */
+static struct libmnt_fs *find_above(struct libmnt_table *table, struct libmnt_fs *below)
+{
+    struct libmnt_iter *iter = mnt_new_iter(MNT_ITER_FORWARD);
+    struct libmnt_fs *fs, *found = NULL;
+
+    while (!found && mnt_table_next_fs(table, iter, &fs) == 0) {
+        if (fs != below && mnt_fs_get_parent_id(fs) == mnt_fs_get_id(below) &&
+            g_strcmp0(mnt_fs_get_target(fs), mnt_fs_get_target(below)) == 0)
+            found = fs;
+    }
+    mnt_free_iter(iter);
+    return found;
+}
+
+/* The last line need not be the topmost: what is moved to a mountpoint keeps its line. */
+static struct libmnt_fs *find_topmost(struct libmnt_table *table, const char *path)
+{
+    struct libmnt_fs *fs = mnt_table_find_target(table, path, MNT_ITER_BACKWARD), *above = fs;
+
+    while (above) {
+        fs = above;
+        above = find_above(table, fs);
+    }
+    return fs;
+}
+
 int mounts_find(const char *path, Mount *ret)
 {
-    struct libmnt_table *table = mnt_new_table_from_file("/proc/self/mountinfo");
+    struct libmnt_table *table = read_table();
     if (!table)
         return -EIO;
 
-    struct libmnt_fs *fs = mnt_table_find_target(table, path, MNT_ITER_BACKWARD);
+    struct libmnt_fs *fs = find_topmost(table, path);
     if (fs)
         *ret = (Mount){.device = mnt_fs_get_devno(fs), .type = g_strdup(mnt_fs_get_fstype(fs))};
     mnt_unref_table(table);
     return fs ? 0 : -ENOENT;
+}
+
+bool mounts_has(const char *path, dev_t device)
+{
+    struct libmnt_table *table = read_table();
+    struct libmnt_iter *iter = mnt_new_iter(MNT_ITER_FORWARD);
+    struct libmnt_fs *fs;
+    bool found = false;
+
+    while (table && !found && mnt_table_next_fs(table, iter, &fs) == 0)
+        found = mnt_fs_get_devno(fs) == device && g_strcmp0(mnt_fs_get_target(fs), path) == 0;
+    mnt_free_iter(iter);
+    mnt_unref_table(table);
+    return found;
 }

@@ -3,6 +3,7 @@
 #define SNAPTREE_MOUNTS_H
 
 #include <glib.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
 /* A file system at a mountpoint. */
@@ -19,5 +20,8 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Mount, mount_clear)
  * -EIO: the table cannot be read. The file system itself is asked nothing: it may not answer.
  */
 int mounts_find(const char *path, Mount *ret);
+
+/* Whether a file system is mounted at the path, on top or beneath others. */
+bool mounts_has(const char *path, dev_t device);
 
 #endif

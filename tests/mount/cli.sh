@@ -124,10 +124,19 @@ daemon_comes_and_goes() {
         assert_match "$(grep " $TMP/mnt " /proc/self/mountinfo)" ",nosymfollow[ ,]" "links in the tree"
     fi
     assert_fails "$SNAPTREE" store mnt
-    assert_match "$OUTPUT" "^snaptree: mountpoint mnt: a store is mounted there already"
+    assert_match "$OUTPUT" "^snaptree: mountpoint mnt: a FUSE file system is mounted there already"
     unmount_store "$TMP/mnt"
     wait_for test ! -d "/proc/$pid"
     rmdir mnt && mkdir mnt || fail "the mount point is not free"
+}
+
+# Whatever the mount table calls it.
+mounted_already() {
+    mount_store "$TMP/store" "$TMP/mnt" -o fsname=my-images,subtype=x
+    assert_fails "$SNAPTREE" store mnt
+    assert_eq "$OUTPUT" "snaptree: mountpoint mnt: a FUSE file system is mounted there already; unmount it first"
+    assert_eq "$(grep -c " $TMP/mnt " /proc/self/mountinfo)" 1 "mounts at the mount point"
+    unmount_store "$TMP/mnt"
 }
 
 # In the foreground it logs, and ends on a signal with the mount taken back.
@@ -221,6 +230,7 @@ without_standard_files
 not_served
 wrong_places
 daemon_comes_and_goes
+mounted_already
 in_the_foreground
 unread
 shot_at

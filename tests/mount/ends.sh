@@ -223,6 +223,64 @@ other_mount_stays() {
     fusermount3 -u "$TMP/mnt"
 }
 
+# A daemon whose tree was unmounted lazily does not take away what is mounted there now.
+successor_stays() {
+    local first signal who
+    for who in DAEMON WORKER; do
+        start
+        exec 3<mnt/web.qcow2/snapshots/a
+        fusermount3 -u -z "$TMP/mnt"
+        first=$DAEMON
+        [ $who = DAEMON ] && signal=TERM || signal=KILL
+        "$SNAPTREE" "$TMP/store" "$TMP/mnt" || fail "cannot mount a second time"
+        kill -$signal "${!who}"
+        wait_for is_gone "$first"
+        assert_fails head -c 4096 <&3
+        exec 3<&-
+        cmp mnt/web.qcow2/snapshots/a a.raw || fail "the second tree after SIG$signal"
+        DAEMON=$(daemon_of "$TMP/mnt") || fail "no daemon after SIG$signal"
+        WORKER=$(worker_of "$DAEMON")
+        unmount_store "$TMP/mnt"
+        assert_nothing_left "a " "after a second tree"
+    done
+}
+
+# What somebody has mounted over the tree, or moved there, stays; and the log tells why the tree does.
+covered() {
+    local how
+    [ "$(id -u)" = 0 ] || return 0
+    for how in mount move; do
+        mkdir elsewhere
+        mount -t tmpfs none elsewhere
+        mount --make-private elsewhere # or nothing can be moved away from there
+        mkdir elsewhere/inside
+        mount -t tmpfs none elsewhere/inside
+        "$SNAPTREE" -f "$TMP/store" "$TMP/mnt" 2>daemon.log &
+        DAEMON=$!
+        PIDS+=("$DAEMON")
+        wait_for mountpoint -q mnt
+        ls mnt >/dev/null # once it serves, it has its worker
+        WORKER=$(worker_of "$DAEMON")
+        if [ $how = mount ]; then
+            mount -t tmpfs none mnt
+        else
+            mount --move elsewhere/inside mnt
+        fi
+        : >mnt/precious
+        kill -TERM "$DAEMON"
+        wait "$DAEMON" || fail "status $? of a covered daemon: $(cat daemon.log)"
+        [ -e mnt/precious ] || fail "what was mounted over the tree is gone ($how)"
+        assert_match "$(cat daemon.log)" "$TMP/mnt: not unmounted, as another file system \\(tmpfs\\)"
+        umount mnt
+        assert_fails ls mnt
+        assert_match "$OUTPUT" "$DEAD" "the tree beneath"
+        fusermount3 -u "$TMP/mnt"
+        umount -R elsewhere
+        rmdir elsewhere
+        assert_nothing_left "a " "after it was covered"
+    done
+}
+
 # Killed at any moment while many read and command; then mounted again at the same place.
 killed_in_traffic() {
     local round
@@ -319,6 +377,8 @@ killed_in_a_command
 worker_killed
 keeper_killed
 other_mount_stays
+successor_stays
+covered
 killed_in_traffic
 lazily
 unmounted_in_a_command
