@@ -287,8 +287,8 @@ bool options_parse(Options *options, int argc, char **argv, GError **error)
         {"foreground", 'f', 0, G_OPTION_ARG_NONE, &foreground,
          "Stay in the foreground, log to standard error", NULL},
         {"debug", 'd', 0, G_OPTION_ARG_NONE, &debug, "Print every request; implies -f", NULL},
-        {"option", 'o', 0, G_OPTION_ARG_CALLBACK, (gpointer)on_option, "Mount options, see below",
-         "OPTION[,OPTION...]"},
+        {"option", 'o', G_OPTION_FLAG_FILENAME /* bytes, in any locale */, G_OPTION_ARG_CALLBACK,
+         (gpointer)on_option, "Mount options, see below", "OPTION[,OPTION...]"},
         {"version", 'V', 0, G_OPTION_ARG_NONE, &version, "Print the version", NULL},
         {G_OPTION_REMAINING, 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &rest, NULL, "STORE MOUNTPOINT"},
         G_OPTION_ENTRY_NULL};

@@ -204,6 +204,25 @@ options_work() {
     done
 }
 
+# Names are bytes, in any locale; a message about them is one line all the same.
+in_any_encoding() {
+    local name locale
+    for locale in C C.UTF-8; do
+        for name in $'B\xc3\xbcro' $'B\xfcro'; do
+            mkdir "mnt/$name"
+            cp -r store "$name"
+            LC_ALL=$locale "$SNAPTREE" -o "fsname=$name" "$TMP/$name" "$TMP/mnt/$name" || fail "store $name in $locale"
+            grep -qaF " fuse.snaptree $name " /proc/self/mountinfo || fail "fsname=$name in $locale"
+            cmp "mnt/$name/web.qcow2/disk" "$(qemu_raw store/web.qcow2)" || fail "disk in $name"
+            LC_ALL=$locale assert_fails "$SNAPTREE" "$name" "mnt/$name"
+            assert_match "$OUTPUT" "mounted there already" "mounting twice on $name in $locale"
+            unmount_store "$TMP/mnt/$name"
+            rm -r "${name:?}" "mnt/$name"
+            assert_refused 2 "unknown option -o frob" -o "frob$name" store mnt
+        done
+    done
+}
+
 # As fstab does it: mount -t fuse.snaptree needs the program in a directory where it is looked for.
 by_mount() {
     [ "$(id -u)" = 0 ] && command -v mount.fuse3 >/dev/null || return 0
@@ -235,4 +254,5 @@ in_the_foreground
 unread
 shot_at
 options_work
+in_any_encoding
 by_mount

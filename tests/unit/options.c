@@ -48,6 +48,21 @@ Test(options, after_positionals_and_from_fstab)
     options_clear(&options);
 }
 
+/* Names of files and in the mount table are bytes, whatever the locale makes of them. */
+Test(options, in_any_encoding)
+{
+    Options options;
+
+    cr_assert(
+        parse(&options, "snaptree -o fsname=B\xc3\xbcro,subtype=\xfc ST\xc3\x96RE M\xff", NULL));
+    cr_expect(
+        g_ptr_array_find_with_equal_func(options.fuse, "fsname=B\xc3\xbcro", g_str_equal, NULL));
+    cr_expect(g_ptr_array_find_with_equal_func(options.fuse, "subtype=\xfc", g_str_equal, NULL));
+    cr_expect_str_eq(options.store, "ST\xc3\x96RE");
+    cr_expect_str_eq(options.mountpoint, "M\xff");
+    options_clear(&options);
+}
+
 Test(options, flags)
 {
     Options options;
