@@ -26,6 +26,12 @@ enum {
     MIN_THREADS = 16,
 };
 
+typedef struct Mounted {
+    struct fuse_session *session;
+    const char *mountpoint;
+    dev_t device; /* st_dev of the tree; 0: not known */
+} Mounted;
+
 static void add_option(GString *list, const char *key, const char *value)
 {
     if (list->len)
@@ -165,13 +171,22 @@ static void confine(QcGate *gate, Keeper *keeper, bool has_ring, const Options *
     log_info("confined: %s", in_force);
 }
 
-/* Serve it in a confined process, and wait for that. */
-static int serve_confined(struct fuse_session *session, Fs **fs, QcGate *gate,
-                          const Options *options, dev_t device)
+/* A KeeperUnmount; data is the Mounted. Not what somebody else has mounted at the same place. */
+static void take_away(void *data)
 {
+    Mounted *mounted = data;
+
+    if (mountpoint_may_unmount(mounted->mountpoint, mounted->device))
+        fuse_session_unmount(mounted->session);
+}
+
+/* Serve it in a confined process, and wait for that. */
+static int serve_confined(Mounted *mounted, Fs **fs, QcGate *gate, const Options *options)
+{
+    struct fuse_session *session = mounted->session;
     Keeper *keeper;
-    int status,
-        r = keeper_split(gate, !options->read_only, fuse_session_fd(session), &keeper, &status);
+    int status, r = keeper_split(gate, !options->read_only, fuse_session_fd(session), take_away,
+                                 mounted, &keeper, &status);
 
     if (r < 0) {
         log_error("cannot start the process that serves: %s", g_strerror(-r));
@@ -180,7 +195,7 @@ static int serve_confined(struct fuse_session *session, Fs **fs, QcGate *gate,
     if (!keeper)
         return status;
 
-    int read_ahead = tune_open_read_ahead(device);
+    int read_ahead = tune_open_read_ahead(mounted->device);
     Ring *ring = make_ring(session, options);
     confine(gate, keeper, ring != NULL, options);
     exit(serve(session, fs, gate, keeper, ring, read_ahead, options));
@@ -190,20 +205,20 @@ static int serve_confined(struct fuse_session *session, Fs **fs, QcGate *gate,
  * In the process that was called: wait until the tree is served. Its exit status. Only the daemon
  * may have /dev/fuse open: when it ends, the kernel gives up on what nobody has answered.
  */
-static int wait_for_tree(struct fuse_session *session, const char *mountpoint, dev_t device)
+static int wait_for_tree(const Mounted *mounted)
 {
     struct stat st;
 
-    close(fuse_session_fd(session));
+    close(fuse_session_fd(mounted->session));
     signals_hold(false);
-    if (stat(mountpoint, &st) == 0 && (!device || st.st_dev == device))
+    if (stat(mounted->mountpoint, &st) == 0 && (!mounted->device || st.st_dev == mounted->device))
         return EXIT_SUCCESS;
-    log_error("%s could not be served; the system's log says why", mountpoint);
+    log_error("%s could not be served; the system's log says why", mounted->mountpoint);
     return EXIT_FAILURE;
 }
 
 /* Go on in a process of its own. */
-static int become_daemon(struct fuse_session *session, const char *mountpoint, dev_t device)
+static int become_daemon(const Mounted *mounted)
 {
     pid_t daemon = fork();
 
@@ -212,7 +227,7 @@ static int become_daemon(struct fuse_session *session, const char *mountpoint, d
         return -errno;
     }
     if (daemon > 0)
-        _exit(wait_for_tree(session, mountpoint, device));
+        _exit(wait_for_tree(mounted));
     setsid();
     log_to_syslog();
 
@@ -235,25 +250,17 @@ static dev_t device_of(const char *mountpoint)
     return mounts_find(mountpoint, &mount) == 0 ? mount.device : 0;
 }
 
-/* Unmount; but not what somebody else has mounted at the same place. */
-static void take_away(struct fuse_session *session, const char *mountpoint, dev_t device)
+static int serve_as_daemon(Mounted *mounted, Fs **fs, QcGate *gate, const Options *options)
 {
-    if (mountpoint_may_unmount(mountpoint, device))
-        fuse_session_unmount(session);
-}
-
-static int serve_as_daemon(struct fuse_session *session, Fs **fs, QcGate *gate,
-                           const Options *options, const char *mountpoint, dev_t device)
-{
-    qc_gate_set_own_device(gate, device);
-    mountpoint_forbid_links(gate, mountpoint);
-    if (!options->foreground && become_daemon(session, mountpoint, device) < 0)
+    qc_gate_set_own_device(gate, mounted->device);
+    mountpoint_forbid_links(gate, mounted->mountpoint);
+    if (!options->foreground && become_daemon(mounted) < 0)
         return EXIT_FAILURE;
     if (options->sandbox)
-        return serve_confined(session, fs, gate, options, device);
+        return serve_confined(mounted, fs, gate, options);
     log_info("not confined: sandbox=off");
-    return serve(session, fs, gate, NULL, make_ring(session, options), tune_open_read_ahead(device),
-                 options);
+    return serve(mounted->session, fs, gate, NULL, make_ring(mounted->session, options),
+                 tune_open_read_ahead(mounted->device), options);
 }
 
 static int mount_and_serve(QcGate *gate, const Options *options, const char *mountpoint)
@@ -269,9 +276,9 @@ static int mount_and_serve(QcGate *gate, const Options *options, const char *mou
         return status;
     signals_hold(true); /* from here on somebody has to unmount */
     if (fuse_session_mount(session, mountpoint) == 0) {
-        dev_t device = device_of(mountpoint);
-        status = serve_as_daemon(session, &fs, gate, options, mountpoint, device);
-        take_away(session, mountpoint, device);
+        Mounted mounted = {session, mountpoint, device_of(mountpoint)};
+        status = serve_as_daemon(&mounted, &fs, gate, options);
+        take_away(&mounted);
     }
     fuse_session_destroy(session); /* closes the device; so the kernel gives the tree up */
     return status;

@@ -4,6 +4,9 @@
  * the same program, so the structs themselves are sent. The keeper takes nothing in them for
  * granted: a worker that was taken over sends what it likes.
  *
+ * Told to end, the worker stops serving, and finishes its commands. Where it cannot end, everybody
+ * who comes to the tree would wait with it; so it is unmounted under the worker after a while.
+ *
  * When the worker ends, however, its end of the socket closes, and that ends the keeper's
  * loop. When the keeper is killed, the worker gets SIGTERM from the kernel, and finishes.
  */
@@ -30,7 +33,8 @@
 
 enum {
     REPLY_TEXT = 1024,
-    MAX_PASSED = 4096, /* files that the kernel reads by itself; no more, whoever asks */
+    MAX_PASSED = 4096,  /* files that the kernel reads by itself; no more, whoever asks */
+    PATIENCE_MS = 5000, /* with a worker that was told to end, until nobody new comes to it */
     KILLED = 128, /* plus the signal, as a shell has it: exit status of a worker that was killed */
 };
 
@@ -200,8 +204,11 @@ typedef struct Watch {
     bool may_write;
     pid_t worker;
     int socket, signals;
-    int device;
+    int device; /* -1: unmounted */
     unsigned n_passed;
+    KeeperUnmount unmount;
+    void *data;
+    gint64 deadline; /* of the worker's end, on the monotonic clock; 0: none */
 } Watch;
 
 /* A descriptor of a block device of the store, opened as the gate opens it. */
@@ -281,12 +288,33 @@ static int answer(Watch *watch, Request *request)
     return send_reply(watch, &reply, device);
 }
 
-static void pass_signal_on(const Watch *watch)
+static void pass_signal_on(Watch *watch)
 {
     struct signalfd_siginfo info;
 
-    if (read(watch->signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
-        kill(watch->worker, (int)info.ssi_signo);
+    if (read(watch->signals, &info, sizeof(info)) != (ssize_t)sizeof(info))
+        return;
+    kill(watch->worker, (int)info.ssi_signo);
+    if (!watch->deadline && watch->device >= 0)
+        watch->deadline = g_get_monotonic_time() + PATIENCE_MS * G_GINT64_CONSTANT(1000);
+}
+
+/* Milliseconds to the deadline; -1: there is none. */
+static int time_left(const Watch *watch)
+{
+    gint64 left = (watch->deadline - g_get_monotonic_time()) / 1000;
+
+    return watch->deadline ? (int)CLAMP(left, 0, PATIENCE_MS) : -1;
+}
+
+/* It answers nobody any more, but may be in a command; so it is left alone, and out of the way. */
+static void unmount_early(Watch *watch)
+{
+    log_error("the process that serves the tree (%d) was told to end, and has not yet; unmounting",
+              (int)watch->worker);
+    watch->deadline = 0;
+    watch->device = -1;
+    watch->unmount(watch->data);
 }
 
 /* Serve the worker until it is gone. Returns its exit status. */
@@ -298,8 +326,11 @@ static int watch_over(Watch *watch)
     int status;
 
     while (alive) {
-        if (poll(polled, G_N_ELEMENTS(polled), -1) < 0)
-            continue; /* EINTR */
+        int n = poll(polled, G_N_ELEMENTS(polled), time_left(watch));
+        if (watch->deadline && time_left(watch) == 0)
+            unmount_early(watch);
+        if (n <= 0)
+            continue;
         if (polled[0].revents)
             pass_signal_on(watch);
         if (polled[1].revents) {
@@ -326,7 +357,8 @@ static void become_worker(pid_t keeper)
         raise(SIGTERM);
 }
 
-int keeper_split(QcGate *gate, bool may_write, int device, Keeper **ret_keeper, int *ret_status)
+int keeper_split(QcGate *gate, bool may_write, int device, KeeperUnmount unmount, void *data,
+                 Keeper **ret_keeper, int *ret_status)
 {
     sigset_t handed_on;
     int ends[2];
@@ -346,13 +378,14 @@ int keeper_split(QcGate *gate, bool may_write, int device, Keeper **ret_keeper, 
     int r = worker < 0 ? -errno : 0;
     close(ends[1]);
     if (r == 0) {
-        Watch watch = {gate,
-                       may_write,
-                       worker,
-                       ends[0],
-                       signalfd(-1, &handed_on, SFD_CLOEXEC | SFD_NONBLOCK),
-                       device,
-                       0};
+        Watch watch = {.gate = gate,
+                       .may_write = may_write,
+                       .worker = worker,
+                       .socket = ends[0],
+                       .signals = signalfd(-1, &handed_on, SFD_CLOEXEC | SFD_NONBLOCK),
+                       .device = device,
+                       .unmount = unmount,
+                       .data = data};
         *ret_keeper = NULL;
         *ret_status = watch_over(&watch);
         close(watch.signals);

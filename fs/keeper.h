@@ -3,13 +3,19 @@
  *
  * The daemon is two processes. The worker serves the tree, and is confined (sandbox.h) because
  * it parses images. Its parent, the keeper, looks at no image: it waits for the worker's end
- * and unmounts, hands signals on, and does what a confined process cannot: a few small things, each
- * a function here.
+ * and unmounts, hands signals on, unmounts early when the worker does not end then, and does what a
+ * confined process cannot: a few small things, each a function here.
  */
 #ifndef SNAPTREE_KEEPER_H
 #define SNAPTREE_KEEPER_H
 
 #include "qcow.h"
+
+/*
+ * Unmount, called in the keeper, when the worker goes on some seconds after a signal that is to end
+ * it: in a command, or in a file system that does not answer. Closes the device of /dev/fuse.
+ */
+typedef void (*KeeperUnmount)(void *data);
 
 /* The worker's way to its keeper. Thread-safe. */
 typedef struct Keeper Keeper;
@@ -24,7 +30,8 @@ typedef struct Keeper Keeper;
  * gate: which devices the worker may have; for writing too, when may_write. device: of /dev/fuse,
  * borrowed.
  */
-int keeper_split(QcGate *gate, bool may_write, int device, Keeper **ret_keeper, int *ret_status);
+int keeper_split(QcGate *gate, bool may_write, int device, KeeperUnmount unmount, void *data,
+                 Keeper **ret_keeper, int *ret_status);
 
 /* holder_find(), for which others' descriptors must be looked at. keeper NULL: done here. */
 char *keeper_find_holder(Keeper *keeper, const QcFileStat *file);

@@ -192,6 +192,62 @@ worker_killed() {
     exec 3<&-
 }
 
+is_unmounted() { # asked of the table, as the tree does not answer
+    ! grep -qF " $TMP/mnt " /proc/self/mountinfo
+}
+
+# The worker does not end: the tree is unmounted all the same, so that nobody else hangs. The
+# command is finished, and told, when the worker goes on.
+worker_hangs() {
+    [ -z "${SANITIZED:-}" ] || return 0
+    start_slow 1
+    command_in_background "take b"
+    wait_for is_in_sync
+    on_exit "kill -CONT $WORKER 2>/dev/null"
+    kill -STOP "$WORKER"
+    kill -TERM "$DAEMON"
+    wait_for is_unmounted
+    ls mnt >/dev/null || fail "a dead mount point while the worker hangs"
+    kill -0 "$WORKER" || fail "a worker in a command was killed"
+    kill -CONT "$WORKER"
+    wait "$COMMANDER"
+    assert_eq "$(cat result)" "0 " "a command while the worker hung"
+    wait "$STRACE" || fail "status $? after the worker hung: $(cat daemon.log)"
+    grep -q "was told to end, and has not yet" daemon.log || fail "the log does not tell: $(cat daemon.log)"
+    assert_nothing_left "a b " "after the worker hung"
+    qemu-img snapshot -d b "$IMAGE"
+}
+
+# Whether a thread is in statx, which has the number 332 on x86-64, and 291 on most others.
+is_in_statx() {
+    grep -qE '^(332|291) ' "/proc/$WORKER/task/"*/syscall
+}
+
+# It hangs because one directory of the store does: on a file system (a snaptree, here) that answers
+# nothing.
+storage_hangs() {
+    local asker other stuck
+    [ -z "${SANITIZED:-}" ] || return 0
+    mkdir inner store/sub
+    mount_store "$TMP/inner" "$TMP/store/sub"
+    other=$(daemon_of "$TMP/store/sub") || fail "no daemon of the inner store"
+    stuck=$(worker_of "$other")
+    start
+    on_exit "kill -CONT $stuck 2>/dev/null"
+    kill -STOP "$stuck"
+    stat mnt/sub >/dev/null 2>&1 &
+    asker=$!
+    wait_for is_in_statx
+    kill -TERM "$DAEMON"
+    wait_for is_unmounted
+    ls mnt >/dev/null || fail "a dead mount point while the storage hangs"
+    kill -CONT "$stuck"
+    wait "$asker" || true
+    assert_nothing_left "a " "after the storage hung"
+    unmount_store "$TMP/store/sub"
+    rmdir store/sub inner
+}
+
 # When only the other one is killed, what runs is finished; nobody is left who could unmount.
 keeper_killed() {
     [ -z "${SANITIZED:-}" ] || return 0
@@ -375,6 +431,8 @@ in_a_command
 in_a_list_of_commands
 killed_in_a_command
 worker_killed
+worker_hangs
+storage_hangs
 keeper_killed
 other_mount_stays
 successor_stays

@@ -150,7 +150,7 @@ Test(keeper, answers_and_refuses, .timeout = 60)
     int status = 0;
     pid_t holder = start_holder(0);
 
-    cr_assert_eq(keeper_split(gate, false, -1, &keeper, &status), 0);
+    cr_assert_eq(keeper_split(gate, false, -1, NULL, NULL, &keeper, &status), 0);
     if (keeper)
         _exit(ask_everything(keeper, holder));
     kill(holder, SIGKILL);
@@ -166,7 +166,7 @@ Test(keeper, outside_is_for_reading, .timeout = 60)
     Keeper *keeper;
     int status = 0;
 
-    cr_assert_eq(keeper_split(gate, true, -1, &keeper, &status), 0);
+    cr_assert_eq(keeper_split(gate, true, -1, NULL, NULL, &keeper, &status), 0);
     if (keeper) {
         bool well = keeper_open_device(keeper, "/nothing", false) == -ENOENT &&
                     keeper_open_device(keeper, "/nothing", true) == -EACCES &&
@@ -186,7 +186,7 @@ Test(keeper, hands_signals_on, .timeout = 60)
     int status = 0;
 
     signals_hold(true);
-    cr_assert_eq(keeper_split(gate, false, -1, &keeper, &status), 0);
+    cr_assert_eq(keeper_split(gate, false, -1, NULL, NULL, &keeper, &status), 0);
     if (keeper) {
         sigset_t hup;
 
@@ -199,13 +199,38 @@ Test(keeper, hands_signals_on, .timeout = 60)
     cr_assert_eq(status, SIGHUP);
 }
 
+static void let_go(void *pipe)
+{
+    cr_assert_eq(write(((int *)pipe)[1], "x", 1), 1);
+}
+
+/* The worker cannot end before its tree is unmounted; and is not killed. */
+Test(keeper, unmounts_when_the_worker_does_not_end, .timeout = 60)
+{
+    g_autoptr(QcGate) gate = make_store(QC_BACKING_STORE);
+    pid_t parent = getpid();
+    Keeper *keeper;
+    int status = 0, ends[2], device = open("/dev/null", O_RDWR);
+    char byte;
+
+    cr_assert_eq(pipe(ends), 0);
+    signals_hold(true);
+    cr_assert_eq(keeper_split(gate, false, device, let_go, ends, &keeper, &status), 0);
+    if (keeper) {
+        kill(parent, SIGTERM);
+        _exit(read(ends[0], &byte, 1) == 1 ? ALL_WELL : 1);
+    }
+    remove_store();
+    cr_assert_eq(status, ALL_WELL);
+}
+
 Test(keeper, outlives_a_worker_that_is_killed, .timeout = 60)
 {
     g_autoptr(QcGate) gate = make_store(QC_BACKING_STORE);
     Keeper *keeper;
     int status = 0;
 
-    cr_assert_eq(keeper_split(gate, false, -1, &keeper, &status), 0);
+    cr_assert_eq(keeper_split(gate, false, -1, NULL, NULL, &keeper, &status), 0);
     if (keeper)
         raise(SIGKILL);
     remove_store();
@@ -232,7 +257,7 @@ Test(keeper, ends_a_worker_that_breaks_the_protocol, .timeout = 60)
     Keeper *keeper;
     int status = 0;
 
-    cr_assert_eq(keeper_split(gate, false, -1, &keeper, &status), 0);
+    cr_assert_eq(keeper_split(gate, false, -1, NULL, NULL, &keeper, &status), 0);
     if (keeper) {
         if (send(find_socket(), "nonsense", 8, 0) == 8)
             pause();
