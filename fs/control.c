@@ -45,7 +45,7 @@ typedef struct Job {
     Script *script;
     Command *command; /* the current one */
     char *path;       /* its image */
-    bool allowed;     /* and that is one, which the writer may change */
+    Target target;    /* what lies there */
     GString *results;
     int error;
     int percent;         /* shown last; -1: nothing yet */
@@ -117,6 +117,24 @@ static char *result_line(const char *text, int error, const char *reason)
                            why ? why : g_strerror(-error));
 }
 
+/* The image that lies now where the control file's lies; false: none, or not for the opener. */
+static bool find_file(const Control *control, QcFileStat *ret)
+{
+    g_auto(StoreItem) item = {0};
+    QcGate *gate = control->fs->gate;
+
+    if (store_reach(gate, control->opener, control->image) < 0 ||
+        store_look(gate, control->image, &item) < 0)
+        return false;
+    *ret = item.stat;
+    return creds_may(control->opener, &item.stat, CREDS_READ);
+}
+
+static JournalAbout about_of(const Job *job)
+{
+    return (JournalAbout){.who = job->creds->uid, .file = job->target.file};
+}
+
 /* Note how a command ended, for this descriptor and for later ones. */
 static void note_result(Job *job, int error, const char *reason)
 {
@@ -124,14 +142,18 @@ static void note_result(Job *job, int error, const char *reason)
     const Command *command = job->command;
     g_autofree char *line = result_line(command->text, error, reason);
 
+    JournalAbout about = about_of(job);
+
     g_string_append_printf(job->results, "%s\n", line);
-    journal_add(control->fs->journal, control->image, job->creds->uid, line);
+    if (!is_of_store(control) && !job->target.allowed)
+        find_file(control, &about.file);
+    journal_add(control->fs->journal, control->image, &about, line);
     /* Neither for images that somebody made up, nor over the results of those who may. */
-    if (is_of_store(control) && job->allowed) {
+    if (is_of_store(control) && job->target.allowed) {
         g_autofree char *text = command_to_text(command);
         g_autofree char *for_image = result_line(text, error, reason);
 
-        journal_add(control->fs->journal, job->path, job->creds->uid, for_image);
+        journal_add(control->fs->journal, job->path, &about, for_image);
     }
 }
 
@@ -178,10 +200,11 @@ static void end_command(Job *job, int error, const char *reason)
 static void show_running(Job *job, const char *line, const char *line_of_image)
 {
     Journal *journal = job->control->fs->journal;
+    JournalAbout about = about_of(job);
 
-    journal_set_running(journal, job->control->image, job->creds->uid, job, line);
+    journal_set_running(journal, job->control->image, &about, job, line);
     if (is_of_store(job->control))
-        journal_set_running(journal, job->path, job->creds->uid, job, line_of_image);
+        journal_set_running(journal, job->path, &about, job, line_of_image);
 }
 
 /* Whether it is time to look again, after the last time. */
@@ -251,7 +274,7 @@ static void cancel_command(gpointer data)
 {
     Job *job = data;
 
-    job->allowed = perform_is_allowed(job->control->fs, job->path, job->creds);
+    perform_find(job->control->fs, job->path, job->creds, &job->target);
     g_autofree char *reason = why_cancelled(job, " before it began");
     end_command(job, -ECANCELED, reason);
 }
@@ -269,7 +292,7 @@ static void run_command(gpointer data)
         return;
     }
     job->percent = -1;
-    int r = perform(job->control->fs, job->path, job->creds, job->command, &progress, &job->allowed,
+    int r = perform(job->control->fs, job->path, job->creds, job->command, &progress, &job->target,
                     &note, &error);
     show_running(job, NULL, NULL);
     g_autofree char *cancelled =
@@ -302,7 +325,7 @@ static void job_next(Job *job)
 
     const Command *command = job->command;
     g_clear_pointer(&job->path, g_free);
-    job->allowed = false;
+    job->target = (Target){0};
     if (command->error) {
         end_command(job, -command->error->code, command->error->message);
         return;
@@ -372,7 +395,12 @@ void control_write(Control *control, fuse_req_t req, const char *bytes, size_t l
 /* What a descriptor that has not written shows: the commands, then the recent results. */
 static GString *overview(Control *control)
 {
-    g_autofree char *results = journal_text(control->fs->journal, control->image, control->shown);
+    Journal *journal = control->fs->journal;
+    QcFileStat file;
+    bool of_store = is_of_store(control), known = of_store || find_file(control, &file);
+    g_autofree char *results =
+        known ? journal_text(journal, control->image, control->shown, of_store ? NULL : &file)
+              : g_strdup("");
     g_autofree char *help = command_help(is_of_store(control));
     GString *text = g_string_new(help);
 
@@ -389,16 +417,32 @@ static uint64_t place_of(Control *control, uint64_t offset)
     return offset - control->origin;
 }
 
-GBytes *control_read(Control *control, size_t len, uint64_t offset)
+/* Whether a read there is to find out what there is to be shown. */
+static bool begins_anew(Control *control, uint64_t offset)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&control->lock);
 
-    if (!control->text || (!control->written && offset == 0)) {
-        if (control->text)
-            g_string_free(control->text, TRUE);
-        control->text = overview(control);
-    }
+    return !control->text || (!control->written && offset == 0);
+}
 
+/* Unless somebody has written meanwhile. Takes text. */
+static void show(Control *control, GString *text)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&control->lock);
+    GString *unused = control->written ? text : control->text;
+
+    if (!control->written)
+        control->text = text;
+    if (unused)
+        g_string_free(unused, TRUE);
+}
+
+GBytes *control_read(Control *control, size_t len, uint64_t offset)
+{
+    if (begins_anew(control, offset))
+        show(control, overview(control));
+
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&control->lock);
     uint64_t place = place_of(control, offset);
     if (place >= control->text->len)
         return g_bytes_new(NULL, 0);

@@ -9,7 +9,7 @@
 #include <string.h>
 
 typedef struct Line {
-    uid_t who;
+    JournalAbout about;
     char *text;
 } Line;
 
@@ -29,7 +29,7 @@ struct Journal {
 /* A command that runs. */
 typedef struct Running {
     const void *whose;
-    uid_t who;
+    JournalAbout about;
     char *image, *line;
 } Running;
 
@@ -90,13 +90,13 @@ static Page *page_touch(Journal *journal, const char *image)
     return page;
 }
 
-void journal_add(Journal *journal, const char *image, uid_t who, const char *text)
+void journal_add(Journal *journal, const char *image, const JournalAbout *about, const char *text)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&journal->lock);
     Page *page = page_touch(journal, image);
     Line *line = g_new0(Line, 1);
 
-    line->who = who;
+    line->about = *about;
     line->text = g_strndup(text, JOURNAL_BYTES);
     g_queue_push_tail(&page->lines, line);
     while (page->lines.length > JOURNAL_LINES)
@@ -120,8 +120,8 @@ static GList *running_find(Journal *journal, const char *image, const void *whos
     return NULL;
 }
 
-void journal_set_running(Journal *journal, const char *image, uid_t who, const void *whose,
-                         const char *line)
+void journal_set_running(Journal *journal, const char *image, const JournalAbout *about,
+                         const void *whose, const char *line)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&journal->lock);
     GList *link = running_find(journal, image, whose);
@@ -137,7 +137,7 @@ void journal_set_running(Journal *journal, const char *image, uid_t who, const v
         Running *running = g_new0(Running, 1);
 
         running->whose = whose;
-        running->who = who;
+        running->about = *about;
         running->image = g_strdup(image);
         g_queue_push_tail(&journal->running, running);
         link = journal->running.tail;
@@ -147,12 +147,15 @@ void journal_set_running(Journal *journal, const char *image, uid_t who, const v
     running->line = g_strndup(line, JOURNAL_BYTES);
 }
 
-static bool is_meant(uid_t asked_for, uid_t who)
+static bool is_meant(const JournalAbout *about, uid_t who, const QcFileStat *file)
 {
-    return asked_for == JOURNAL_ALL || asked_for == who;
+    const QcFileStat *f = &about->file;
+    bool same = !file || (f->dev == file->dev && f->ino == file->ino && f->btime == file->btime);
+
+    return same && (who == JOURNAL_ALL || who == about->who);
 }
 
-char *journal_text(Journal *journal, const char *image, uid_t who)
+char *journal_text(Journal *journal, const char *image, uid_t who, const QcFileStat *file)
 {
     GString *text = g_string_new(NULL);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&journal->lock);
@@ -161,13 +164,13 @@ char *journal_text(Journal *journal, const char *image, uid_t who)
     for (GList *link = page ? page->lines.head : NULL; link; link = link->next) {
         const Line *line = link->data;
 
-        if (is_meant(who, line->who))
+        if (is_meant(&line->about, who, file))
             g_string_append_printf(text, "%s\n", line->text);
     }
     for (GList *link = journal->running.head; link; link = link->next) {
         const Running *running = link->data;
 
-        if (strcmp(running->image, image) == 0 && is_meant(who, running->who))
+        if (strcmp(running->image, image) == 0 && is_meant(&running->about, who, file))
             g_string_append_printf(text, "%s\n", running->line);
     }
     return g_string_free(text, FALSE);

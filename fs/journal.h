@@ -2,7 +2,8 @@
 #ifndef SNAPTREE_JOURNAL_H
 #define SNAPTREE_JOURNAL_H
 
-#include <glib.h>
+#include "qcow.h"
+
 #include <sys/types.h>
 
 #define JOURNAL_LINES  32u   /* per control file */
@@ -16,21 +17,26 @@ typedef struct Journal Journal;
 Journal *journal_new(void);
 void journal_free(Journal *journal); /* accepts NULL */
 
-/* Add a line (without newline) to the results of a control file; "" is the store's own. who asked
- * for it. */
-void journal_add(Journal *journal, const char *image, uid_t who, const char *line);
+/* Whose a line is. */
+typedef struct JournalAbout {
+    uid_t who;       /* asked for it */
+    QcFileStat file; /* that it is about: what lies at the image's path may be another by now */
+} JournalAbout;
+
+/* Add a line (without newline) to the results of a control file; "" is the store's own. */
+void journal_add(Journal *journal, const char *image, const JournalAbout *about, const char *line);
 
 /*
  * What is to be read of a command that still runs, behind the results: at most a line for each
  * whose, an address that tells commands apart. NULL: it has ended.
  */
-void journal_set_running(Journal *journal, const char *image, uid_t who, const void *whose,
-                         const char *line);
+void journal_set_running(Journal *journal, const char *image, const JournalAbout *about,
+                         const void *whose, const char *line);
 
 /*
  * The results of a control file that somebody has asked for, oldest first, and what runs, each with
- * its newline (g_free).
+ * its newline (g_free). file: only those about this one; NULL: whichever.
  */
-char *journal_text(Journal *journal, const char *image, uid_t who);
+char *journal_text(Journal *journal, const char *image, uid_t who, const QcFileStat *file);
 
 #endif

@@ -24,6 +24,7 @@ typedef struct Work {
     const Creds *creds;
     const Command *command;
     const QcFileStat *file;
+    Target *target;
     bool opened;  /* the image's metadata could be read */
     bool unknown; /* nobody knows what is on disk */
 } Work;
@@ -77,7 +78,7 @@ static int check_item(const char *path, const StoreItem *item, GError **error)
                 item->format_name);
 }
 
-static int look(Fs *fs, const char *path, const Creds *creds, StoreItem *item, bool *ret_allowed,
+static int look(Fs *fs, const char *path, const Creds *creds, StoreItem *item, Target *ret_target,
                 GError **error)
 {
     int r = store_reach(fs->gate, creds, path);
@@ -88,18 +89,16 @@ static int look(Fs *fs, const char *path, const Creds *creds, StoreItem *item, b
         return fail(error, r, r == -ENOENT ? "no such image: %s" : "cannot reach %s", path);
     if (!creds_may(creds, &item->stat, CREDS_WRITE))
         return fail(error, -EACCES, "you may not write %s", path);
-    *ret_allowed = item->kind == STORE_IMAGE;
+    *ret_target = (Target){.allowed = item->kind == STORE_IMAGE, .file = item->stat};
     return check_item(path, item, error);
 }
 
-bool perform_is_allowed(Fs *fs, const char *path, const Creds *creds)
+void perform_find(Fs *fs, const char *path, const Creds *creds, Target *ret)
 {
     g_auto(StoreItem) item = {0};
     g_autoptr(GError) error = NULL;
-    bool allowed = false;
 
-    look(fs, path, creds, &item, &allowed, &error);
-    return allowed;
+    look(fs, path, creds, &item, ret, &error);
 }
 
 /* ---- open -------------------------------------------------------------------------------- */
@@ -118,22 +117,23 @@ static void explain_busy(Fs *fs, const char *path, const QcFileStat *file, GErro
                        path);
 }
 
-static int open_for_writing(Fs *fs, const char *path, const QcFileStat *expected, QcFile **ret,
-                            GError **error)
+static int open_for_writing(const Work *work, QcFile **ret, GError **error)
 {
+    const char *path = work->path;
     g_autoptr(QcFile) file = NULL;
     QcFileStat stat;
-    int r = qc_gate_open(fs->gate, path, true, &file, error);
+    int r = qc_gate_open(work->fs->gate, path, true, &file, error);
 
     if (r == 0 && (r = file->ops->stat(file, &stat)) < 0)
         fail(error, r, "cannot look at %s: %s", path, g_strerror(-r));
     if (r < 0)
         return command_error(r);
-    if (stat.dev != expected->dev || stat.ino != expected->ino)
+    if (stat.dev != work->file->dev || stat.ino != work->file->ino)
         return fail(error, -EBUSY, "%s is being replaced by another file; try again", path);
+    work->target->file = stat; /* an overlay makes the file anew when it is opened so */
     r = qc_lock_writer(file, error);
     if (r == -EBUSY)
-        explain_busy(fs, path, expected, error);
+        explain_busy(work->fs, path, work->file, error);
     if (r == 0)
         *ret = g_steal_pointer(&file);
     return r;
@@ -315,8 +315,8 @@ static int perform_on(Work *work, const Progress *progress, char **ret_note, GEr
     g_autoptr(QcFile) file = NULL;
     g_autoptr(QcCache) cache = qc_cache_new(PERFORM_CACHE_BYTES);
     g_autoptr(QcImage) image = NULL;
-    int r = cache ? open_for_writing(work->fs, path, work->file, &file, error)
-                  : fail(error, -ENOMEM, "no memory for tables");
+    int r =
+        cache ? open_for_writing(work, &file, error) : fail(error, -ENOMEM, "no memory for tables");
 
     if (r < 0)
         return r;
@@ -356,15 +356,20 @@ static void add_advice(const Work *work, int r, GError **error)
 }
 
 int perform(Fs *fs, const char *path, const Creds *creds, const Command *command,
-            const Progress *progress, bool *ret_allowed, char **ret_note, GError **error)
+            const Progress *progress, Target *ret_target, char **ret_note, GError **error)
 {
     g_auto(StoreItem) item = {0};
-    Work work = {.fs = fs, .path = path, .creds = creds, .command = command, .file = &item.stat};
+    Work work = {.fs = fs,
+                 .path = path,
+                 .creds = creds,
+                 .command = command,
+                 .file = &item.stat,
+                 .target = ret_target};
     int r;
 
     if (fs->read_only)
         return fail(error, -EROFS, "the tree is mounted read-only");
-    r = look(fs, path, creds, &item, ret_allowed, error);
+    r = look(fs, path, creds, &item, ret_target, error);
     if (r < 0)
         return r;
     if (claims_begin(fs->claims, &item.stat) < 0)

@@ -11,16 +11,22 @@ typedef struct Progress {
     void *data;
 } Progress;
 
+/* What a command was on. Zeros at first. */
+typedef struct Target {
+    bool allowed; /* an image, and one that the caller may write */
+    QcFileStat file;
+} Target;
+
 /*
  * Run the command on the image at this path for this caller. Blocks until it is durable, or
- * has failed and changed nothing; -ECANCELED: it was stopped. ret_allowed: set to true, however it
- * ends, when that is an image, and the caller may write it. ret_note: what a command that succeeded
+ * has failed and changed nothing; -ECANCELED: it was stopped. ret_target: set before
+ * progress is told. ret_note: what a command that succeeded
  * has to say, or NULL (g_free). Not from two threads for one path.
  */
 int perform(Fs *fs, const char *path, const Creds *creds, const Command *command,
-            const Progress *progress, bool *ret_allowed, char **ret_note, GError **error);
+            const Progress *progress, Target *ret_target, char **ret_note, GError **error);
 
-/* Whether that is an image, and the caller may write it, as perform() would find. */
-bool perform_is_allowed(Fs *fs, const char *path, const Creds *creds);
+/* What it would be on. */
+void perform_find(Fs *fs, const char *path, const Creds *creds, Target *ret);
 
 #endif

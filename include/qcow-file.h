@@ -27,6 +27,7 @@ typedef struct QcFileStat {
     uint64_t size;      /* bytes; of a block device, its capacity */
     uint64_t allocated; /* bytes that the file occupies in its file system */
     int64_t mtime, ctime;
+    int64_t btime;           /* when the file was made, or 0: ino may be that of one that is gone */
     uint32_t mode, uid, gid; /* as in struct stat */
 } QcFileStat;
 

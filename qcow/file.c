@@ -161,7 +161,7 @@ static int64_t nanoseconds(struct statx_timestamp t)
 int qc_file_stat_at(int dirfd, const char *path, int flags, QcFileStat *ret)
 {
     struct statx st;
-    if (statx(dirfd, path, flags | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &st) < 0)
+    if (statx(dirfd, path, flags | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS | STATX_BTIME, &st) < 0)
         return -errno;
     *ret = (QcFileStat){
         .dev = makedev(st.stx_dev_major, st.stx_dev_minor),
@@ -170,6 +170,7 @@ int qc_file_stat_at(int dirfd, const char *path, int flags, QcFileStat *ret)
         .allocated = st.stx_blocks * 512,
         .mtime = nanoseconds(st.stx_mtime),
         .ctime = nanoseconds(st.stx_ctime),
+        .btime = st.stx_mask & STATX_BTIME ? nanoseconds(st.stx_btime) : 0,
         .mode = st.stx_mode,
         .uid = st.stx_uid,
         .gid = st.stx_gid,

@@ -148,6 +148,35 @@ links_are_no_way_round() {
     assert_eq "$(qemu-img snapshot -l store/shut/in.qcow2 | grep -c stolen)" 0 "snapshots that nobody may take"
 }
 
+# Whoever gets the name of an image does not get what was done to the one that had it before.
+results_of_a_name() {
+    local way
+    for way in renamed made; do
+        qemu-img create -q -f qcow2 store/name.qcow2 1M
+        chmod 600 store/name.qcow2
+        exec 3<mnt/name.qcow2/control
+        control_ok mnt/control "take name.qcow2 private-$way"
+        control_fails EEXIST mnt/name.qcow2/control "take private-$way"
+        control_fails EINVAL mnt/name.qcow2/control "private-$way"
+        assert_eq "$(grep -c private-$way mnt/name.qcow2/control)" 3 "results of the file that is there"
+        if [ $way = made ]; then
+            rm store/name.qcow2
+            qemu-img create -q -f qcow2 store/name.qcow2 1M
+        else
+            qemu-img create -q -f qcow2 store/another.qcow2 1M
+            mv store/another.qcow2 store/name.qcow2
+        fi
+        chown 65534 store/name.qcow2
+        control_ok mnt/name.qcow2/control "take own"
+        assert_match "$("${NOBODY[@]}" tail -n1 mnt/name.qcow2/control)" " ok take own$"
+        ! "${NOBODY[@]}" grep private mnt/name.qcow2/control || fail "results of another file, $way"
+        ! grep private <&3 || fail "results of another file, $way, in one that was open"
+        exec 3<&-
+        rm store/name.qcow2
+    done
+    assert_eq "$(grep -c private mnt/control)" 2 "results in the store's own control"
+}
+
 # A link in the store that leads back into the mount: whoever follows it waits for himself.
 link_into_the_mount() {
     ln -s "$TMP/mnt/loop.raw/disk" store/loop.raw
@@ -223,6 +252,7 @@ rename_backing_while_open
 lists_are_not_for_the_group
 handed_on
 links_are_no_way_round
+results_of_a_name
 tree_in_its_own_store
 link_into_the_mount
 from_the_future
