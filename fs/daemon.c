@@ -292,6 +292,7 @@ int daemon_run(const Options *options)
     log_catch_fuse();
     signal(SIGPIPE, SIG_IGN); /* of a standard error that nobody reads */
     signal(SIGIO, SIG_IGN);   /* somebody writes to a file that we just asked about */
+    signal(SIGXFSZ, SIG_IGN); /* of a limit to the size of files: the write says so as well */
     if (qc_gate_new(options->store, options->backing, &gate, &error) < 0) {
         log_error("%s", error->message);
         return EXIT_FAILURE;

@@ -137,13 +137,20 @@ static void note_growth(QcFile *file, uint64_t size)
     f->grown = g_get_monotonic_time();
 }
 
+/* What has kept a file from growing. A limit to its length is want of room to us: EFBIG is said of
+ * the limits that the image's format has. */
+static int growth_error(void)
+{
+    return errno == EFBIG ? -ENOSPC : -errno;
+}
+
 static ssize_t posix_pwrite(QcFile *file, const void *buf, size_t len, uint64_t offset)
 {
     if (offset > INT64_MAX)
-        return -EFBIG;
+        return -ENOSPC;
     ssize_t n = pwrite(fd_of(file), buf, len, (off_t)offset);
     if (n < 0)
-        return -errno;
+        return growth_error();
     note_growth(file, offset + (uint64_t)n);
     return n;
 }
@@ -195,7 +202,7 @@ static int posix_truncate(QcFile *file, uint64_t size)
 {
     if (((PosixFile *)file)->is_block)
         return -EINVAL;
-    return ftruncate(fd_of(file), (off_t)size) < 0 ? -errno : 0;
+    return ftruncate(fd_of(file), (off_t)size) < 0 ? growth_error() : 0;
 }
 
 /* Where the file system cannot tell, SEEK_HOLE says that all is data: always true. */

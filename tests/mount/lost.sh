@@ -1,7 +1,7 @@
 # The store is full, is renamed, is removed, or its file system goes away: no crash, no hang, the
 # images stay what they were, and the tree can be unmounted.
 . "${SRCDIR:?run by ctest}/tests/functions.sh"
-requires qemu-img qemu-io mke2fs strace
+requires qemu-img qemu-io mke2fs strace prlimit
 requires_root
 requires_fuse
 
@@ -70,6 +70,41 @@ full() { # TYPE
     cmp mnt/web.qcow2/disk a.raw || fail "the disk once there is room"
     unmount_store "$TMP/mnt"
     umount disk
+}
+
+# The length of files is limited (ulimit -f, LimitFSIZE=): that is want of room, and no end of the daemon.
+limited() {
+    local room size worker refused=0
+    mkdir -p disk/store
+    new_image disk/store/web.qcow2
+    qemu-img convert -O raw disk/store/web.qcow2 disk.raw
+    qemu-img convert -O raw -l a disk/store/web.qcow2 a.raw
+    mount_store "$TMP/disk/store" "$TMP/mnt"
+    ls mnt >/dev/null # once it serves, it has its worker
+    worker=$(worker_of "$(daemon_of "$TMP/mnt")")
+    size=$(stat -c %s disk/store/web.qcow2)
+    sha256sum <disk/store/web.qcow2 >before
+    for room in 0 4 6 8 16 32 64; do
+        prlimit --pid "$worker" --fsize=$((size + room * 1024)):
+        if control mnt/web.qcow2/control "take b" && [ "$STATUS" = 0 ]; then
+            break
+        fi
+        refused=$((refused + 1))
+        assert_match "$OUTPUT" "$(message_of ENOSPC)" "take with $room KiB to the limit"
+        assert_match "$(tail -n1 mnt/web.qcow2/control)" "Z ENOSPC take b: .*ulimit -f.*; nothing was changed$" "result line"
+        assert_eq "$(stat -c %s disk/store/web.qcow2)" "$size" "size of the image at the limit"
+        assert_same <(sha256sum <disk/store/web.qcow2) before "the image at the limit"
+        assert_readable "at the limit"
+    done
+    [ $refused -gt 0 ] || fail "there was no limit"
+    prlimit --pid "$worker" --fsize=unlimited:
+    control_ok mnt/web.qcow2/control "take c" "delete c"
+    check_clean disk/store/web.qcow2
+    # The same of the tool.
+    assert_errno ENOSPC prlimit --fsize=65536 "$QCTOOL" take disk/store/web.qcow2 d
+    check_clean disk/store/web.qcow2
+    unmount_store "$TMP/mnt"
+    rm -r disk/store
 }
 
 # A store that is renamed is the same directory.
@@ -155,6 +190,7 @@ disk_dies() {
 }
 
 full ext4
+limited
 full tmpfs
 renamed
 removed

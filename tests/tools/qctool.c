@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -540,6 +541,7 @@ int main(int argc, char **argv)
     const Command *command = find_command(argc, argv);
     if (!command)
         return usage();
+    signal(SIGXFSZ, SIG_IGN); /* the write that is too long says so as well */
     int r = command->run(argv + 2, &error);
     if (r == 0 && fflush(stdout) != 0)
         r = fail(&error, -errno, "standard output: %s", g_strerror(errno));
