@@ -16,13 +16,15 @@ static void put_quoted(GString *text, const char *value)
     g_autofree char *valid = text_utf8(value);
 
     g_string_append_c(text, '"');
-    for (const char *c = valid; *c; c++) {
-        if (g_ascii_iscntrl(*c))
-            g_string_append_printf(text, "\\u%04x", (unsigned char)*c);
-        else if (*c == '"' || *c == '\\')
-            g_string_append_printf(text, "\\%c", *c);
+    for (const char *at = valid; *at; at = g_utf8_next_char(at)) {
+        gunichar c = g_utf8_get_char(at);
+
+        if (text_is_control(c))
+            g_string_append_printf(text, "\\u%04x", c);
+        else if (c == '"' || c == '\\')
+            g_string_append_printf(text, "\\%c", (char)c);
         else
-            g_string_append_c(text, *c);
+            g_string_append_unichar(text, c);
     }
     g_string_append_c(text, '"');
 }

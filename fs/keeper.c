@@ -16,7 +16,6 @@
 #include "log.h"
 #include "passthrough.h"
 #include "signals.h"
-#include "text.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -259,14 +258,13 @@ static int send_reply(const Watch *watch, Reply *reply, QcFile *device)
 static int answer(Watch *watch, Request *request)
 {
     g_autoptr(QcFile) device = NULL;
-    g_autofree char *holder = NULL, *line = NULL;
+    g_autofree char *holder = NULL;
     Reply reply = {0};
 
     request->text[sizeof(request->text) - 1] = '\0';
     switch (request->kind) {
     case REQUEST_LOG:
-        line = text_one_line(request->text);
-        log_line(CLAMP(request->priority, LOG_ERR, LOG_DEBUG), line);
+        log_line(CLAMP(request->priority, LOG_ERR, LOG_DEBUG), request->text);
         return 0;
     case REQUEST_PASS_END:
         watch->n_passed -= passthrough_end(watch->device, request->number) == 0;

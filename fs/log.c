@@ -1,5 +1,7 @@
 #include "log.h"
 
+#include "text.h"
+
 #include <fuse_log.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -26,8 +28,10 @@ void log_to_sink(LogSink to, void *data)
     sink_data = data;
 }
 
-void log_line(int priority, const char *line)
+void log_line(int priority, const char *said)
 {
+    g_autofree char *line = text_one_line(said);
+
     if (sink)
         sink(sink_data, priority, line);
     else if (to_syslog)

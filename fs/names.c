@@ -1,5 +1,7 @@
 #include "names.h"
 
+#include "text.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -12,23 +14,10 @@ struct Names {
 
 /* ---- escaping ---------------------------------------------------------------------------- */
 
-/* How many bytes the character at the beginning has in UTF-8; 1 of a byte that is part of none. */
-static size_t character(const char *bytes, size_t len, gunichar *ret)
-{
-    unsigned char byte = (unsigned char)*bytes;
-
-    *ret = byte < 0x80 ? byte : g_utf8_get_char_validated(bytes, (gssize)len);
-    if (*ret > 0x10ffff)
-        *ret = byte;
-    else if (*ret >= 0x80)
-        return (size_t)g_unichar_to_utf8(*ret, NULL);
-    return 1;
-}
-
 /* What cannot be in a file name, or must not reach a terminal: its control characters. */
 static bool must_escape(gunichar c)
 {
-    return c < 0x20 || (c >= 0x7f && c <= 0x9f) || c == '/' || c == '%';
+    return text_is_control(c) || c == '/' || c == '%';
 }
 
 static bool is_dots(const char *bytes, size_t len)
@@ -43,7 +32,7 @@ char *name_escape(const char *bytes, size_t len)
     gunichar c;
 
     for (size_t i = 0, n; i < len; i += n) {
-        n = character(bytes + i, len - i, &c);
+        n = text_character(bytes + i, len - i, &c);
         if (!dots && !must_escape(c))
             g_string_append_len(out, bytes + i, (gssize)n);
         for (size_t k = i; (dots || must_escape(c)) && k < i + n; k++)

@@ -4,14 +4,13 @@
  */
 #include "command.h"
 #include "fuzz.h"
+#include "text.h"
 #include <string.h>
 
 static bool is_one_line(const char *text)
 {
-    for (; *text; text++)
-        if (g_ascii_iscntrl(*text))
-            return false;
-    return true;
+    g_autofree char *line = text_one_line(text);
+    return strcmp(line, text) == 0;
 }
 
 /* What a command is written as must mean the same command. */

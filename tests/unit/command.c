@@ -158,9 +158,12 @@ Test(command, further_lines_are_not_looked_at)
 /* What is shown of a line is one line. */
 Test(command, text_is_printable)
 {
-    g_autoptr(GPtrArray) got = parse("take a\x01\x1b[2J", 11, false);
+    static const char text[] = "take a\x01\x1b[2J\xc2\x9b"
+                               "2J\xe2\x82\x9b\x9b";
+    g_autoptr(GPtrArray) got = parse(text, strlen(text), false);
 
-    cr_expect_str_eq(((Command *)got->pdata[0])->text, "take a\\x01\\x1b[2J");
+    cr_expect_str_eq(((Command *)got->pdata[0])->text,
+                     "take a\\x01\\x1b[2J\\xc2\\x9b2J\xe2\x82\x9b\\x9b");
 }
 
 Test(command, to_text_can_be_typed_again)

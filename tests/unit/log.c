@@ -28,3 +28,13 @@ Test(log, libfuse_does_not_repeat_itself)
     cr_expect_str_eq(lines->pdata[0], "no thread: short");
     cr_expect_str_eq(lines->pdata[1], "no memory");
 }
+
+Test(log, nothing_that_a_terminal_obeys)
+{
+    g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
+
+    log_to_sink(count, lines);
+    log_error("a%sb\n", "\n\x1b[2J\xc2\x9b");
+    cr_assert_eq(lines->len, 1);
+    cr_expect_str_eq(lines->pdata[0], "a\\x0a\\x1b[2J\\xc2\\x9bb");
+}
