@@ -169,7 +169,7 @@ static void put_qemu(Json *json, Fs *fs, const Image *image)
                  S_ISBLK(image_stat(image)->mode) ? 0 : image_stat(image)->allocated);
     if (!info)
         return;
-    json_put_int(json, "virtual-size", (info->virtual_size + 511) / 512 * 512);
+    json_put_int(json, "virtual-size", info->virtual_size);
     json_put_bool(json, "dirty-flag", info->dirty);
     if (info->format != QC_FORMAT_QCOW2)
         return;

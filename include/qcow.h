@@ -147,7 +147,7 @@ typedef struct QcSnapshot {
     const char *id;     /* unique as a rule, a decimal number as a rule */
     const char *name;   /* any bytes, also '\0' ... */
     size_t name_len;    /* ... so this is their number; name[name_len] is '\0' all the same */
-    uint64_t disk_size; /* virtual size when it was taken */
+    uint64_t disk_size; /* virtual size when it was taken, in whole sectors, too */
     bool size_stated;   /* false: its entry does not say; disk_size is the active disk's */
     int64_t date_sec;   /* since the epoch */
     uint32_t date_nsec;
@@ -175,8 +175,8 @@ typedef enum QcEncryption {
 /* What the header says. Strings and arrays are the image's. §"Header", "Header extensions". */
 typedef struct QcInfo {
     QcFormat format;
-    uint64_t virtual_size;
-    QcFileStat stat; /* the file when the image was opened */
+    uint64_t virtual_size; /* whole sectors, as QEMU has it: qcow2 down, raw up */
+    QcFileStat stat;       /* the file when the image was opened */
 
     /* qcow2 only, from here on */
     unsigned version;      /* 2 or 3 */
@@ -572,7 +572,8 @@ int qc_image_repair(QcImage *image, QcCheck *ret_found, bool *ret_unknown, GErro
  * "Extended L2 Entries".
  */
 typedef struct QcCreateOptions {
-    uint64_t virtual_size;  /* bytes, at most QC_MAX_DISK_SIZE and what an L1 table can map */
+    uint64_t virtual_size;  /* bytes, rounded up to whole sectors; at most QC_MAX_DISK_SIZE and what
+                               an  L1 table can map */
     unsigned version;       /* 2 or 3; 0 means 3 */
     unsigned cluster_bits;  /* 9 to 21; 0 means 16 */
     unsigned refcount_bits; /* 1, 2, 4 ... 64; 0 means 16; v2 has only 16 */

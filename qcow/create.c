@@ -11,6 +11,7 @@
 
 typedef struct Plan {
     QcLayout layout;
+    uint64_t size;
     uint64_t l1_entries;
     uint64_t table_clusters, blocks, l1_clusters, total; /* clusters */
 } Plan;
@@ -47,6 +48,7 @@ static int check_options(const QcCreateOptions *o, Plan *p, GError **error)
         return qc_fail(error, -EINVAL, "the backing file's name is empty or too long");
     if (o->virtual_size > QC_MAX_DISK_SIZE)
         return qc_fail(error, -EINVAL, "the disk is too large");
+    p->size = qc_whole_sectors(o->virtual_size + QC_SECTOR - 1);
     p->layout = (QcLayout){.version = version,
                            .cluster_bits = bits,
                            .refcount_order = (unsigned)order,
@@ -54,11 +56,11 @@ static int check_options(const QcCreateOptions *o, Plan *p, GError **error)
     return 0;
 }
 
-static int plan_clusters(uint64_t size, Plan *p, GError **error)
+static int plan_clusters(Plan *p, GError **error)
 {
     const QcLayout *l = &p->layout;
     uint64_t per_block = qc_cluster_size(l) * 8 >> l->refcount_order;
-    p->l1_entries = qc_l1_entries_for(l, size);
+    p->l1_entries = qc_l1_entries_for(l, p->size);
     if (p->l1_entries > QC_MAX_L1_BYTES / sizeof(be64))
         return qc_fail(error, -EINVAL, "the disk is too large for the cluster size");
     p->l1_clusters = qc_clusters_for(l, p->l1_entries * sizeof(be64));
@@ -90,7 +92,7 @@ static void encode_header(const Plan *p, const QcCreateOptions *o, uint8_t *clus
         .magic = be32_make(QCOW_MAGIC),
         .version = be32_make(l->version),
         .cluster_bits = be32_make(l->cluster_bits),
-        .size = be64_make(o->virtual_size),
+        .size = be64_make(p->size),
         .l1_size = be32_make((uint32_t)p->l1_entries),
         .l1_table_offset = be64_make(p->l1_entries ? l1 << l->cluster_bits : 0),
         .refcount_table_offset = be64_make(qc_cluster_size(l)),
@@ -161,7 +163,7 @@ int qc_create(QcFile *file, const QcCreateOptions *options, GError **error)
     QcFileStat st;
     int err = check_options(options, &plan, error);
     if (!err)
-        err = plan_clusters(options->virtual_size, &plan, error);
+        err = plan_clusters(&plan, error);
     if (err < 0)
         return err;
     err = file->ops->stat(file, &st);

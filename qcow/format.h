@@ -153,6 +153,12 @@ static inline unsigned qc_l2_entry_size(const QcLayout *l)
     return l->extended_l2 ? 16 : 8;
 }
 
+/* A disk's size as a header states it may be anything; QEMU works with whole sectors. */
+static inline uint64_t qc_whole_sectors(uint64_t size)
+{
+    return size & ~UINT64_C(511);
+}
+
 /* log2 of the entries in an L2 table. */
 static inline unsigned qc_l2_bits(const QcLayout *l)
 {

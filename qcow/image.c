@@ -93,7 +93,7 @@ static int fill_info(QcImage *image, const uint8_t *buf)
 {
     const QcHeader *h = &image->header;
     QcInfo *info = &image->info;
-    info->virtual_size = h->size;
+    info->virtual_size = qc_whole_sectors(h->size);
     info->version = h->layout.version;
     info->cluster_bits = h->layout.cluster_bits;
     info->refcount_bits = 1u << h->layout.refcount_order;
@@ -134,8 +134,10 @@ static int read_snapshots(QcImage *image, GError **error)
     image->snapshots_end = h->snapshots_offset;
     if (h->n_snapshots == 0)
         return 0;
-    QcSnapReader reader = {
-        .file = image->file, .layout = &h->layout, .disk_size = h->size, .at = h->snapshots_offset};
+    QcSnapReader reader = {.file = image->file,
+                           .layout = &h->layout,
+                           .disk_size = image->info.virtual_size,
+                           .at = h->snapshots_offset};
     /* The file holds at least 40 bytes an entry: a lie costs no more memory than the file. */
     if (h->snapshots_offset > image->info.stat.size ||
         h->n_snapshots > (image->info.stat.size - h->snapshots_offset) / sizeof(QcDiskSnapshot))
@@ -276,7 +278,7 @@ static int new_image(QcFile *file, const char *path, QcFormat format, QcCache *c
     image->cache = qc_cache_ref(cache);
     image->owner = qc_cache_new_owner(cache);
     image->cacheable = (st.mode & S_IFMT) != S_IFBLK;
-    image->info = (QcInfo){.format = format, .virtual_size = (st.size + 511) / 512 * 512};
+    image->info = (QcInfo){.format = format, .virtual_size = qc_whole_sectors(st.size + 511)};
     note_state(image, &st);
     *ret = g_steal_pointer(&image);
     return 0;

@@ -183,7 +183,7 @@ static bool resizes_another(const QcImage *image, unsigned snapshot)
     for (unsigned i = 0; i < image->info.n_snapshots; i++)
         follows = follows || !image->info.snapshots[i].size_stated;
     follows = follows && image->info.version < 3;
-    return follows && image->info.snapshots[snapshot].disk_size != image->header.size;
+    return follows && image->info.snapshots[snapshot].disk_size != image->info.virtual_size;
 }
 
 int qc_snapshot_revert(QcImage *image, unsigned snapshot, bool *ret_unknown, GError **error)

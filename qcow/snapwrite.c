@@ -40,7 +40,7 @@ static int copy_entries(QcTxn *txn, const QcTableEdit *edit, NewTable *table)
     const QcHeader *h = &txn->image->header;
     QcSnapReader reader = {.file = txn->image->file,
                            .layout = &h->layout,
-                           .disk_size = h->size,
+                           .disk_size = txn->image->info.virtual_size,
                            .at = h->snapshots_offset};
     int err = 0;
     for (unsigned i = 0; i < h->n_snapshots && !err; i++) {

@@ -113,7 +113,7 @@ static int search_table(const QcImage *image, const QcSnapshot *want, uint64_t a
 {
     QcSnapReader reader = {.file = image->file,
                            .layout = &image->header.layout,
-                           .disk_size = image->header.size,
+                           .disk_size = image->info.virtual_size,
                            .at = at};
     int err = n > QC_MAX_SNAPSHOTS ? -EUCLEAN : 0;
     bool found = false;

@@ -107,7 +107,7 @@ static QcView *view_new(ViewKind kind, QcImage *image, uint64_t size, QcView *be
 
 QcView *qc_view_new_active(QcImage *image, QcView *beneath)
 {
-    QcView *view = view_new(VIEW_QCOW2, image, image->header.size, beneath);
+    QcView *view = view_new(VIEW_QCOW2, image, image->info.virtual_size, beneath);
     if (!view)
         return NULL;
     view->l1_offset = image->header.l1_offset;

@@ -2,6 +2,8 @@
  * Random walks of commands over images of every kind, against a model. After each command
  * the judge finds the image clean, and every disk in it reads as the model says.
  */
+#include "be.h"
+#include "craft.h"
 #include "judge.h"
 #include "script.h"
 #include <criterion/criterion.h>
@@ -276,5 +278,52 @@ Test(commands, a_revert_completes_other_snapshots)
     cr_assert_eq(0, qc_image_open(mem_file(file), "mem", QC_FORMAT_QCOW2, cache, &image, NULL));
     cr_expect_eq(qc_image_info(image)->snapshots[1].disk_size, 1 << 20);
     cr_expect(qc_image_info(image)->snapshots[1].size_stated);
+    qc_file_unref(mem_file(file));
+}
+
+/* QEMU works with whole sectors, and cannot apply a snapshot of a disk that ends within one. */
+Test(commands, a_disk_that_ends_within_a_sector_is_of_whole_sectors)
+{
+    for (size_t i = 0; i < script_n_kinds; i++) {
+        MemFile *file = script_image(&script_kinds[i], 300 << 10);
+        bool unknown;
+        craft_resize(file, (300 << 10) - 100);
+        uint64_t whole = (300 << 10) - 512;
+        Step beyond = {.kind = STEP_WRITE, .offset = whole, .len = 1};
+        cr_expect_eq(-EINVAL, script_run(file, &beyond, &unknown));
+        cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_WRITE, .len = whole}, &unknown));
+        cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_TAKE, .name = "first"}, &unknown));
+        be64 stated;
+        memcpy(&stated, entry_named(file, "first") + 40 + 8, sizeof(stated));
+        cr_expect_eq(be64_get(stated), whole);
+
+        g_autofree char *digest = judge_digest(file), *wrong = judge_check(file);
+        cr_expect_null(wrong, "%s", wrong);
+        cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_REVERT}, &unknown));
+        cr_expect_eq(script_size(file), whole);
+        g_autofree char *now = judge_digest(file);
+        cr_expect_str_eq(now, digest);
+        qc_file_unref(mem_file(file));
+    }
+}
+
+/* So our own earlier takes left it. */
+Test(commands, a_snapshot_of_part_of_a_sector_is_of_whole_sectors)
+{
+    MemFile *file = script_image(&script_kinds[1], 1 << 20);
+    bool unknown;
+    cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_TAKE, .name = "first"}, &unknown));
+    uint8_t *entry = entry_named(file, "first");
+    be64 odd = be64_make((1 << 20) - 100);
+    memcpy(entry + 40 + 8, &odd, sizeof(odd));
+    cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_REVERT}, &unknown));
+    cr_expect_eq(script_size(file), (1 << 20) - 512);
+    qc_file_unref(mem_file(file));
+}
+
+Test(commands, a_new_disk_is_of_whole_sectors)
+{
+    MemFile *file = script_image(&script_kinds[1], 1000);
+    cr_expect_eq(script_size(file), 1024);
     qc_file_unref(mem_file(file));
 }
