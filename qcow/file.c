@@ -149,6 +149,8 @@ static ssize_t posix_pwrite(QcFile *file, const void *buf, size_t len, uint64_t 
     if (offset > INT64_MAX)
         return -ENOSPC;
     ssize_t n = pwrite(fd_of(file), buf, len, (off_t)offset);
+    if (n < 0 && errno == EPERM && ((PosixFile *)file)->is_block)
+        return -EROFS; /* a device that became read-only, or let itself be opened all the same */
     if (n < 0)
         return growth_error();
     note_growth(file, offset + (uint64_t)n);

@@ -1,7 +1,7 @@
 # Block devices in the store, directly or behind a link, as logical volumes are: qcow2 and raw
-# on them read right, take snapshots, notice every change, and a full device changes nothing.
+# on them read right, take snapshots, notice every change; one that is full or read-only changes nothing.
 . "${SRCDIR:?run by ctest}/tests/functions.sh"
-requires qemu-img qemu-io losetup
+requires qemu-img qemu-io losetup blockdev
 requires_root
 requires_fuse
 
@@ -57,6 +57,17 @@ END
     reads_right
 }
 
+# Such a device may well be opened for writing.
+read_only_device() {
+    on_exit "blockdev --setrw $QCOW" # for whoever gets that loop device next
+    blockdev --setro "$QCOW"
+    control_fails EROFS mnt/volume/control 'take then2'
+    reads_right
+    blockdev --setrw "$QCOW"
+    control_ok mnt/volume/control 'take then2' 'delete then2'
+    check_clean "$QCOW"
+}
+
 # Overwriting the disk again and again with snapshots between fills the device.
 fills_up() {
     local i
@@ -98,4 +109,5 @@ reads_right
 shows_what_it_cannot_open
 takes_and_reverts
 notices_changes
+read_only_device
 fills_up
