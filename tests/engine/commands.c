@@ -242,6 +242,83 @@ Test(commands, an_id_that_is_no_number_does_not_block_new_ones)
     qc_file_unref(mem_file(file));
 }
 
+/* The ids that a few snapshots have, from the second digit of a 10 on, are replaced by these. */
+static void expect_take_after_id(const char *id, int result)
+{
+    MemFile *file = script_image(&script_kinds[1], 1 << 20);
+    size_t len = strlen(id);
+    bool unknown;
+    cr_assert_eq(0,
+                 script_run(file, &(Step){.kind = STEP_TAKE, .name = "first name, which is long"},
+                            &unknown));
+    uint8_t *entry = entry_named(file, "first name, which is long");
+    memcpy(entry + 40 + 24, id, len); /* it grows into the name */
+    entry[13] = (uint8_t)len;
+    entry[15] = (uint8_t)(1 + strlen("first name, which is long") - len);
+    cr_expect_eq(result, script_run(file, &(Step){.kind = STEP_TAKE, .name = "b"}, &unknown), "%s",
+                 id);
+    qc_file_unref(mem_file(file));
+}
+
+Test(commands, an_id_is_one_more_than_the_highest_number)
+{
+    expect_take_after_id("-1", 0); /* which strtoull() takes for the highest there is */
+    expect_take_after_id("18446744073709551614", 0);
+    expect_take_after_id("18446744073709551615", -EFBIG);
+}
+
+/* Nobody but who knows a feature may leave its bit when he has changed the image. */
+Test(commands, unknown_autoclear_bits_are_cleared)
+{
+    static const Step commands[] = {
+        {.kind = STEP_TAKE, .name = "b"},
+        {.kind = STEP_REVERT},
+        {.kind = STEP_DELETE},
+        {.kind = STEP_RENAME, .name = "c"},
+        {.kind = STEP_WRITE, .len = 4096},
+        {.kind = STEP_REPAIR},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+        MemFile *file = script_image(&script_kinds[4], 1 << 20);
+        bool unknown;
+        cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_TAKE, .name = "a"}, &unknown));
+        mem_file_put_word(file, 88, UINT64_C(1) << 63 | 1 << 7);
+        cr_assert_eq(0, script_run(file, &commands[i], &unknown));
+        cr_expect_eq(mem_file_word(file, 88), 0, "command %zu", i);
+        qc_file_unref(mem_file(file));
+    }
+}
+
+/* A name of as many bytes as there may be; and what QEMU takes for "not recorded" is stored so. */
+Test(commands, the_longest_name_is_taken_and_no_instruction_count)
+{
+    MemFile *file = script_image(&script_kinds[1], 1 << 20);
+    g_autofree char *name = g_strnfill(255, 'x');
+    g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
+    g_autoptr(QcImage) image = NULL;
+    bool unknown;
+    cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_TAKE, .name = name}, &unknown));
+    cr_assert_eq(0, qc_image_open(mem_file(file), "mem", QC_FORMAT_QCOW2, cache, &image, NULL));
+    cr_assert_eq(1, qc_image_info(image)->n_snapshots);
+    cr_expect_str_eq(name, qc_image_info(image)->snapshots[0].name);
+    cr_expect_eq(UINT64_MAX, qc_image_info(image)->snapshots[0].icount);
+    qc_file_unref(mem_file(file));
+}
+
+/* What was read before a command is of no use to another one. */
+Test(commands, an_image_is_for_one_command)
+{
+    MemFile *file = script_image(&script_kinds[1], 1 << 20);
+    g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
+    g_autoptr(QcImage) image = NULL;
+    cr_assert_eq(0, qc_image_open(mem_file(file), "mem", QC_FORMAT_QCOW2, cache, &image, NULL));
+    cr_assert_eq(0, qc_snapshot_take(image, "a", 0, NULL, NULL));
+    cr_expect_eq(-EINVAL, qc_snapshot_take(image, "b", 0, NULL, NULL));
+    g_autofree char *wrong = judge_check(file);
+    cr_expect_null(wrong, "%s", wrong);
+    qc_file_unref(mem_file(file));
+}
+
 Test(commands, a_revert_does_not_resize_other_snapshots)
 {
     MemFile *file = script_image(&script_kinds[1], 1 << 20); /* version 2 */

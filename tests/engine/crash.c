@@ -217,6 +217,85 @@ Test(crash, a_failed_last_sync_is_taken_back)
     qc_file_unref(mem_file(file));
 }
 
+/*
+ * When the last sync fails, and the old sector cannot be put back either, nobody knows which of
+ * them is on disk: what the new one refers to has to stay, also where the file could be cut off.
+ */
+static struct {
+    const QcFileOps *usual;
+    QcFileOps ops;
+    unsigned syncs;
+} failing;
+
+static int sync_thrice(QcFile *file)
+{
+    return ++failing.syncs > 3 ? -EIO : failing.usual->sync(file);
+}
+
+static ssize_t write_until_then(QcFile *file, const void *buf, size_t len, uint64_t offset)
+{
+    return failing.syncs > 3 ? -EIO : failing.usual->pwrite(file, buf, len, offset);
+}
+
+Test(crash, what_an_unknown_outcome_may_need_is_not_cut_off)
+{
+    const Sample *s = sample_named("v3-4k");
+    for (unsigned i = 0; i < sample_n_commands(s); i++) {
+        MemFile *file = sample_make(s, gate), *good = mem_file_copy(file);
+        Step c = sample_command(s, i);
+        bool unknown;
+        cr_assert_eq(0, script_run(good, &c, &unknown));
+        failing.usual = file->base.ops;
+        failing.ops = *file->base.ops;
+        failing.ops.sync = sync_thrice;
+        failing.ops.pwrite = write_until_then;
+        failing.syncs = 0;
+        file->base.ops = &failing.ops;
+        cr_expect_eq(-EIO, script_run(file, &c, &unknown));
+        cr_expect(unknown, "%s", sample_command_name(s, i));
+        file->base.ops = failing.usual;
+        g_autofree char *wrong = judge_check(file);
+        g_autofree char *after = judge_digest(good), *now = judge_digest(file);
+        cr_expect_null(wrong, "%s: %s", sample_command_name(s, i), wrong);
+        cr_expect_str_eq(now, after, "%s", sample_command_name(s, i));
+        qc_file_unref(mem_file(good));
+        qc_file_unref(mem_file(file));
+    }
+}
+
+/* A write of the header that fails, but not before it has written, is taken back like any other. */
+static unsigned headers_written;
+
+static ssize_t write_second_header_and_fail(QcFile *file, const void *buf, size_t len,
+                                            uint64_t offset)
+{
+    ssize_t n = failing.usual->pwrite(file, buf, len, offset);
+    return offset == 0 && ++headers_written == 2 ? -EIO : n;
+}
+
+Test(crash, a_header_that_is_there_although_its_write_failed_is_taken_back)
+{
+    const Sample *s = sample_named("v3-4k");
+    for (unsigned i = 0; i < sample_n_commands(s); i++) {
+        MemFile *file = sample_make(s, gate);
+        g_autofree char *before = judge_digest(file);
+        Step c = sample_command(s, i);
+        bool unknown;
+        failing.usual = file->base.ops;
+        failing.ops = *file->base.ops;
+        failing.ops.pwrite = write_second_header_and_fail;
+        headers_written = 0;
+        file->base.ops = &failing.ops;
+        cr_expect_eq(-EIO, script_run(file, &c, &unknown));
+        cr_expect_not(unknown);
+        file->base.ops = failing.usual;
+        g_autofree char *now = judge_digest(file), *wrong = judge_check(file);
+        cr_expect_null(wrong, "%s: %s", sample_command_name(s, i), wrong);
+        cr_expect_str_eq(now, before, "%s", sample_command_name(s, i));
+        qc_file_unref(mem_file(file));
+    }
+}
+
 /* The samples that are to be at an edge are there. */
 Test(crash, tables_grow_where_they_have_to)
 {

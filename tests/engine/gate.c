@@ -123,6 +123,8 @@ Test(gate, backing_files, .init = setup, .fini = teardown)
     cr_expect_eq(try_backing(gate, "x", "file:a", "a"), 0);
     cr_expect_eq(try_backing(gate, "sub/x", absolute, "a"), 0);
     cr_expect_eq(try_backing(gate, "x", outside, NULL), -EPERM);
+    g_autofree char *beside = at("store-of-others/a"); /* there is one of that name inside */
+    cr_expect_eq(try_backing(gate, "x", beside, NULL), -EPERM);
     cr_expect_eq(try_backing(gate, "x", "../secret", NULL), -EPERM);
     cr_expect_eq(try_backing(gate, "x", "out", NULL), -EPERM);
     cr_expect_eq(try_backing(gate, "x", "/dev/zero", NULL), -EPERM);
@@ -192,6 +194,9 @@ Test(gate, policies, .init = setup, .fini = teardown)
     g_autofree char *dotted = at("store/../secret");
     cr_expect_eq(try_backing(any, "x", "../secret", dotted), 0);
     cr_expect_eq(try_backing(any, "x", "/dev/zero", NULL), -EOPNOTSUPP);
+    make_link("turn", "round");
+    make_link("round", "turn");
+    cr_expect_eq(try_backing(any, "x", "../round", NULL), -ELOOP);
     cr_expect_eq(try_open(any, "out"), -EXDEV, "the store's own links stay inside all the same");
 }
 

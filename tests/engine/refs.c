@@ -69,6 +69,43 @@ Test(refs, use_is_what_the_count_says)
     }
 }
 
+/* ---- runs of clusters ---------------------------------------------------------------------- */
+
+/* Store a count for each of a row of clusters; 64 of 64 bits are in a block of 512 bytes. */
+static void store_counts(MemFile *file, uint64_t first, uint64_t n, uint64_t count)
+{
+    uint64_t table = mem_file_word(file, offsetof(QcDiskHeader, refcount_table_offset));
+    for (uint64_t c = first; c < first + n; c++)
+        mem_file_put_word(file, mem_file_word(file, table + c / 64 * 8) + c % 64 * 8, count);
+}
+
+/* A free cluster before a block without any is no beginning of a run that goes on behind it. */
+Test(refs, a_run_does_not_reach_over_a_full_block)
+{
+    static const Kind kind = {"v3-512-64bit", 3, 9, 64, false};
+    static const Step write = {.kind = STEP_WRITE, .len = 100 * 1024, .seed = 1};
+    Model m = {.cache = qc_cache_new(1 << 20)};
+    MemFile *file = script_image(&kind, 100 * 1024);
+    uint64_t blocks = 0, first;
+    bool unknown;
+
+    cr_assert_eq(0, script_run(file, &write, &unknown));
+    uint64_t table = mem_file_word(file, offsetof(QcDiskHeader, refcount_table_offset));
+    while (mem_file_word(file, table + blocks * 8))
+        blocks++;
+    cr_assert_gt(blocks, 2);
+    store_counts(file, 0, blocks * 64, 1);
+    store_counts(file, (blocks - 1) * 64 - 1, 1, 0);
+    cr_assert_eq(0, qc_image_open(mem_file(file), "mem", QC_FORMAT_QCOW2, m.cache, &m.image, NULL));
+    cr_assert_eq(0, qc_refs_load(m.image, &m.refs, NULL));
+    cr_assert_eq(0, qc_refs_alloc(m.refs, 2, 1, &first));
+    cr_expect_eq(first, blocks * 64);
+    cr_assert_eq(0, qc_refs_alloc(m.refs, 1, 1, &first));
+    cr_expect_eq(first, (blocks - 1) * 64 - 1, "it is there for one");
+    qc_file_unref(mem_file(file));
+    close_model(&m);
+}
+
 /* ---- a spread ----------------------------------------------------------------------------- */
 
 enum {

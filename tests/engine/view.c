@@ -296,6 +296,100 @@ Test(view, a_loop_of_backing_files_ends)
     g_rmdir(dir);
 }
 
+/* ---- tables that seem to be blank ---------------------------------------------------------- */
+
+enum {
+    SPAN = 512 * CLUSTER, /* of an L2 table with these clusters */
+    BIG = 65536,          /* the largest of which a table is larger than a block of files */
+    BIG_SPAN = BIG / 8 * BIG,
+};
+
+static QcFile *create_sized(const char *dir, const char *name, const char *backing, unsigned bits,
+                            uint64_t size)
+{
+    g_autofree char *path = g_build_filename(dir, name, NULL);
+    QcFile *file;
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    cr_assert_eq(0, qc_file_new_fd(fd, &file));
+    QcCreateOptions options = {.virtual_size = size,
+                               .cluster_bits = bits,
+                               .backing_file = backing,
+                               .backing_format = backing ? "qcow2" : NULL};
+    cr_assert_eq(0, qc_create(file, &options, NULL));
+    return file;
+}
+
+/* Where the L2 table lies that an entry of the active L1 table points at. */
+static uint64_t l2_of(QcFile *file, unsigned slot)
+{
+    be64 at, entry;
+    cr_assert_eq(0, qc_file_read(file, &at, sizeof(at), offsetof(QcDiskHeader, l1_table_offset)));
+    cr_assert_eq(0, qc_file_read(file, &entry, sizeof(entry), be64_get(at) + slot * 8));
+    return be64_get(entry) & QC_OFFSET_MASK;
+}
+
+static void punch(QcFile *file, uint64_t offset, uint64_t len)
+{
+    cr_assert_eq(0, fallocate(qc_file_fd(file), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                              (off_t)offset, (off_t)len));
+}
+
+/* What is a hole in one file is a table in another, at the same place. */
+Test(view, a_hole_of_one_layer_is_none_of_the_next)
+{
+    g_autofree char *dir = g_dir_make_tmp("view-XXXXXX", NULL);
+    g_autofree char *base_path = g_build_filename(dir, "base", NULL);
+    g_autofree char *top_path = g_build_filename(dir, "top", NULL);
+    g_autoptr(QcGate) gate = NULL;
+    cr_assert_eq(0, qc_gate_new(dir, QC_BACKING_STORE, &gate, NULL));
+    g_autoptr(QcFile) base = create_sized(dir, "base", NULL, 12, 4ull * SPAN);
+    g_autoptr(QcFile) top = create_sized(dir, "top", "base", 12, 4ull * SPAN);
+    write_in(base, gate, SPAN + 5 * CLUSTER, 'b');
+    write_in(top, gate, SPAN + 5 * CLUSTER, 't');
+    cr_assert_eq(l2_of(base, 1), l2_of(top, 1));
+    punch(top, l2_of(top, 1), CLUSTER); /* the top has nothing any more */
+    Open o = open_file(top, gate);
+    uint8_t byte;
+    cr_expect_eq(1, qc_view_read(o.view, &byte, 1, SPAN + 5 * CLUSTER));
+    cr_expect_eq(byte, 'b');
+    cr_expect_eq(qc_view_seek(o.view, 0, false), SPAN + 5 * CLUSTER);
+    cr_expect_eq(qc_view_seek(o.view, SPAN + 5 * CLUSTER, true), SPAN + 6 * CLUSTER);
+    close_it(&o);
+    g_unlink(base_path);
+    g_unlink(top_path);
+    g_rmdir(dir);
+}
+
+/* A table of which only the end is not a hole. */
+Test(view, a_table_that_begins_with_a_hole_is_not_blank)
+{
+    g_autofree char *dir = g_dir_make_tmp("view-XXXXXX", NULL);
+    g_autofree char *path = g_build_filename(dir, "image", NULL);
+    g_autoptr(QcFile) file = create_sized(dir, "image", NULL, 16, 2ull * BIG_SPAN);
+    write_in(file, NULL, BIG_SPAN - BIG, 'x');
+    punch(file, l2_of(file, 0), BIG - 4096);
+    Open o = open_file(file, NULL);
+    cr_expect_eq(qc_view_seek(o.view, 0, false), BIG_SPAN - BIG);
+    close_it(&o);
+    g_unlink(path);
+    g_rmdir(dir);
+}
+
+/* A file that is cut off while it is open: what was there is no zeros now. */
+Test(view, what_is_cut_off_later_is_an_error)
+{
+    MemFile *file = sample();
+    Open o = open_file(mem_file(file), NULL);
+    uint8_t buf[CLUSTER];
+    guint whole = file->data->len;
+    cr_expect_eq(CLUSTER, qc_view_read(o.view, buf, CLUSTER, 3 * CLUSTER));
+    g_byte_array_set_size(file->data, CLUSTER);
+    cr_expect_eq(-EIO, qc_view_read(o.view, buf, CLUSTER, 3 * CLUSTER));
+    cr_expect_gt(whole, CLUSTER);
+    close_it(&o);
+    qc_file_unref(mem_file(file));
+}
+
 /* A header that claims the largest disk: asking for data must not take forever. */
 Test(view, a_huge_empty_disk_is_searched_at_once, .timeout = 20)
 {

@@ -28,6 +28,7 @@ for _ in 1 2 3 4 5; do
     tail -f store/image.qcow2 >/dev/null &
     PIDS+=($!)
 done
+exec 4<mnt/image.qcow2/disk
 qemu-system-x86_64 -S -display none -nodefaults -machine pc,accel=tcg -monitor none \
     -drive file=store/image.qcow2,format=qcow2,if=virtio >vm.out 2>&1 &
 VM=$!
@@ -39,8 +40,13 @@ control_fails EBUSY mnt/image.qcow2/control "take new"
 assert_match "$(tail -n1 mnt/image.qcow2/control)" "new: qemu-system[^,]*$VM\\) has image" "the line names the process"
 control_fails EBUSY mnt/control "take image.qcow2 new"
 assert_match "$(tail -n1 mnt/control)" "image.qcow2" "the line names the file"
-assert_fails cat mnt/image.qcow2/disk
-assert_match "$OUTPUT" "$(message_of EBUSY)" "opening the disk of a running VM"
+for file in disk layers/0-image.qcow2; do
+    assert_fails bash -c "exec 5<mnt/image.qcow2/$file"
+    assert_match "$OUTPUT" "$(message_of EBUSY)" "opening $file of a running VM"
+done
+assert_fails head -c 512 <&4
+assert_match "$OUTPUT" "$(message_of EBUSY)" "reading the disk that was open before the VM came"
+exec 4<&-
 
 kill "$VM"
 wait "$VM" || true

@@ -210,6 +210,23 @@ for line, wanted in ((b"take r\n", b"ok take r\n"), (b"take r\n", b"EEXIST take 
         assert error.errno == errno.EEXIST, error
     text = os.pread(fd, 4096, 0)
     assert wanted in text and text.count(b"\n") == 1, (line, text)
+
+# In order, as a shell does it; then back, behind what was written and before.
+fd = os.open(sys.argv[1], os.O_RDWR)
+for line in b"take r\n", b"delete r\n":
+    os.write(fd, line)
+    at = os.lseek(fd, 0, os.SEEK_CUR)
+    text = os.read(fd, 4096)
+    assert b"ok " + line in text and text.count(b"\n") == 1, (line, text)
+    for back in at, 0:
+        os.lseek(fd, back, os.SEEK_SET)
+        assert os.read(fd, 4096) == text, "back to %d" % back
+
+# Who has written nothing gets what is new when he begins anew.
+fd = os.open(sys.argv[1], os.O_RDONLY)
+assert b"ok take t\n" not in os.read(fd, 65536)
+os.write(os.open(sys.argv[1], os.O_WRONLY), b"take t\ndelete t\n")
+assert b"ok take t\n" in os.pread(fd, 65536, 0), "a second reading from the beginning"
 END
     control_ok $C "delete p" "delete q"
 }
@@ -225,6 +242,7 @@ einval() {
         [ "$line" = "rename nothing ''" ] || assert_match "$OUTPUT" "$(message_of EINVAL)" "'$line'"
     done
     control_fails EINVAL $C "frobnicate x"
+    control_fails EINVAL $C "take a%00b"
     control_fails EINVAL $C "take 'x"
     python3 - $C <<'END' || fail "a NUL byte"
 import errno, os, sys
@@ -288,6 +306,12 @@ for i in range(1100):
 END
     assert_match "$(last_result mnt/quiet.qcow2/control)" " ok take kept$" "the result, after 1,100 commands"
     control_ok mnt/quiet.qcow2/control "delete kept"
+    # ... nor what comes in one write with something that is asked of an image that there is.
+    control mnt/control "check quiet.qcow2" "check later.qcow2"
+    assert_match "$OUTPUT" "$(message_of ENOENT)" "an image that is not there"
+    new_image store/later.qcow2
+    ! grep ENOENT mnt/later.qcow2/control || fail "a result from before there was an image"
+    rm store/later.qcow2
 }
 
 ebusy_by_readers() {
@@ -295,7 +319,8 @@ ebusy_by_readers() {
     exec 3<mnt/web.qcow2/snapshots/a
     fails_unchanged EBUSY web.qcow2 "delete a"
     assert_match "$(tail -n1 $C)" "EBUSY delete a: .* this snapshot .* in web.qcow2; close it first" "result line"
-    control_ok $C "delete b"
+    control_ok $C "revert a" "delete b" # the disk, and another snapshot, are nobody's
+    assert_byte /proc/self/fd/3 1
     exec 3<&-
     exec 3<mnt/web.qcow2/disk
     fails_unchanged EBUSY web.qcow2 "revert a"
@@ -477,6 +502,36 @@ eacces() {
     check_clean store/nobodys.qcow2 store/groups.qcow2
 }
 
+# Who may not look into a directory of the store gets nothing out of it by naming it, in a command
+# or in an image, and is not told who reads what in there.
+closed_directories() {
+    [ "$(id -u)" = 0 ] || return 0
+    mkdir -m 700 store/vault
+    new_image store/vault/inner.qcow2
+    chmod 666 store/vault/inner.qcow2
+    (cd store && qemu-img create -q -f qcow2 -b vault/inner.qcow2 -F qcow2 rests.qcow2)
+    (cd store/vault && qemu-img create -q -f qcow2 -b ../nobodys.qcow2 -F qcow2 over.qcow2)
+    qemu-img snapshot -c s store/rests.qcow2
+    mount_store "$TMP/store" all -o allow_other
+    local part
+    assert_denied "echo 'take vault/inner.qcow2 stolen' >all/control"
+    for part in disk snapshots/s layers/0-rests.qcow2 layers/1-inner.qcow2; do
+        assert_denied "cat all/rests.qcow2/$part"
+        cat "all/rests.qcow2/$part" >/dev/null || fail "$part as root"
+    done
+    exec 3<all/vault/over.qcow2/disk
+    assert_fails as_nobody bash -c "echo 'revert s' >all/nobodys.qcow2/control"
+    assert_match "$OUTPUT" "$(message_of EBUSY)" "a command on what an image in there rests on"
+    assert_match "$(tail -n1 all/nobodys.qcow2/control)" "in an image that you may not see; close it first" "result line"
+    exec 3<&-
+    as_nobody bash -c "echo 'revert s' >all/nobodys.qcow2/control" || fail "the owner may not command"
+    chmod 711 store/vault
+    as_nobody bash -c "echo 'take vault/inner.qcow2 s' >all/control" || fail "what may be reached"
+    as_nobody cat all/rests.qcow2/disk >/dev/null || fail "what may be reached"
+    unmount_store all
+    assert_eq "$("$QCTOOL" list store/vault/inner.qcow2 | wc -l)" 1 "snapshots of the image in there"
+}
+
 as_nobody() {
     setpriv --reuid=65534 --regid=65534 --groups=4242 "$@"
 }
@@ -510,6 +565,29 @@ eio() {
     unmount_store failing
 }
 
+# The storage fails when the new header is to be made durable, and goes on failing when the old one
+# is: no command goes on from what nobody knows.
+nobody_knows() {
+    command -v strace >/dev/null || return 0
+    [ "$(id -u)" = 0 ] || return 0
+    new_image store/unknown.qcow2
+    mkdir failing2
+    ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" strace -f --seccomp-bpf -o /dev/null -e trace=fsync,fdatasync \
+        -e inject=fsync,fdatasync:error=EIO:when=4..5 "$SNAPTREE" -f "$TMP/store" "$TMP/failing2" 2>/dev/null &
+    PIDS+=($!)
+    wait_for mountpoint -q failing2
+    control_fails EIO failing2/unknown.qcow2/control "take s"
+    assert_match "$(last_result failing2/unknown.qcow2/control)" "whether it is made is not known" "result line"
+    local i
+    for i in 1 2; do
+        control_fails EIO failing2/unknown.qcow2/control "take t"
+        assert_match "$(last_result failing2/unknown.qcow2/control)" "nobody knows what is on disk" "result line"
+    done
+    unmount_store failing2
+    control_ok mnt/unknown.qcow2/control "take u"
+    check_clean store/unknown.qcow2
+}
+
 mkdir -p store/sub
 new_image store/web.qcow2
 new_image store/quiet.qcow2
@@ -537,5 +615,7 @@ efbig
 euclean
 eopnotsupp
 eacces
+closed_directories
 eio
+nobody_knows
 unmount_store mnt

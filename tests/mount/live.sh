@@ -204,6 +204,74 @@ END
     rm store/cut*
 }
 
+# ... nor of a layer that gets smaller; and what is read of it is of the file that was opened, which
+# the reader might, not of another one in its place.
+layer_shrunk_or_replaced() {
+    new_image store/low.qcow2 7
+    new_image store/low2.qcow2 9
+    (cd store && qemu-img create -q -f qcow2 -b low.qcow2 -F qcow2 high.qcow2)
+    sleep 0.1
+    python3 - <<'END' || fail "a layer that was replaced, then one that was shrunk"
+import os, subprocess, sys
+disk = os.open("mnt/high.qcow2/disk", os.O_RDONLY)
+assert os.pread(disk, 4096, 0) == b"\7" * 4096
+os.rename("store/low2.qcow2", "store/low.qcow2")
+for turn in range(3):
+    try:
+        got = os.pread(disk, 4096, 512 << 10)
+    except OSError:
+        continue
+    assert got == b"\7" * 4096, "bytes of a file that was not opened: %r" % got[:8]
+os.close(disk)
+
+layer = os.open("mnt/high.qcow2/layers/1-low.qcow2", os.O_RDONLY)
+assert os.pread(layer, 4096, 0) == b"\11" * 4096
+subprocess.run("qemu-img resize -q --shrink store/low.qcow2 256K".split(), check=True)
+for turn in range(3):
+    try:
+        got = os.pread(layer, 4096, 768 << 10)
+    except OSError:
+        continue
+    assert got == b"\11" * 4096 or got == b"", "zeros that nobody wrote: %r" % got[:8]
+END
+    rm store/low.qcow2 store/high.qcow2
+}
+
+# The same file beneath, by the same name, but to be read as something else now.
+other_format_beneath() {
+    new_image store/either.qcow2 7
+    (cd store && qemu-img create -q -f qcow2 -b either.qcow2 -F qcow2 views.qcow2)
+    sleep 0.1
+    assert_all mnt/views.qcow2/disk 7
+    (cd store && qemu-img rebase -q -u -b either.qcow2 -F raw views.qcow2)
+    assert_eq "$(head -c 3 mnt/views.qcow2/disk)" QFI "the bytes of the file itself"
+    (cd store && qemu-img rebase -q -u -b either.qcow2 -F qcow2 views.qcow2)
+    assert_all mnt/views.qcow2/disk 7
+    rm store/either.qcow2 store/views.qcow2
+}
+
+# A file beneath that was refused for what is in it is looked at anew when there is another.
+refused_beneath() {
+    qemu-img create -q -f qcow2 store/looks.qcow2 1M
+    head -c 1M /dev/zero | tr '\0' '\7' >plain
+    qemu-img create -q -f qcow2 store/vague.qcow2 1M
+    python3 - store/vague.qcow2 <<'END'
+import struct, sys
+with open(sys.argv[1], "r+b") as f:
+    f.seek(8)
+    f.write(struct.pack(">QI", 1024, 11))
+    f.seek(1024)
+    f.write(b"looks.qcow2")
+END
+    sleep 0.1
+    assert_match "$(cat mnt/vague.qcow2/error)" "its format is not stated"
+    sleep 0.1
+    cat mnt/vague.qcow2/error >/dev/null
+    mv plain store/looks.qcow2
+    assert_eq "$(head -c 4 mnt/vague.qcow2/disk | od -An -tx1)" " 07 07 07 07" "once it looks like nothing"
+    rm store/looks.qcow2 store/vague.qcow2
+}
+
 # A backing file that was removed is let go, also while the image above it is looked at.
 removed_is_let_go() {
     qemu-img create -q -f qcow2 store/gone.qcow2 1M
@@ -464,6 +532,9 @@ replaced
 ends
 smaller_meanwhile
 layer_cut_off
+layer_shrunk_or_replaced
+other_format_beneath
+refused_beneath
 [ "$(id -u)" != 0 ] || removed_is_let_go # nobody else may look at what the daemon has open
 changed_in_place
 open_across_a_change

@@ -36,6 +36,8 @@ shows_how_far_it_is() {
     local first second
     first=$(percent mnt/slow.qcow2/control)
     assert_eq "$(grep -c % mnt/other.qcow2/control)" 0 "commands that run on another image"
+    timeout 60 cmp -n 4096 mnt/slow.qcow2/disk <(head -c 4096 /dev/zero | tr '\0' '\5') || fail "reading next to a command"
+    [ -n "$(percent mnt/slow.qcow2/control)" ] || fail "a read waits until the command is over"
     wait_for bash -c "p=\$(sed -nE 's/^$NOW ([0-9]+)% .*/\1/p' mnt/slow.qcow2/control); [ \"\${p:-100}\" -gt ${first:-0} ]"
     second=$(percent mnt/slow.qcow2/control)
     [ -z "$second" ] || [ "$second" -le 99 ] || fail "$second percent"

@@ -113,6 +113,42 @@ control_fails EUCLEAN mnt/broken.qcow2/control "take t"
 assert_eq "$(sha256sum <store/broken.qcow2)" "$before" "what cannot be repaired stays"
 control_fails EINVAL mnt/clean.qcow2/control "check it"
 assert_match "$(last_result mnt/clean.qcow2/control)" "it is: check$"
+
+# What cannot be read is an error, for that place only, also of what comes through the page cache,
+# where a read that is short would be the end of the file.
+new_image store/spot.qcow2
+qemu-img snapshot -c t store/spot.qcow2
+python3 - <<'END' || fail "a place that cannot be read"
+import errno, os, struct, sys
+
+with open("store/spot.qcow2", "r+b") as f:
+    f.seek(40)
+    f.seek(struct.unpack(">Q", f.read(8))[0])
+    table = struct.unpack(">Q", f.read(8))[0] & (1 << 56) - 512
+    f.seek(table + 10 * 8)
+    entry = struct.unpack(">Q", f.read(8))[0]
+    f.seek(table + 10 * 8)
+    f.write(struct.pack(">Q", entry | 512)) # between clusters
+
+SIZE, C = 4 << 20, 65536
+for path in "snapshots/t", "disk":
+    fd = os.open("mnt/spot.qcow2/" + path, os.O_RDONLY)
+    got = b""
+    try:
+        while True:
+            part = os.read(fd, 1 << 20)
+            if not part:
+                sys.exit("%s ends after %d bytes" % (path, len(got)))
+            got += part
+    except OSError as error:
+        assert error.errno == errno.EIO, error
+    assert got == b"\2" * (4 * C) + b"\1" * (6 * C), "%s: %d bytes" % (path, len(got))
+    assert os.fstat(fd).st_size == SIZE, os.fstat(fd).st_size
+    assert os.pread(fd, C, 11 * C) == b"\1" * C, "what lies behind it in " + path
+    assert os.pread(fd, C, SIZE - C) == bytes(C), "the end of " + path
+    os.close(fd)
+END
+
 if [ "$(id -u)" = 0 ] && chattr +i store/clean.qcow2 2>/dev/null; then
     control_fails EACCES mnt/clean.qcow2/control "take t"
     assert_match "$(last_result mnt/clean.qcow2/control)" "clean.qcow2: .*lsattr"

@@ -104,6 +104,42 @@ Test(ahead, requests_may_overtake_one_another)
     free_disk(&d);
 }
 
+/* Once there is another view, what was read ahead of the one before is of no use. */
+Test(ahead, what_was_read_of_another_view_is_dropped)
+{
+    Disk d = new_disk();
+    QcFile *zeros = sparse_file_new();
+    g_autoptr(QcImage) image = NULL;
+    g_autoptr(QcChain) chain = NULL;
+    Ahead *ahead = ahead_new(d.pool);
+    uint64_t at = 0;
+    unsigned served = 0;
+
+    cr_assert_eq(0, zeros->ops->truncate(zeros, SIZE));
+    cr_assert_eq(0, qc_image_open(zeros, "zeros", QC_FORMAT_RAW, d.cache, &image, NULL));
+    cr_assert_eq(0, qc_chain_open(NULL, image, d.cache, &chain));
+    for (; at < 4 * AHEAD_CHUNK; at += 65536)
+        served += get(ahead, d.view, at, 65536);
+    cr_assert_gt(served, 0);
+    for (served = 0; at < 8 * AHEAD_CHUNK; at += 65536) {
+        AheadChunk *chunks[PIECES];
+        unsigned n = ahead_get(ahead, qc_chain_view(chain, 0), at, 65536, chunks);
+
+        served += n;
+        for (unsigned i = 0; i < n; i++) {
+            size_t part;
+            const uint8_t *bytes = ahead_chunk_bytes(chunks[i], at, 1, &part);
+
+            cr_assert(!bytes || bytes[0] == 0, "at %" G_GUINT64_FORMAT, at);
+            ahead_chunk_unref(chunks[i]);
+        }
+    }
+    cr_expect_gt(served, 0);
+    ahead_free(ahead);
+    qc_file_unref(zeros);
+    free_disk(&d);
+}
+
 Test(ahead, a_reader_at_random_reads_himself)
 {
     Disk d = new_disk();

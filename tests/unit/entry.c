@@ -79,6 +79,7 @@ Test(entry, extended_entries)
     cr_expect_eq(decode(&ext, 0x50000, UINT64_C(0x100000001)).kind, QC_CLUSTER_BAD, "both bits");
     cr_expect_eq(decode(&ext, 0, 1).kind, QC_CLUSTER_BAD, "allocated nowhere");
     cr_expect_eq(decode(&ext, 0x50001, 1).kind, QC_CLUSTER_BAD, "the zero flag has no place here");
+    cr_expect_eq(decode(&ext, 0x50200, 1).kind, QC_CLUSTER_BAD, "no cluster's offset");
     c = decode(&ext, QC_COMPRESSED | 0x12345, UINT64_MAX);
     cr_expect_eq(c.kind, QC_CLUSTER_COMPRESSED, "the bitmap is ignored");
     cr_expect_not(c.has_subclusters);

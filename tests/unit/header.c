@@ -69,6 +69,21 @@ Test(header, version_2_ignores_what_comes_after_its_header)
     cr_expect_eq(h.header_length, 72);
 }
 
+/* Before there was a compression type, extensions began where it is now. */
+Test(header, a_short_version_3_header_has_no_compression_type)
+{
+    Sample s = valid();
+    QcHeader h;
+    put32(&s, 100, 104);
+    put32(&s, 104, QC_EXT_BACKING_FORMAT);
+    put32(&s, 108, 3);
+    memcpy(s.bytes + 112, "raw", 3);
+    cr_assert_eq(decode(&s, &h), 0);
+    cr_expect_eq(h.compression_type, 0);
+    cr_expect_eq(h.backing_format_at, 112);
+    cr_expect_eq(h.backing_format_len, 3);
+}
+
 Test(header, what_is_not_valid_is_refused)
 {
     static const struct {
@@ -98,12 +113,14 @@ Test(header, what_is_not_valid_is_refused)
         {"refcount table of 2^32 clusters", 56, 4, 0xffffffff, -EINVAL},
         {"too many snapshots", 60, 4, 65537, -EINVAL},
         {"snapshot table not aligned", 64, 8, 1, -EINVAL},
+        {"snapshot table beyond 2^56", 64, 8, UINT64_C(1) << 56, -EINVAL},
         {"unknown feature", 72, 8, 32, -EOPNOTSUPP},
         {"feature bit without compression type", 72, 8, 8, -EINVAL},
         {"refcount order 7", 96, 4, 7, -EINVAL},
         {"refcount order 63", 96, 4, 63, -EINVAL},
         {"header length 103", 100, 4, 103, -EINVAL},
         {"header length 96", 100, 4, 96, -EINVAL},
+        {"header length 108", 100, 4, 108, -EINVAL},
         {"header length 2^32-8", 100, 4, 0xfffffff8, -EINVAL},
         {"compression type 1 without its bit", 104, 1, 1, -EINVAL},
         {"compression type 2", 104, 1, 2, -EOPNOTSUPP},

@@ -87,6 +87,23 @@ Test(names, unique_and_found_again)
     }
 }
 
+/* Two of one name and one id, and others that are called what would tell these two apart. */
+Test(names, what_makes_a_name_unique_may_be_taken)
+{
+    static const RawName raw[] = {{"d", 1, "1"},     {"d", 1, "1"},     {"d~1", 3, "2"},
+                                  {"d~1~0", 5, "3"}, {"d~1~1", 5, "4"}, {"d~1~0~0", 7, "5"}};
+    g_autoptr(Names) names = names_new(raw, G_N_ELEMENTS(raw));
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(raw); i++) {
+        unsigned found;
+
+        cr_expect_eq(names_find(names, names_shown(names, i), &found), 0);
+        cr_expect_eq(found, i, "%s", names_shown(names, i));
+        if (i >= 2)
+            cr_expect_str_eq(names_shown(names, i), raw[i].name);
+    }
+}
+
 Test(names, resolve_by_exact_name)
 {
     RawName raw[] = {

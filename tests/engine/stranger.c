@@ -1,0 +1,107 @@
+/*
+ * Somebody who ignores the locks changes the image while a command runs. What he wrote stays: the
+ * first sector is looked at before it is written, the first time and when the command is done, and
+ * a file that is not what it was is not cut off.
+ */
+#include "format.h"
+#include "script.h"
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <string.h>
+
+enum {
+    THEIR_BYTES = 5000, /* behind what was the end */
+    MARK = 0xa5,
+};
+
+/* The file of a command: after so many syncs somebody else writes to it. */
+static struct {
+    const QcFileOps *usual;
+    QcFileOps ops;
+    unsigned syncs, comes_after;
+    guint their_end;
+} stranger;
+
+static void write_as_stranger(MemFile *file)
+{
+    guint end = file->data->len;
+    file->data->data[23] ^= 1; /* of the backing file's size: not looked at where there is none */
+    g_byte_array_set_size(file->data, end + THEIR_BYTES);
+    memset(file->data->data + end, MARK, THEIR_BYTES);
+    stranger.their_end = file->data->len;
+}
+
+static int sync_and_be_disturbed(QcFile *file)
+{
+    int err = stranger.usual->sync(file);
+    if (++stranger.syncs == stranger.comes_after)
+        write_as_stranger((MemFile *)file);
+    return err;
+}
+
+static void invite_stranger(MemFile *file, unsigned after)
+{
+    stranger.usual = file->base.ops;
+    stranger.ops = *file->base.ops;
+    stranger.ops.sync = sync_and_be_disturbed;
+    stranger.syncs = 0;
+    stranger.comes_after = after;
+    file->base.ops = &stranger.ops;
+}
+
+static MemFile *prepared(const Kind *kind)
+{
+    static const Step history[] = {
+        {.kind = STEP_WRITE, .len = 200000, .seed = 1},
+        {.kind = STEP_TAKE, .name = "one"},
+        {.kind = STEP_WRITE, .offset = 100000, .len = 100000, .seed = 2},
+    };
+    MemFile *file = script_image(kind, 300 * 1024);
+    bool unknown;
+    for (size_t i = 0; i < G_N_ELEMENTS(history); i++)
+        cr_assert_eq(0, script_run(file, &history[i], &unknown));
+    return file;
+}
+
+static const Step commands[] = {
+    {.kind = STEP_TAKE, .name = "two"},
+    {.kind = STEP_REVERT},
+    {.kind = STEP_DELETE},
+    {.kind = STEP_RENAME, .name = "eins"},
+    {.kind = STEP_REPAIR},
+    {.kind = STEP_WRITE, .len = 1000, .seed = 3},
+};
+
+static void expect_left_alone(const Kind *kind, const Step *command, unsigned after)
+{
+    MemFile *file = prepared(kind);
+    uint8_t sector[QC_SECTOR];
+    bool unknown;
+    memcpy(sector, file->data->data, sizeof(sector));
+    sector[23] ^= 1;
+    invite_stranger(file, after);
+    int err = script_run(file, command, &unknown);
+    cr_expect_eq(err, -EBUSY, "%s command %d: %d", kind->name, command->kind, err);
+    cr_expect_not(unknown);
+    cr_expect_eq(0, memcmp(sector, file->data->data, sizeof(sector)), "%s command %d, %u",
+                 kind->name, command->kind, after);
+    cr_expect_eq(file->data->len, stranger.their_end, "%s command %d: %u", kind->name,
+                 command->kind, file->data->len);
+    cr_expect_eq(file->data->data[file->data->len - 1], MARK);
+    qc_file_unref(mem_file(file));
+}
+
+/* The syncs: of what was read; of the old sector, written once more; of what is new. */
+Test(stranger, what_he_wrote_before_the_first_write_stays)
+{
+    for (size_t i = 0; i < script_n_kinds; i++)
+        for (size_t c = 0; c < G_N_ELEMENTS(commands); c++)
+            expect_left_alone(&script_kinds[i], &commands[c], 1);
+}
+
+Test(stranger, what_he_wrote_before_the_switch_stays)
+{
+    for (size_t i = 0; i < script_n_kinds; i++)
+        for (size_t c = 0; c < G_N_ELEMENTS(commands); c++)
+            expect_left_alone(&script_kinds[i], &commands[c], 3);
+}
