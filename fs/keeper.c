@@ -222,7 +222,7 @@ static int open_device(const Watch *watch, const Request *request, QcFile **ret)
         return -EACCES;
     int r = qc_gate_open(watch->gate, request->text, request->write, &file, NULL);
     if (r == 0)
-        r = file->ops->stat(file, &stat);
+        r = qc_file_stat(file, &stat);
     if (r < 0)
         return r;
     if (!S_ISBLK(stat.mode))

@@ -38,7 +38,7 @@ int passthrough_begin(int device, QcGate *gate, const char *path, const QcFileSt
         return -EXDEV;
     r = qc_gate_open(gate, path, false, &opened, NULL);
     if (r == 0)
-        r = opened->ops->stat(opened, &stat);
+        r = qc_file_stat(opened, &stat);
     if (r < 0)
         return r;
     if (stat.dev != file->dev || stat.ino != file->ino)

@@ -517,7 +517,7 @@ int64_t reader_seek(Reader *reader, uint64_t offset, bool hole)
     ViewAction action = {.func = do_seek, .offset = offset, .hole = hole};
 
     if (reader->passed) /* as the file is now, like what is read */
-        return reader->file->ops->seek(reader->file, offset, hole);
+        return qc_file_seek(reader->file, offset, hole);
     return with_view(reader, &action);
 }
 
@@ -533,7 +533,7 @@ uint64_t reader_size(Reader *reader)
     ViewAction action = {.func = do_size};
     QcFileStat stat;
 
-    if (reader->passed && reader->file->ops->stat(reader->file, &stat) == 0)
+    if (reader->passed && qc_file_stat(reader->file, &stat) == 0)
         return stat.size;
     if (!uses_pages(reader)) /* else it cannot change */
         with_view(reader, &action);

@@ -113,7 +113,7 @@ static int open_candidate(QcGate *gate, const char *path, StoreItem *item)
     int r = qc_gate_open(gate, path, false, &item->file, &item->error);
 
     if (r == 0)
-        r = item->file->ops->stat(item->file, &item->stat);
+        r = qc_file_stat(item->file, &item->stat);
     if (r == 0)
         acl_limit(qc_file_fd(item->file), &item->stat);
     if (r == 0 && item->is_link)

@@ -82,6 +82,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcFile, qc_file_unref)
 
 /* These return 0, or as the operation fails. */
 
+/* Read what comes at once, at most len bytes; 0: at or past the end. -EINTR is retried. */
+ssize_t qc_file_read_some(QcFile *file, void *buf, size_t len, uint64_t offset);
 /* Read exactly len bytes. -EINTR is retried; the file ending early is -ENODATA. */
 int qc_file_read(QcFile *file, void *buf, size_t len, uint64_t offset);
 /* Read len bytes; what lies past the end of the file is filled with zeros. */
@@ -90,6 +92,14 @@ int qc_file_read_padded(QcFile *file, void *buf, size_t len, uint64_t offset);
 int qc_file_write(QcFile *file, const void *buf, size_t len, uint64_t offset);
 /* Make all that was written durable. -EINTR is retried. */
 int qc_file_sync(QcFile *file);
+
+/* The rest of what a file can do: see QcFileOps. */
+int qc_file_stat(QcFile *file, QcFileStat *ret);
+int qc_file_truncate(QcFile *file, uint64_t size);
+int64_t qc_file_seek(QcFile *file, uint64_t offset, bool hole);
+int qc_file_lock(QcFile *file, unsigned byte, bool take);
+int qc_file_lock_held(QcFile *file, unsigned first, unsigned n);
+int qc_file_has_writer(QcFile *file);
 
 /*
  * The state of a file by name, flags as of statx(2); of a descriptor with "" and AT_EMPTY_PATH.

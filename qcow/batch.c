@@ -110,7 +110,7 @@ static int check_items(const Batch *b, const QcBatchItem *items, size_t n)
 static bool in_hole(Batch *b, uint64_t offset)
 {
     if (b->next_data <= offset) {
-        int64_t at = b->file->ops->seek(b->file, offset, false);
+        int64_t at = qc_file_seek(b->file, offset, false);
         if (at == -ENXIO)
             b->next_data = UINT64_MAX;
         else
@@ -159,7 +159,7 @@ int qc_batch_read(QcImage *image, QcBatchItem *items, size_t n, QcBatchFunc func
 {
     QcFileStat st;
     uint64_t cluster_size = qc_cluster_size(&image->header.layout);
-    int err = image->file->ops->stat(image->file, &st);
+    int err = qc_file_stat(image->file, &st);
     if (err < 0 || n == 0)
         return err;
     qc_batch_sort(items, n);

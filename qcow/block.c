@@ -58,7 +58,7 @@ void qc_look_clear(QcLook *look)
 /* Note the hole of the file that offset lies in, if it does. */
 static void look_for_hole(const QcImage *image, uint64_t offset, QcLook *look)
 {
-    int64_t data = image->file->ops->seek(image->file, offset, false);
+    int64_t data = qc_file_seek(image->file, offset, false);
     look->work += QC_WORK_CALL;
     if (data == -ENXIO)
         data = INT64_MAX;

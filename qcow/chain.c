@@ -267,7 +267,7 @@ bool qc_chain_error_stands(const QcChain *chain, QcGate *gate)
         qc_gate_open_backing(gate, lowest->path, lowest->info.backing_file, &path, &file, NULL);
     if (err < 0 || chain->open_error < 0)
         return err == chain->open_error;
-    return file->ops->stat(file, &now) == 0 && qc_file_same_stat(&now, &chain->refused);
+    return qc_file_stat(file, &now) == 0 && qc_file_same_stat(&now, &chain->refused);
 }
 
 unsigned qc_chain_layers(const QcChain *chain)

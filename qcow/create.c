@@ -147,7 +147,7 @@ static int write_image(QcFile *file, const Plan *p, const QcCreateOptions *o)
     if (!header)
         return -ENOMEM;
     encode_header(p, o, header);
-    int err = file->ops->truncate(file, p->total * size); /* the L1 table: zeros */
+    int err = qc_file_truncate(file, p->total * size); /* the L1 table: zeros */
     if (!err)
         err = write_refcounts(file, p);
     if (!err)
@@ -166,7 +166,7 @@ int qc_create(QcFile *file, const QcCreateOptions *options, GError **error)
         err = plan_clusters(&plan, error);
     if (err < 0)
         return err;
-    err = file->ops->stat(file, &st);
+    err = qc_file_stat(file, &st);
     if (!err && st.size != 0)
         return qc_fail(error, -EINVAL, "the file is not empty");
     if (!err)

@@ -47,14 +47,21 @@ void qc_file_unref(QcFile *file)
         file->ops->close(file);
 }
 
+ssize_t qc_file_read_some(QcFile *file, void *buf, size_t len, uint64_t offset)
+{
+    ssize_t n;
+    do
+        n = file->ops->pread(file, buf, len, offset);
+    while (n == -EINTR);
+    return n;
+}
+
 /* Read until len bytes are there or the file ends. Returns the count. */
 static ssize_t read_up_to(QcFile *file, void *buf, size_t len, uint64_t offset)
 {
     size_t done = 0;
     while (done < len) {
-        ssize_t n = file->ops->pread(file, (char *)buf + done, len - done, offset + done);
-        if (n == -EINTR)
-            continue;
+        ssize_t n = qc_file_read_some(file, (char *)buf + done, len - done, offset + done);
         if (n < 0)
             return n;
         if (n == 0)
@@ -104,6 +111,36 @@ int qc_file_sync(QcFile *file)
         err = file->ops->sync(file);
     while (err == -EINTR);
     return err;
+}
+
+int qc_file_stat(QcFile *file, QcFileStat *ret)
+{
+    return file->ops->stat(file, ret);
+}
+
+int qc_file_truncate(QcFile *file, uint64_t size)
+{
+    return file->ops->truncate(file, size);
+}
+
+int64_t qc_file_seek(QcFile *file, uint64_t offset, bool hole)
+{
+    return file->ops->seek(file, offset, hole);
+}
+
+int qc_file_lock(QcFile *file, unsigned byte, bool take)
+{
+    return file->ops->lock(file, byte, take);
+}
+
+int qc_file_lock_held(QcFile *file, unsigned first, unsigned n)
+{
+    return file->ops->lock_held(file, first, n);
+}
+
+int qc_file_has_writer(QcFile *file)
+{
+    return file->ops->has_writer(file);
 }
 
 bool qc_file_same_stat(const QcFileStat *a, const QcFileStat *b)

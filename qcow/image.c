@@ -237,7 +237,7 @@ static int read_steady_metadata(QcImage *image, GError **error)
         QcFileStat now;
         int err = read_metadata(image, &local);
         int same = qc_image_has_same_sector0(image);
-        int stat_err = image->file->ops->stat(image->file, &now);
+        int stat_err = qc_file_stat(image->file, &now);
         if (stat_err < 0)
             return qc_fail(error, stat_err, "%s", g_strerror(-stat_err));
         if (!err && same < 0)
@@ -263,7 +263,7 @@ static int new_image(QcFile *file, const char *path, QcFormat format, QcCache *c
                      GError **error)
 {
     QcFileStat st;
-    int err = file->ops->stat(file, &st);
+    int err = qc_file_stat(file, &st);
     if (err < 0)
         return qc_fail(error, err, "%s: %s", path, g_strerror(-err));
 

@@ -30,7 +30,7 @@ static int take_bytes(QcFile *file, unsigned first, unsigned perms)
     for (unsigned p = 0; p < PERM_COUNT; p++) {
         if (!(perms & 1u << p))
             continue;
-        int err = file->ops->lock(file, first + p, true);
+        int err = qc_file_lock(file, first + p, true);
         if (err < 0)
             return err;
     }
@@ -42,7 +42,7 @@ static int each_held(QcFile *file, unsigned first, unsigned perms)
     for (unsigned p = 0; p < PERM_COUNT; p++) {
         if (!(perms & 1u << p))
             continue;
-        int held = file->ops->lock_held(file, first + p, 1);
+        int held = qc_file_lock_held(file, first + p, 1);
         if (held != 0)
             return held;
     }
@@ -59,7 +59,7 @@ static int any_held(QcFile *file, unsigned first, unsigned perms)
         return 0;
     unsigned lowest = (unsigned)__builtin_ctz(perms);
     unsigned highest = 31 - (unsigned)__builtin_clz(perms);
-    int held = file->ops->lock_held(file, first + lowest, highest - lowest + 1);
+    int held = qc_file_lock_held(file, first + lowest, highest - lowest + 1);
     return held > 0 ? each_held(file, first, perms) : held;
 }
 
@@ -104,8 +104,8 @@ int qc_lock_writer(QcFile *file, GError **error)
 void qc_lock_release(QcFile *file)
 {
     for (unsigned p = 0; p < PERM_COUNT; p++) {
-        file->ops->lock(file, BYTE_USED + p, false);
-        file->ops->lock(file, BYTE_UNSHARED + p, false);
+        qc_file_lock(file, BYTE_USED + p, false);
+        qc_file_lock(file, BYTE_UNSHARED + p, false);
     }
 }
 

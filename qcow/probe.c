@@ -70,7 +70,7 @@ int qc_probe(QcFile *file, const char *name, QcFormat *ret_format, const char **
 {
     uint8_t buf[PROBE_BYTES];
     QcFileStat st;
-    int err = file->ops->stat(file, &st);
+    int err = qc_file_stat(file, &st);
     if (!err)
         err = qc_file_read_padded(file, buf, sizeof(buf), 0);
     if (err < 0)

@@ -23,14 +23,10 @@ static int fill(QcSnapReader *reader, size_t need)
     memmove(reader->buf, reader->buf + reader->start, reader->len);
     reader->start = 0;
     while (reader->len < need) {
-        ssize_t n = reader->file->ops->pread(reader->file, reader->buf + reader->len,
-                                             reader->room - reader->len, reader->at + reader->len);
-        if (n == -EINTR)
-            continue;
-        if (n < 0)
-            return (int)n;
-        if (n == 0)
-            return -EUCLEAN;
+        ssize_t n = qc_file_read_some(reader->file, reader->buf + reader->len,
+                                      reader->room - reader->len, reader->at + reader->len);
+        if (n <= 0)
+            return n < 0 ? (int)n : -EUCLEAN;
         reader->len += (size_t)n;
     }
     return 0;

@@ -46,7 +46,7 @@ bool qc_file_is_settled(const QcFile *file, const QcFileStat *st)
 
 bool qc_file_is_quiet(QcFile *file, const QcFileStat *st)
 {
-    int writer = file->ops->has_writer(file);
+    int writer = qc_file_has_writer(file);
     if (writer < 0)
         return is_older_than(st, COARSE_GRAIN_NS);
     return !writer || qc_lock_has_writer(file) == 1;
@@ -55,10 +55,10 @@ bool qc_file_is_quiet(QcFile *file, const QcFileStat *st)
 int qc_file_settle(QcFile *file, QcFileStat *ret)
 {
     QcFileStat st;
-    int err = file->ops->stat(file, &st);
+    int err = qc_file_stat(file, &st);
     for (unsigned i = 0; i < SETTLE_STEPS && !err && !qc_file_is_settled(file, &st); i++) {
         g_usleep(SETTLE_STEP_US);
-        err = file->ops->stat(file, &st);
+        err = qc_file_stat(file, &st);
     }
     if (!err && ret)
         *ret = st;
@@ -75,7 +75,7 @@ int qc_image_has_same_sector0(const QcImage *image)
 bool qc_image_is_current(const QcImage *image)
 {
     QcFileStat st;
-    if (image->file->ops->stat(image->file, &st) < 0)
+    if (qc_file_stat(image->file, &st) < 0)
         return false;
     if (!image->cacheable) /* a device's stat tells nothing; but nothing was cached either */
         return st.size == image->info.stat.size &&

@@ -415,9 +415,9 @@ static void shrink_back(QcTxn *txn)
 {
     QcFile *file = txn->image->file;
     QcFileStat st;
-    if (txn->wrote && !S_ISBLK(txn->image->info.stat.mode) && file->ops->stat(file, &st) == 0 &&
+    if (txn->wrote && !S_ISBLK(txn->image->info.stat.mode) && qc_file_stat(file, &st) == 0 &&
         st.size > txn->old_size)
-        file->ops->truncate(file, txn->old_size);
+        qc_file_truncate(file, txn->old_size);
 }
 
 void qc_txn_free(QcTxn *txn)

@@ -10,7 +10,7 @@ enum {
 /* Where the next number that may not be 0 begins, at or after at; both count from offset. */
 static uint64_t skip_hole(QcFile *file, uint64_t offset, uint64_t at, uint64_t len)
 {
-    int64_t data = file->ops->seek(file, offset + at, false);
+    int64_t data = qc_file_seek(file, offset + at, false);
     if (data == -ENXIO)
         return len;
     if (data < 0 || (uint64_t)data <= offset + at) /* data, or nobody knows */
@@ -33,7 +33,7 @@ int qc_words_read(QcFile *file, uint64_t offset, uint32_t n, QcWordFunc func, vo
 {
     uint64_t len = n * sizeof(be64), at = 0;
     QcFileStat st;
-    int err = file->ops->stat(file, &st);
+    int err = qc_file_stat(file, &st);
     if (err < 0 || n == 0)
         return err;
     if (offset > st.size || len > st.size - offset)

@@ -19,6 +19,7 @@ enum {
 typedef struct Stack {
     char *dir;
     QcGate *gate;
+    QcFile *made[LAYERS]; /* while the stack is made: who has grown a file closes it slowly */
     QcCache *cache;
     QcImage *image;
     QcChain *chain;
@@ -45,13 +46,14 @@ static void make_layer(Stack *s, unsigned layer)
                                .cluster_bits = layer % 2 ? 12 : 9,
                                .backing_file = backing,
                                .backing_format = backing ? "qcow2" : NULL};
-    g_autoptr(QcFile) file = file_of(s, layer, O_RDWR | O_CREAT | O_EXCL);
-    cr_assert_eq(0, qc_create(file, &options, NULL));
+    s->made[layer] = file_of(s, layer, O_RDWR | O_CREAT | O_EXCL);
+    cr_assert_eq(0, qc_create(s->made[layer], &options, NULL));
 }
 
 static QcImage *open_image(const Stack *s, unsigned layer, int flags)
 {
-    g_autoptr(QcFile) file = file_of(s, layer, flags);
+    QcFile *made = s->made[layer];
+    g_autoptr(QcFile) file = made ? qc_file_ref(made) : file_of(s, layer, flags);
     QcImage *image;
     cr_assert_eq(0, qc_image_open(file, "image", QC_FORMAT_QCOW2, s->cache, &image, NULL));
     return image;
@@ -101,6 +103,8 @@ static Stack new_stack(void)
         make_layer(&s, i);
     for (unsigned i = 0; i < LAYERS; i++)
         write_layer(&s, i, 4 * i, (uint8_t)(i + 1));
+    for (unsigned i = 0; i < LAYERS; i++)
+        g_clear_pointer(&s.made[i], qc_file_unref);
     for (unsigned i = 0; i < LAYERS; i++)
         settle(&s, i);
     open_stack(&s, LAYERS - 1, O_RDONLY);

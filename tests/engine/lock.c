@@ -30,7 +30,7 @@ static QcFile *open_it(void)
 static void hold(QcFile *file, const unsigned *bytes)
 {
     for (; *bytes; bytes++)
-        cr_assert_eq(file->ops->lock(file, *bytes, true), 0);
+        cr_assert_eq(qc_file_lock(file, *bytes, true), 0);
 }
 
 static bool bar_a_writer(const unsigned *bytes)
@@ -96,9 +96,9 @@ Test(lock, a_writer_holds_qemus_bytes, .init = setup, .fini = teardown)
     g_autoptr(QcFile) a = open_it(), probe = open_it();
     cr_assert_eq(qc_lock_writer(a, NULL), 0);
     for (unsigned byte = 100; byte < 104; byte++)
-        cr_expect_eq(probe->ops->lock_held(probe, byte, 1), byte != 102, "%u", byte);
+        cr_expect_eq(qc_file_lock_held(probe, byte, 1), byte != 102, "%u", byte);
     for (unsigned byte = 200; byte < 204; byte++)
-        cr_expect_eq(probe->ops->lock_held(probe, byte, 1), byte == 201 || byte == 203, "%u", byte);
+        cr_expect_eq(qc_file_lock_held(probe, byte, 1), byte == 201 || byte == 203, "%u", byte);
 }
 
 /* Who opened the file before it grew must find the locks; see let_openers_fail. */
@@ -106,7 +106,7 @@ Test(lock, outlives_growth_by_the_time_that_qemu_takes_to_open, .init = setup, .
 {
     g_autoptr(QcFile) a = open_it();
     QcFileStat stat;
-    cr_assert_eq(a->ops->stat(a, &stat), 0);
+    cr_assert_eq(qc_file_stat(a, &stat), 0);
     cr_assert_eq(qc_lock_writer(a, NULL), 0);
     cr_assert_eq(qc_file_write(a, "longer", 6, stat.size), 0);
     int64_t grown = g_get_monotonic_time();

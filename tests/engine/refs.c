@@ -21,7 +21,7 @@ static Model open_model(const Sample *sample)
 
     cr_assert_eq(0, qc_image_open(file, "image", QC_FORMAT_QCOW2, m.cache, &m.image, NULL));
     cr_assert_eq(0, qc_refs_load(m.image, &m.refs, NULL));
-    cr_assert_eq(0, file->ops->stat(file, &st));
+    cr_assert_eq(0, qc_file_stat(file, &st));
     m.n = qc_clusters_for(&m.image->header.layout, st.size) + 100;
     qc_file_unref(file);
     return m;

@@ -427,7 +427,7 @@ static int growing_stat(QcFile *file, QcFileStat *ret)
 {
     QcFile *now = mem_file(is_now(file));
     ((Growing *)file)->grown = true;
-    return now->ops->stat(now, ret);
+    return qc_file_stat(now, ret);
 }
 
 static int growing_has_writer(QcFile *file)
