@@ -1,8 +1,8 @@
 /*
  * A mount whose daemon was killed, keeper and all, answers ENOTCONN (or, for a moment,
- * ECONNABORTED) to everything, for ever. Nobody can use it for anything; so it is taken away when
- * the next daemon is to be mounted there, as after a restart by a supervisor. Only a mount of our
- * own type.
+ * ECONNABORTED, or ECANCELED when requests came over io_uring) to everything, for ever. Nobody can
+ * use it for anything; so it is taken away when the next daemon is to be mounted there, as after a
+ * restart by a supervisor. Only a mount of our own type.
  *
  * A mount can be taken away by its path only, and what that takes is whatever is on top. So a
  * daemon that ends looks first whether that is its own tree.
@@ -50,12 +50,17 @@ static void unmount(const char *path)
                      NULL, NULL, NULL, NULL, NULL, NULL);
 }
 
+static bool is_of_dead_mount(int r)
+{
+    return r == -ENOTCONN || r == -ECONNABORTED || r == -ECANCELED;
+}
+
 /* stat(2), after taking away what is dead. 0 or -errno. */
 static int look(const char *path, struct stat *st)
 {
     int r = stat(path, st) < 0 ? -errno : 0;
 
-    if ((r != -ENOTCONN && r != -ECONNABORTED) || !is_our_mount(path))
+    if (!is_of_dead_mount(r) || !is_our_mount(path))
         return r;
     unmount(path);
     if (stat(path, st) < 0)

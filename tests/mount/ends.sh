@@ -7,8 +7,8 @@ requires qemu-img qemu-io python3 strace
 requires_fuse
 
 IMAGE=store/web.qcow2
-# What a mount without a daemon answers; the second for a moment, where requests came over io_uring.
-DEAD="($(message_of ENOTCONN)|$(message_of ECONNABORTED))"
+# What a mount without a daemon answers; the others for a moment, where requests came over io_uring.
+DEAD="($(message_of ENOTCONN)|$(message_of ECONNABORTED)|$(message_of ECANCELED))"
 export ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" # what is open when it ends is the kernel's to free
 
 # A daemon in the background: $DAEMON, and $WORKER, the process in it that serves.
