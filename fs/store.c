@@ -155,6 +155,28 @@ int store_look(QcGate *gate, const char *path, StoreItem *ret)
     return 0;
 }
 
+static bool is_sure_dir(QcGate *gate, DIR *dir, const struct dirent *entry)
+{
+    if (entry->d_type != DT_DIR)
+        return false;
+
+    int fd = openat(dirfd(dir), entry->d_name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    bool sure = fd >= 0 && !qc_gate_is_own(gate, fd);
+    if (fd >= 0)
+        close(fd);
+    return sure;
+}
+
+static StoreName *name_of(QcGate *gate, DIR *dir, const struct dirent *entry)
+{
+    size_t size = strlen(entry->d_name) + 1;
+    StoreName *name = g_malloc(sizeof(*name) + size);
+
+    name->is_dir = is_sure_dir(gate, dir, entry);
+    memcpy(name->name, entry->d_name, size);
+    return name;
+}
+
 int store_list(QcGate *gate, const char *path, GPtrArray **ret)
 {
     int fd = open_beneath(gate, path, O_RDONLY | O_DIRECTORY);
@@ -173,7 +195,7 @@ int store_list(QcGate *gate, const char *path, GPtrArray **ret)
     struct dirent *entry;
     while (errno = 0, (entry = readdir(dir))) {
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            g_ptr_array_add(names, g_strdup(entry->d_name));
+            g_ptr_array_add(names, name_of(gate, dir, entry));
     }
     int r = -errno;
     closedir(dir);

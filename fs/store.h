@@ -33,7 +33,16 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(StoreItem, store_item_clear)
  */
 int store_look(QcGate *gate, const char *path, StoreItem *ret);
 
-/* The names in a directory of the store that may be something: an array of char *. */
+/* A name in a directory of the store that may be something. */
+typedef struct StoreName {
+    bool is_dir; /* it is for sure; otherwise store_look() tells */
+    char name[];
+} StoreName;
+
+/*
+ * The names in a directory of the store: an array of StoreName *. What is mounted on a
+ * sub-directory is asked nothing, as it may not answer.
+ */
 int store_list(QcGate *gate, const char *path, GPtrArray **ret);
 
 /* "dir/name", or "name" in the store itself. */

@@ -329,6 +329,19 @@ static void add(Listing *listing, const Node *parent, const char *name, NodeKind
     listing_add(listing, &entry);
 }
 
+/* -errno: of a shortage. What is none of ours is passed over. */
+static int add_from_store(Fs *fs, const Node *node, const char *path, const StoreName *name,
+                          Listing *listing)
+{
+    g_auto(StoreItem) item = {.kind = STORE_DIR};
+    g_autofree char *child = store_join(path, name->name);
+    int r = name->is_dir ? 0 : store_look(fs->gate, child, &item);
+
+    if (r == 0)
+        add(listing, node, name->name, item.kind == STORE_DIR ? NODE_DIR : NODE_IMAGE, none);
+    return qc_is_shortage(r) ? r : 0;
+}
+
 static int list_store(Fs *fs, const Node *node, const char *path, Listing *listing)
 {
     g_autoptr(GPtrArray) names = NULL;
@@ -338,20 +351,13 @@ static int list_store(Fs *fs, const Node *node, const char *path, Listing *listi
         return r;
     if (!*path)
         add(listing, node, "control", NODE_CONTROL, none);
-    for (guint i = 0; i < names->len; i++) {
-        g_auto(StoreItem) item = {0};
-        g_autofree char *child = store_join(path, names->pdata[i]);
+    for (guint i = 0; r == 0 && i < names->len; i++) {
+        const StoreName *name = names->pdata[i];
 
-        if (!*path && strcmp(names->pdata[i], "control") == 0)
-            continue;
-        r = store_look(fs->gate, child, &item);
-        if (qc_is_shortage(r))
-            return r;
-        if (r == 0)
-            add(listing, node, names->pdata[i], item.kind == STORE_DIR ? NODE_DIR : NODE_IMAGE,
-                none);
+        if (*path || strcmp(name->name, "control") != 0)
+            r = add_from_store(fs, node, path, name, listing);
     }
-    return 0;
+    return r;
 }
 
 static void list_image(const Node *node, const Image *image, Listing *listing)

@@ -235,6 +235,8 @@ storage_hangs() {
     start
     on_exit "kill -CONT $stuck 2>/dev/null"
     kill -STOP "$stuck"
+    ls mnt >listing & # asks sub for nothing
+    wait_for grep -qx sub listing
     stat mnt/sub >/dev/null 2>&1 &
     asker=$!
     wait_for is_in_statx
