@@ -1,0 +1,68 @@
+/*
+ * checked.h - an image to be checked and repaired, and what is to come of that; for the tests of
+ * check.c and flaws.c.
+ */
+#ifndef TESTS_CHECKED_H
+#define TESTS_CHECKED_H
+
+#include "judge.h"
+#include "script.h"
+#include <criterion/criterion.h>
+
+static inline MemFile *prepared(const Kind *kind)
+{
+    static const Step history[] = {
+        {.kind = STEP_WRITE, .len = 200000, .seed = 1},
+        {.kind = STEP_TAKE, .name = "one"},
+        {.kind = STEP_WRITE, .offset = 100000, .len = 100000, .seed = 2},
+    };
+    MemFile *file = script_image(kind, 300 * 1024);
+    bool unknown;
+    for (size_t i = 0; i < G_N_ELEMENTS(history); i++)
+        cr_assert_eq(0, script_run(file, &history[i], &unknown));
+    return file;
+}
+
+static inline QcCheck check(MemFile *file)
+{
+    g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
+    g_autoptr(QcImage) image = NULL;
+    QcCheck result;
+    cr_assert_eq(0, qc_image_open(mem_file(file), "mem", QC_FORMAT_QCOW2, cache, &image, NULL));
+    cr_assert_eq(0, qc_image_check(image, &result, NULL));
+    return result;
+}
+
+static inline int repair_finding(MemFile *file, QcCheck *ret_found)
+{
+    g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
+    g_autoptr(QcImage) image = NULL;
+    int err = qc_image_open(mem_file(file), "mem", QC_FORMAT_QCOW2, cache, &image, NULL);
+    return err ? err : qc_image_repair(image, ret_found, NULL, NULL);
+}
+
+static inline int repair(MemFile *file)
+{
+    return repair_finding(file, NULL);
+}
+
+static inline void expect_clean(MemFile *file, const char *digest)
+{
+    g_autofree char *wrong = judge_check(file), *now = judge_digest(file);
+    QcCheck result = check(file);
+    cr_expect_eq(result.errors, 0, "%s", result.first);
+    cr_expect_eq(result.leaks, 0);
+    cr_expect_null(wrong, "%s", wrong);
+    if (digest)
+        cr_expect_str_eq(now, digest);
+}
+
+/* Those that set all counts and flags right. */
+static const Step mending[] = {
+    {.kind = STEP_TAKE, .name = "two"},
+    {.kind = STEP_REVERT},
+    {.kind = STEP_DELETE},
+    {.kind = STEP_RENAME, .name = "eins"},
+};
+
+#endif
