@@ -32,3 +32,12 @@ function(snaptree_target name)
         set_target_properties(${name} PROPERTIES ENABLE_EXPORTS ON)
     endif()
 endfunction()
+
+# The modules of a directory lie in folders: snaptree_modules(PREFIX FOLDER...) sets PREFIX_SOURCES,
+# and PREFIX_FOLDERS, in which their headers are.
+macro(snaptree_modules prefix)
+    set(${prefix}_FOLDERS ${ARGN})
+    list(TRANSFORM ${prefix}_FOLDERS PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/)
+    list(TRANSFORM ${prefix}_FOLDERS APPEND /*.c OUTPUT_VARIABLE ${prefix}_PATTERNS)
+    file(GLOB ${prefix}_SOURCES CONFIGURE_DEPENDS ${${prefix}_PATTERNS})
+endmacro()

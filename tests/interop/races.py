@@ -8,7 +8,7 @@ is not, whatever the others did; every snapshot is the disk before or after a wr
 QEMU has a flaw of its own here: it asks for the file's length before it locks the file, so that
 one of its programs reads zeros for tables when another lets the file grow in between. So there is
 but one program of QEMU in a round, and the file is long enough from the start. With "grow" it is
-not, and only what the engine does against that (qcow/file.c) helps. With "qemu" four qemu-img are
+not, and only what the engine does against that (qcow/file/file.c) helps. With "qemu" four qemu-img are
 alone, and their damage is counted.
 """
 

@@ -3,14 +3,14 @@
 cd "$SRCDIR" || exit
 
 modules() {
-    printf '%s\n' {qcow,fs}/*.[ch] | sed 's/\.[ch]$//' | sort -u
+    find qcow fs -name '*.[ch]' | sed 's/\.[ch]$//' | sort -u
 }
 
-# Those in the first column; "`qcow/refs`, `tally`" are both of qcow/.
+# The first column is the folder, the second its modules.
 named() {
     # shellcheck disable=SC2016
-    sed -n '/^## The nouns$/,/^## Two/p' docs/ARCHITECTURE.md | cut -s -d '|' -f 2 |
-        grep -o '`[^`]*`' | tr -d '`' | awk -F / 'NF == 2 { dir = $1 } { print dir "/" $NF }' | sort
+    sed -n '/^## The nouns$/,/^## Two/p' docs/ARCHITECTURE.md | tr -d '` ' |
+        awk -F '|' '$2 ~ /\/$/ { n = split($3, names, ","); for (i = 1; i <= n; i++) print $2 names[i] }' | sort
 }
 
 difference=$(diff <(modules) <(named)) || fail "modules (<) and the table of the nouns (>):
