@@ -26,6 +26,8 @@
 
 enum {
     MAX_LINKS = 8, /* of the store's entries that lead to each other, and then out of it */
+    LEASE_TRIES = 2000,
+    LEASE_PAUSE_US = 1000,
 };
 
 struct QcGate {
@@ -296,13 +298,20 @@ static const char *kind_of(mode_t kind)
     }
 }
 
-/* The very object that an O_PATH descriptor stands for, opened. */
+/*
+ * The very object that an O_PATH descriptor stands for, opened. Somebody may have a lease on it,
+ * which he is asked to give back: a file server, or ourselves, for a moment (file.c).
+ */
 static int reopen(int path_fd, bool write)
 {
     char proc[32];
     snprintf(proc, sizeof(proc), "/proc/self/fd/%d", path_fd);
     int flags = (write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
     int fd = open(proc, flags);
+    for (unsigned i = 0; i < LEASE_TRIES && fd < 0 && errno == EWOULDBLOCK; i++) {
+        g_usleep(LEASE_PAUSE_US);
+        fd = open(proc, flags);
+    }
     return fd < 0 ? -errno : fd;
 }
 

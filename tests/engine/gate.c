@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -205,4 +206,28 @@ Test(gate, stores_that_are_none)
     g_autoptr(QcGate) gate = NULL;
     cr_expect_eq(qc_gate_new("/nonexistent/store", QC_BACKING_STORE, &gate, NULL), -ENOENT);
     cr_expect_eq(qc_gate_new("/etc/passwd", QC_BACKING_STORE, &gate, NULL), -ENOTDIR);
+}
+
+static gpointer give_lease_back(gpointer fd)
+{
+    g_usleep(20000);
+    fcntl(GPOINTER_TO_INT(fd), F_SETLEASE, F_UNLCK);
+    return NULL;
+}
+
+/* So somebody asks whether there are writers: a reader of ours, or a file server. */
+Test(gate, a_lease_is_waited_for, .init = setup, .fini = teardown)
+{
+    g_autofree char *path = at("store/a");
+    g_autoptr(QcGate) gate = NULL;
+    g_autoptr(QcFile) file = NULL;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    signal(SIGIO, SIG_IGN);
+    cr_assert_eq(0, qc_gate_new(store, QC_BACKING_STORE, &gate, NULL));
+    cr_assert_eq(0, fcntl(fd, F_SETLEASE, F_RDLCK));
+    GThread *thread = g_thread_new("lease", give_lease_back, GINT_TO_POINTER(fd));
+    cr_expect_eq(0, qc_gate_open(gate, "a", true, &file, NULL));
+    g_thread_join(thread);
+    close(fd);
 }
