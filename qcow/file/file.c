@@ -299,14 +299,16 @@ static int posix_lock_held(QcFile *file, unsigned first, unsigned n)
 }
 
 /*
- * The kernel gives a lease for reading only where nobody could write. It is given back at once:
- * who opens the file for writing in between waits for no more than that, and the signal that the
- * kernel then sends (SIGIO) has to be ignored.
+ * The kernel gives a lease for reading only where nobody could write; where others may write past
+ * it, it knows of none of them, or never gives one. It is given back at once: who opens the file
+ * for writing in between waits for no more than that, and the signal that the kernel then sends
+ * (SIGIO) has to be ignored.
  */
 static int posix_has_writer(QcFile *file)
 {
     int fd = fd_of(file);
-    if (((PosixFile *)file)->is_block || (fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDONLY)
+    if (((PosixFile *)file)->is_block || !qc_file_has_our_clock(file) ||
+        (fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDONLY)
         return -EOPNOTSUPP;
     if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0)
         return errno == EAGAIN ? 1 : -errno;

@@ -115,6 +115,14 @@ Test(steady, a_write_that_began_may_not_have_ended)
     cr_expect(may_be_kept(ago(60 * SECOND), -EOPNOTSUPP, 0));
 }
 
+/* On file systems that others change as well: /proc stands for them. */
+Test(steady, the_kernel_is_not_asked_where_it_does_not_know)
+{
+    g_autoptr(QcFile) file = NULL;
+    cr_assert_eq(0, qc_file_new_fd(open("/proc/self/status", O_RDONLY | O_CLOEXEC), &file));
+    cr_expect_lt(qc_file_has_writer(file), 0);
+}
+
 Test(steady, the_kernel_tells_who_may_write)
 {
     g_autofree char *path = NULL;
