@@ -18,6 +18,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -171,12 +172,21 @@ static void confine(QcGate *gate, Keeper *keeper, bool has_ring, const Options *
     log_info("confined: %s", in_force);
 }
 
+/* Whether the kernel has given the tree up already; then libfuse unmounts nothing by its path. */
+static bool is_given_up(struct fuse_session *session)
+{
+    struct pollfd device = {.fd = fuse_session_fd(session)};
+
+    return poll(&device, 1, 0) == 1 && device.revents & POLLERR;
+}
+
 /* A KeeperUnmount; data is the Mounted. Not what somebody else has mounted at the same place. */
 static void take_away(void *data)
 {
     Mounted *mounted = data;
 
-    if (mountpoint_may_unmount(mounted->mountpoint, mounted->device))
+    if (is_given_up(mounted->session) ||
+        mountpoint_may_unmount(mounted->mountpoint, mounted->device))
         fuse_session_unmount(mounted->session);
 }
 
