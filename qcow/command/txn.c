@@ -35,8 +35,8 @@ int qc_txn_fail(int err, GError **error)
                        "nothing was changed; see qemu-img check");
     case -ENOSPC:
         return qc_fail(error, err,
-                       "no room for the file to grow: its file system is full, or the length of "
-                       "files is limited (ulimit -f)");
+                       "no room for the new tables: the file system or the device is full, or the "
+                       "length of files is limited (ulimit -f)");
     case -EBUSY:
         return qc_fail(error, err, "the image was changed by somebody who ignores its locks");
     case -EFBIG:

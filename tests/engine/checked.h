@@ -1,6 +1,6 @@
 /*
- * checked.h - an image to be checked and repaired, and what is to come of that; for the tests of
- * check.c and flaws.c.
+ * checked.h - an image with a snapshot and a disk that is another since, to be checked, repaired or
+ * disturbed, and what is to come of that.
  */
 #ifndef TESTS_CHECKED_H
 #define TESTS_CHECKED_H

@@ -3,9 +3,8 @@
  * first sector is looked at before it is written, the first time and when the command is done, and
  * a file that is not what it was is not cut off.
  */
+#include "checked.h"
 #include "format.h"
-#include "script.h"
-#include <criterion/criterion.h>
 #include <errno.h>
 #include <string.h>
 
@@ -47,20 +46,6 @@ static void invite_stranger(MemFile *file, unsigned after)
     stranger.syncs = 0;
     stranger.comes_after = after;
     file->base.ops = &stranger.ops;
-}
-
-static MemFile *prepared(const Kind *kind)
-{
-    static const Step history[] = {
-        {.kind = STEP_WRITE, .len = 200000, .seed = 1},
-        {.kind = STEP_TAKE, .name = "one"},
-        {.kind = STEP_WRITE, .offset = 100000, .len = 100000, .seed = 2},
-    };
-    MemFile *file = script_image(kind, 300 * 1024);
-    bool unknown;
-    for (size_t i = 0; i < G_N_ELEMENTS(history); i++)
-        cr_assert_eq(0, script_run(file, &history[i], &unknown));
-    return file;
 }
 
 static const Step commands[] = {
