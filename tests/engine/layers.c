@@ -1,6 +1,7 @@
 /* Chains: a place that was looked up is remembered, and a change of any layer is noticed. */
 #include "area.h"
 #include "memfile.h"
+#include "stack.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -15,65 +16,6 @@ enum {
     CLUSTERS = 300,
     DISK = CLUSTERS * CLUSTER,
 };
-
-typedef struct Stack {
-    char *dir;
-    QcGate *gate;
-    QcFile *made[LAYERS]; /* while the stack is made: who has grown a file closes it slowly */
-    QcCache *cache;
-    QcImage *image;
-    QcChain *chain;
-    QcView *view; /* borrowed */
-} Stack;
-
-static char *path_of(const Stack *s, unsigned layer)
-{
-    return g_strdup_printf("%s/%u", s->dir, layer);
-}
-
-static QcFile *file_of(const Stack *s, unsigned layer, int flags)
-{
-    g_autofree char *path = path_of(s, layer);
-    QcFile *file;
-    cr_assert_eq(0, qc_file_new_fd(open(path, flags | O_CLOEXEC, 0644), &file));
-    return file;
-}
-
-static void make_layer(Stack *s, unsigned layer)
-{
-    g_autofree char *backing = layer > 0 ? g_strdup_printf("%u", layer - 1) : NULL;
-    QcCreateOptions options = {.virtual_size = DISK,
-                               .cluster_bits = layer % 2 ? 12 : 9,
-                               .backing_file = backing,
-                               .backing_format = backing ? "qcow2" : NULL};
-    s->made[layer] = file_of(s, layer, O_RDWR | O_CREAT | O_EXCL);
-    cr_assert_eq(0, qc_create(s->made[layer], &options, NULL));
-}
-
-static QcImage *open_image(const Stack *s, unsigned layer, int flags)
-{
-    QcFile *made = s->made[layer];
-    g_autoptr(QcFile) file = made ? qc_file_ref(made) : file_of(s, layer, flags);
-    QcImage *image;
-    cr_assert_eq(0, qc_image_open(file, "image", QC_FORMAT_QCOW2, s->cache, &image, NULL));
-    return image;
-}
-
-static void open_stack(Stack *s, unsigned top, int flags)
-{
-    s->cache = qc_cache_new(1 << 20);
-    s->image = open_image(s, top, flags);
-    cr_assert_eq(0, qc_chain_open(s->gate, s->image, s->cache, &s->chain));
-    cr_assert_eq(qc_chain_layers(s->chain), top + 1);
-    s->view = qc_chain_view(s->chain, 0);
-}
-
-static void close_stack(Stack *s)
-{
-    qc_chain_free(s->chain);
-    qc_image_unref(s->image);
-    qc_cache_unref(s->cache);
-}
 
 static void write_layer(Stack *s, unsigned layer, unsigned cluster, uint8_t value)
 {
@@ -96,11 +38,10 @@ static void settle(const Stack *s, unsigned layer)
 /* Cluster 4 n is of layer n. */
 static Stack new_stack(void)
 {
-    Stack s = {.dir = g_dir_make_tmp("layers-XXXXXX", NULL)};
+    Stack s = new_directory();
 
-    cr_assert_eq(0, qc_gate_new(s.dir, QC_BACKING_STORE, &s.gate, NULL));
     for (unsigned i = 0; i < LAYERS; i++)
-        make_layer(&s, i);
+        make_layer(&s, i, DISK, i % 2 ? 12 : 9);
     for (unsigned i = 0; i < LAYERS; i++)
         write_layer(&s, i, 4 * i, (uint8_t)(i + 1));
     for (unsigned i = 0; i < LAYERS; i++)
@@ -114,14 +55,7 @@ static Stack new_stack(void)
 static void free_stack(Stack *s)
 {
     close_stack(s);
-    qc_gate_unref(s->gate);
-    for (unsigned i = 0; i < LAYERS; i++) {
-        g_autofree char *path = path_of(s, i);
-
-        g_unlink(path);
-    }
-    g_rmdir(s->dir);
-    g_free(s->dir);
+    remove_stack(s, LAYERS);
 }
 
 static uint8_t expected(uint64_t at)

@@ -95,7 +95,13 @@ static bool may_be_kept(int64_t changed, int writer, int locked)
 
 Test(steady, a_change_of_just_now_could_hide_another)
 {
-    cr_expect_not(may_be_kept(ago(0), 0, 0));
+    bool kept;
+    gint64 start;
+    do { /* again, where the processor was away until it was not just now any more */
+        start = g_get_monotonic_time();
+        kept = may_be_kept(ago(0), 0, 0);
+    } while (g_get_monotonic_time() - start > 15000);
+    cr_expect_not(kept);
     cr_expect(may_be_kept(ago(SECOND / 2), 0, 0));
 }
 
