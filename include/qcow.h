@@ -90,8 +90,14 @@ const char *qc_gate_store(const QcGate *gate);
  */
 int qc_gate_open(QcGate *gate, const char *path, bool write, QcFile **ret, GError **error);
 /*
- * The stat of what that would open, without opening it; of a block device, size is 0. Fails as that
- * does, but not with -EOPNOTSUPP: it may be anything. Thread-safe.
+ * A descriptor of what itself is at a path of the store, the store's own directory with "": no
+ * symbolic link is followed, at the end of the path neither. flags as of open(2). The caller
+ * closes it. -errno. Thread-safe.
+ */
+int qc_gate_open_plain(QcGate *gate, const char *path, int flags);
+/*
+ * The stat of what qc_gate_open() would open, without opening it; of a block device, size is 0.
+ * Fails as that does, but not with -EOPNOTSUPP: it may be anything. Thread-safe.
  */
 int qc_gate_stat(QcGate *gate, const char *path, QcFileStat *ret);
 

@@ -6,11 +6,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 void store_item_clear(StoreItem *item)
@@ -20,22 +18,10 @@ void store_item_clear(StoreItem *item)
     memset(item, 0, sizeof(*item));
 }
 
-/* Open a path without leaving the store and without following any symbolic link. */
-static int open_beneath(QcGate *gate, const char *path, int flags)
-{
-    struct open_how how = {
-        .flags = (guint64)(flags | O_CLOEXEC | O_NOFOLLOW),
-        .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
-    };
-    long fd = syscall(SYS_openat2, qc_gate_dirfd(gate), *path ? path : ".", &how, sizeof(how));
-
-    return fd < 0 ? -errno : (int)fd;
-}
-
 /* The state of the file at path itself, a symbolic link included. */
 static int stat_beneath(QcGate *gate, const char *path, QcFileStat *ret)
 {
-    int fd = open_beneath(gate, path, O_PATH);
+    int fd = qc_gate_open_plain(gate, path, O_PATH);
     int r = fd < 0 ? fd : qc_gate_is_own(gate, fd) ? -ENOENT : 0;
 
     if (r == 0)
@@ -179,7 +165,7 @@ static StoreName *name_of(QcGate *gate, DIR *dir, const struct dirent *entry)
 
 int store_list(QcGate *gate, const char *path, GPtrArray **ret)
 {
-    int fd = open_beneath(gate, path, O_RDONLY | O_DIRECTORY);
+    int fd = qc_gate_open_plain(gate, path, O_RDONLY | O_DIRECTORY);
 
     if (fd < 0)
         return fd;

@@ -21,7 +21,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 enum {
@@ -122,15 +121,8 @@ void qc_gate_set_device_opener(QcGate *gate, QcDeviceOpener opener, void *data)
 /* An O_PATH descriptor of path, found without leaving the directory dirfd; or a negative errno. */
 static int look_beneath(int dirfd, const char *path, int flags, uint64_t resolve)
 {
-    struct open_how how = {
-        .flags = (uint64_t)(O_PATH | O_CLOEXEC | flags),
-        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | resolve,
-    };
-    int fd;
-    do /* EAGAIN: a rename raced with ".." */
-        fd = (int)syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
-    while (fd < 0 && errno == EAGAIN);
-    return fd < 0 ? -errno : fd;
+    return qc_openat2(dirfd, path, O_PATH | flags,
+                      RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | resolve);
 }
 
 /* The same of the store. */
@@ -355,6 +347,12 @@ static int resolve(const QcGate *gate, const char *path)
 {
     bool anywhere = path[0] == '/' && gate->policy == QC_BACKING_ANY;
     return anywhere ? resolve_anywhere(gate, path) : resolve_in_store(gate, path);
+}
+
+int qc_gate_open_plain(QcGate *gate, const char *path, int flags)
+{
+    return qc_openat2(gate->dirfd, *path ? path : ".", flags | O_NOFOLLOW,
+                      RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
 }
 
 int qc_gate_stat(QcGate *gate, const char *path, QcFileStat *ret)

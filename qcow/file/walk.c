@@ -78,16 +78,25 @@ static int follow(Walk *walk, int link)
     return 0;
 }
 
+int qc_openat2(int dirfd, const char *path, int flags, uint64_t resolve)
+{
+    struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC), .resolve = resolve};
+    int fd;
+    do
+        fd = (int)syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
+    while (fd < 0 && errno == EAGAIN);
+    return fd < 0 ? -errno : fd;
+}
+
 /* Into a directory that is none of ours; what is mounted there on demand is mounted now. */
 static int enter(Walk *walk, const char *name)
 {
     char inside[PATH_MAX];
     if (snprintf(inside, sizeof(inside), "%s/.", name) >= (int)sizeof(inside))
         return -ENAMETOOLONG;
-    struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_NO_SYMLINKS};
-    int fd = (int)syscall(SYS_openat2, walk->at, inside, &how, sizeof(how));
+    int fd = qc_openat2(walk->at, inside, O_PATH, RESOLVE_NO_SYMLINKS);
     if (fd < 0)
-        return -errno;
+        return fd;
     move_to(walk, fd);
     return 0;
 }

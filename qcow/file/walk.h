@@ -11,6 +11,12 @@
  */
 int qc_walk(int dirfd, const char *path, uint64_t forbidden);
 
+/*
+ * openat2(2), which the C library does not offer, with O_CLOEXEC: a descriptor or -errno. Tried
+ * again where a rename raced with "..".
+ */
+int qc_openat2(int dirfd, const char *path, int flags, uint64_t resolve);
+
 /* The device number and the kind (S_IFMT) of what a descriptor stands for, without asking its file
  * system. */
 int qc_walk_look(int fd, uint64_t *ret_device, mode_t *ret_kind);
