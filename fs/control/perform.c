@@ -147,14 +147,8 @@ static int resolve(QcImage *image, const char *arg, unsigned *ret, GError **erro
 
     if (!qc_room_for_snapshots(info, NAMES_BYTES))
         return fail(error, -ENOMEM, "no memory for the names of %u snapshots", info->n_snapshots);
-    g_autofree RawName *raw = g_new0(RawName, info->n_snapshots);
 
-    for (unsigned i = 0; i < info->n_snapshots; i++)
-        raw[i] = (RawName){.name = info->snapshots[i].name,
-                           .len = info->snapshots[i].name_len,
-                           .id = info->snapshots[i].id};
-
-    g_autoptr(Names) names = names_new(raw, info->n_snapshots);
+    g_autoptr(Names) names = names_new(info->snapshots, info->n_snapshots);
     if (names_resolve(names, arg, ret) < 0)
         return fail(error, -ENOENT, "this image has no snapshot of that name");
     return 0;

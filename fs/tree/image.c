@@ -33,9 +33,8 @@ struct Image {
     bool settled; /* stat will tell whether it is current */
 
     GMutex lock;
-    RawName *raw_names; /* what names borrow; lock */
-    Names *names;       /* set once, under lock; then immutable */
-    GBytes *texts[2];   /* lock */
+    Names *names;     /* set once, under lock; then immutable */
+    GBytes *texts[2]; /* lock */
 };
 
 unsigned image_n_layers(const Image *image)
@@ -180,7 +179,6 @@ void image_unref(Image *image)
     for (unsigned i = 0; i < G_N_ELEMENTS(image->texts); i++)
         g_clear_pointer(&image->texts[i], g_bytes_unref);
     names_free(image->names);
-    g_free(image->raw_names);
     qc_chain_free(image->chain);
     qc_image_unref(image->qc);
     qc_image_unref(image->header);
@@ -264,28 +262,15 @@ const QcSnapshot *image_snapshot(const Image *image, unsigned index)
     return &qc_image_info(image->qc)->snapshots[index];
 }
 
-/* Lock held. */
-static void make_names(Image *image)
-{
-    unsigned count = image_n_snapshots(image);
-
-    image->raw_names = g_new0(RawName, count);
-    for (unsigned i = 0; i < count; i++) {
-        const QcSnapshot *snapshot = image_snapshot(image, i);
-
-        image->raw_names[i] =
-            (RawName){.name = snapshot->name, .len = snapshot->name_len, .id = snapshot->id};
-    }
-    image->names = names_new(image->raw_names, count);
-}
-
 const Names *image_names(Image *image)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&image->lock);
 
-    if (!image->names &&
-        (!image->qc || qc_room_for_snapshots(qc_image_info(image->qc), NAMES_BYTES)))
-        make_names(image);
+    const QcInfo *info = image->qc ? qc_image_info(image->qc) : NULL;
+    if (!image->names && !info)
+        image->names = names_new(NULL, 0);
+    else if (!image->names && qc_room_for_snapshots(info, NAMES_BYTES))
+        image->names = names_new(info->snapshots, info->n_snapshots);
     return image->names;
 }
 

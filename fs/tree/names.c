@@ -6,7 +6,7 @@
 #include <string.h>
 
 struct Names {
-    const RawName *raw; /* borrowed */
+    const QcSnapshot *snapshots; /* borrowed */
     unsigned count;
     char **shown;
     GHashTable *index; /* shown (borrowed) -> index + 1 */
@@ -113,9 +113,9 @@ static guint count_of(GHashTable *counts, const char *key)
 }
 
 /* "~ID", short enough to leave room for the name itself. */
-static char *id_suffix(const RawName *raw)
+static char *id_suffix(const QcSnapshot *snapshot)
 {
-    g_autofree char *id = name_escape(raw->id, strlen(raw->id));
+    g_autofree char *id = name_escape(snapshot->id, strlen(snapshot->id));
 
     return g_strdup_printf("~%.*s", (int)cut_at(id, NAMES_MAX / 2), id);
 }
@@ -148,7 +148,7 @@ static void show_with_id(Names *names, char **escaped)
     g_autoptr(GPtrArray) wanted = g_ptr_array_new_full(names->count, g_free);
 
     for (unsigned i = 0; i < names->count; i++) {
-        g_autofree char *suffix = names->shown[i] ? NULL : id_suffix(&names->raw[i]);
+        g_autofree char *suffix = names->shown[i] ? NULL : id_suffix(&names->snapshots[i]);
 
         g_ptr_array_add(wanted, suffix ? name_fit(escaped[i], suffix) : NULL);
         if (suffix)
@@ -169,7 +169,7 @@ static void show_with_place(Names *names, char **escaped)
         if (names->shown[i])
             continue;
 
-        g_autofree char *id = id_suffix(&names->raw[i]);
+        g_autofree char *id = id_suffix(&names->snapshots[i]);
         g_autofree char *suffix = g_strdup_printf("%s~%u", id, i);
         g_autofree char *name = name_fit(escaped[i], suffix);
 
@@ -183,17 +183,17 @@ static void show_with_place(Names *names, char **escaped)
     }
 }
 
-Names *names_new(const RawName *raw, unsigned count)
+Names *names_new(const QcSnapshot *snapshots, unsigned count)
 {
     Names *names = g_new0(Names, 1);
     g_autoptr(GPtrArray) escaped = g_ptr_array_new_full(count, g_free);
 
-    names->raw = raw;
+    names->snapshots = snapshots;
     names->count = count;
     names->shown = g_new0(char *, (gsize)count + 1);
     names->index = g_hash_table_new(g_str_hash, g_str_equal);
     for (unsigned i = 0; i < count; i++)
-        g_ptr_array_add(escaped, name_escape(raw[i].name, raw[i].len));
+        g_ptr_array_add(escaped, name_escape(snapshots[i].name, snapshots[i].name_len));
 
     show_plain(names, (char **)escaped->pdata);
     if (g_hash_table_size(names->index) < count) {
@@ -242,7 +242,9 @@ int names_resolve(const Names *names, const char *arg, unsigned *ret)
     if (names_find(names, arg, ret) == 0)
         return 0;
     for (unsigned i = 0; i < names->count; i++) {
-        if (names->raw[i].len == len && memcmp(names->raw[i].name, arg, len) == 0) {
+        const QcSnapshot *snapshot = &names->snapshots[i];
+
+        if (snapshot->name_len == len && memcmp(snapshot->name, arg, len) == 0) {
             found = i;
             matches++;
         }

@@ -9,24 +9,19 @@
 #ifndef SNAPTREE_NAMES_H
 #define SNAPTREE_NAMES_H
 
+#include "qcow.h"
+
 #include <glib.h>
 #include <stdbool.h>
 
 #define NAMES_MAX   255u /* bytes of a name in a directory */
 #define NAMES_BYTES 512  /* memory that names_new() takes for each name, besides the name */
 
-/* A name as the image has it. */
-typedef struct RawName {
-    const char *name; /* any bytes */
-    size_t len;
-    const char *id;
-} RawName;
-
 /* The table of one image: index <-> name shown. Immutable once made. */
 typedef struct Names Names;
 
-/* raw is borrowed, with its strings, for as long as the table lives. */
-Names *names_new(const RawName *raw, unsigned count);
+/* Of the snapshots only name and id matter. They are borrowed for as long as the table lives. */
+Names *names_new(const QcSnapshot *snapshots, unsigned count);
 void names_free(Names *names); /* accepts NULL */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Names, names_free)
 

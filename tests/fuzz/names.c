@@ -20,17 +20,17 @@ static void check_shown(const char *shown)
 }
 
 /* Escaping can be undone, and is done only where needed. */
-static void check_escape(const RawName *raw)
+static void check_escape(const QcSnapshot *snapshot)
 {
-    g_autofree char *shown = name_escape(raw->name, raw->len);
+    g_autofree char *shown = name_escape(snapshot->name, snapshot->name_len);
     g_autoptr(GBytes) back = name_from_argument(shown);
     gsize len;
     const void *bytes = g_bytes_get_data(back, &len);
-    fuzz_require(len == raw->len, "%zu bytes became %zu", raw->len, len);
-    fuzz_require(len == 0 || memcmp(bytes, raw->name, len) == 0, "%s", shown);
+    fuzz_require(len == snapshot->name_len, "%zu bytes became %zu", snapshot->name_len, len);
+    fuzz_require(len == 0 || memcmp(bytes, snapshot->name, len) == 0, "%s", shown);
 }
 
-static void check_table(const Names *names, const RawName *raw, unsigned n)
+static void check_table(const Names *names, const QcSnapshot *snapshots, unsigned n)
 {
     g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
     fuzz_require(names_count(names) == n);
@@ -41,7 +41,7 @@ static void check_table(const Names *names, const RawName *raw, unsigned n)
         fuzz_require(g_hash_table_add(seen, (gpointer)shown), "%s comes twice", shown);
         fuzz_require(names_find(names, shown, &found) == 0 && found == i, "%s", shown);
         fuzz_require(names_resolve(names, shown, &found) == 0 && found == i, "%s", shown);
-        check_escape(&raw[i]);
+        check_escape(&snapshots[i]);
     }
 }
 
@@ -62,18 +62,18 @@ static char *take_bytes(FuzzBytes *in, size_t *ret_len)
 void fuzz_input(const uint8_t *data, size_t size)
 {
     FuzzBytes in = {data, size};
-    RawName raw[MAX_NAMES] = {0};
+    QcSnapshot snapshots[MAX_NAMES] = {0};
     unsigned n = 0;
     while (in.left > 0 && n < MAX_NAMES) {
         size_t id_len;
-        raw[n].name = take_bytes(&in, &raw[n].len);
+        snapshots[n].name = take_bytes(&in, &snapshots[n].name_len);
         g_autofree char *id = take_bytes(&in, &id_len);
-        raw[n++].id = g_strndup(id, id_len);
+        snapshots[n++].id = g_strndup(id, id_len);
     }
-    g_autoptr(Names) names = names_new(raw, n);
-    check_table(names, raw, n);
+    g_autoptr(Names) names = names_new(snapshots, n);
+    check_table(names, snapshots, n);
     for (unsigned i = 0; i < n; i++) {
-        g_free((char *)raw[i].name);
-        g_free((char *)raw[i].id);
+        g_free((char *)snapshots[i].name);
+        g_free((char *)snapshots[i].id);
     }
 }

@@ -51,17 +51,22 @@ static const struct {
     {LONG_A "\xc3\xa4/", 254, "24", LONG_A "~24"},
 };
 
-static Names *make(RawName raw[G_N_ELEMENTS(table)])
+static QcSnapshot named(const char *name, size_t len, const char *id)
+{
+    return (QcSnapshot){.name = name, .name_len = len, .id = id};
+}
+
+static Names *make(QcSnapshot snapshots[G_N_ELEMENTS(table)])
 {
     for (unsigned i = 0; i < G_N_ELEMENTS(table); i++)
-        raw[i] = (RawName){.name = table[i].name, .len = table[i].len, .id = table[i].id};
-    return names_new(raw, G_N_ELEMENTS(table));
+        snapshots[i] = named(table[i].name, table[i].len, table[i].id);
+    return names_new(snapshots, G_N_ELEMENTS(table));
 }
 
 Test(names, shown)
 {
-    RawName raw[G_N_ELEMENTS(table)];
-    g_autoptr(Names) names = make(raw);
+    QcSnapshot snapshots[G_N_ELEMENTS(table)];
+    g_autoptr(Names) names = make(snapshots);
 
     cr_assert_eq(names_count(names), G_N_ELEMENTS(table));
     for (unsigned i = 0; i < G_N_ELEMENTS(table); i++) {
@@ -72,8 +77,8 @@ Test(names, shown)
 
 Test(names, unique_and_found_again)
 {
-    RawName raw[G_N_ELEMENTS(table)];
-    g_autoptr(Names) names = make(raw);
+    QcSnapshot snapshots[G_N_ELEMENTS(table)];
+    g_autoptr(Names) names = make(snapshots);
 
     for (unsigned i = 0; i < names_count(names); i++) {
         const char *shown = names_shown(names, i);
@@ -90,25 +95,27 @@ Test(names, unique_and_found_again)
 /* Two of one name and one id, and others that are called what would tell these two apart. */
 Test(names, what_makes_a_name_unique_may_be_taken)
 {
-    static const RawName raw[] = {{"d", 1, "1"},     {"d", 1, "1"},     {"d~1", 3, "2"},
-                                  {"d~1~0", 5, "3"}, {"d~1~1", 5, "4"}, {"d~1~0~0", 7, "5"}};
-    g_autoptr(Names) names = names_new(raw, G_N_ELEMENTS(raw));
+    const QcSnapshot snapshots[] = {named("d", 1, "1"),     named("d", 1, "1"),
+                                    named("d~1", 3, "2"),   named("d~1~0", 5, "3"),
+                                    named("d~1~1", 5, "4"), named("d~1~0~0", 7, "5")};
+    g_autoptr(Names) names = names_new(snapshots, G_N_ELEMENTS(snapshots));
 
-    for (unsigned i = 0; i < G_N_ELEMENTS(raw); i++) {
+    for (unsigned i = 0; i < G_N_ELEMENTS(snapshots); i++) {
         unsigned found;
 
         cr_expect_eq(names_find(names, names_shown(names, i), &found), 0);
         cr_expect_eq(found, i, "%s", names_shown(names, i));
         if (i >= 2)
-            cr_expect_str_eq(names_shown(names, i), raw[i].name);
+            cr_expect_str_eq(names_shown(names, i), snapshots[i].name);
     }
 }
 
 Test(names, resolve_by_exact_name)
 {
-    RawName raw[] = {
-        {"a/b", 3, "1"}, {"two", 3, "2"}, {"two", 3, "3"}, {"x%41", 4, "4"}, {"two~2", 5, "5"}};
-    g_autoptr(Names) names = names_new(raw, G_N_ELEMENTS(raw));
+    const QcSnapshot snapshots[] = {named("a/b", 3, "1"), named("two", 3, "2"),
+                                    named("two", 3, "3"), named("x%41", 4, "4"),
+                                    named("two~2", 5, "5")};
+    g_autoptr(Names) names = names_new(snapshots, G_N_ELEMENTS(snapshots));
     unsigned found = 99;
 
     cr_expect_eq(names_resolve(names, "a/b", &found), 0);
@@ -128,12 +135,12 @@ Test(names, resolve_by_exact_name)
 Test(names, all_alike, .timeout = 20)
 {
     const unsigned count = 65536;
-    g_autofree RawName *raw = g_new0(RawName, count);
+    g_autofree QcSnapshot *snapshots = g_new0(QcSnapshot, count);
     g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
 
     for (unsigned i = 0; i < count; i++)
-        raw[i] = (RawName){"same", 4, "1"};
-    g_autoptr(Names) names = names_new(raw, count);
+        snapshots[i] = named("same", 4, "1");
+    g_autoptr(Names) names = names_new(snapshots, count);
     for (unsigned i = 0; i < count; i++)
         cr_assert(g_hash_table_add(seen, (gpointer)names_shown(names, i)));
 }
