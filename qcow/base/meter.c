@@ -1,17 +1,10 @@
 /* meter.c - see meter.h. */
 #include "meter.h"
-#include "image.h"
 #include <errno.h>
 
 enum {
     ALMOST = 99, /* percent; the rest is for the syncs */
 };
-
-void qc_image_set_progress(QcImage *image, QcProgressFunc func, void *data)
-{
-    image->meter.func = func;
-    image->meter.data = data;
-}
 
 void qc_meter_expect(QcMeter *meter, uint64_t tables)
 {

@@ -369,6 +369,12 @@ int qc_image_luks(const QcImage *image, QcLuks *ret)
     return err ? err : qc_luks_decode(bytes, len, ret);
 }
 
+void qc_image_set_progress(QcImage *image, QcProgressFunc func, void *data)
+{
+    image->meter.func = func;
+    image->meter.data = data;
+}
+
 const char *qc_image_unsupported(const QcImage *image)
 {
     return unsupported_feature(&image->info);
