@@ -128,6 +128,14 @@ int64_t qc_file_seek(QcFile *file, uint64_t offset, bool hole)
     return file->ops->seek(file, offset, hole);
 }
 
+uint64_t qc_file_next_data(QcFile *file, uint64_t offset)
+{
+    int64_t data = qc_file_seek(file, offset, false);
+    if (data == -ENXIO)
+        return UINT64_MAX;
+    return data < 0 ? offset : MAX(offset, (uint64_t)data);
+}
+
 int qc_file_lock(QcFile *file, unsigned byte, bool take)
 {
     return file->ops->lock(file, byte, take);

@@ -58,13 +58,10 @@ void qc_look_clear(QcLook *look)
 /* Note the hole of the file that offset lies in, if it does. */
 static void look_for_hole(const QcImage *image, uint64_t offset, QcLook *look)
 {
-    int64_t data = qc_file_seek(image->file, offset, false);
     look->work += QC_WORK_CALL;
-    if (data == -ENXIO)
-        data = INT64_MAX;
     look->hole_of = image;
     look->hole_from = offset;
-    look->hole_end = data < 0 ? offset : (uint64_t)data;
+    look->hole_end = qc_file_next_data(image->file, offset);
 }
 
 /* Whether all of a table is zeros. The part that was read for it stays in the cache. */

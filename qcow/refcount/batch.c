@@ -109,13 +109,8 @@ static int check_items(const Batch *b, const QcBatchItem *items, size_t n)
 /* Whether the file has a hole from offset to offset + cluster_size. Offsets only grow. */
 static bool in_hole(Batch *b, uint64_t offset)
 {
-    if (b->next_data <= offset) {
-        int64_t at = qc_file_seek(b->file, offset, false);
-        if (at == -ENXIO)
-            b->next_data = UINT64_MAX;
-        else
-            b->next_data = at < 0 ? offset : (uint64_t)at;
-    }
+    if (b->next_data <= offset)
+        b->next_data = qc_file_next_data(b->file, offset);
     return b->next_data >= offset + b->cluster_size;
 }
 

@@ -10,12 +10,8 @@ enum {
 /* Where the next number that may not be 0 begins, at or after at; both count from offset. */
 static uint64_t skip_hole(QcFile *file, uint64_t offset, uint64_t at, uint64_t len)
 {
-    int64_t data = qc_file_seek(file, offset + at, false);
-    if (data == -ENXIO)
-        return len;
-    if (data < 0 || (uint64_t)data <= offset + at) /* data, or nobody knows */
-        return at;
-    return MIN(len, ((uint64_t)data - offset) & ~(uint64_t)(sizeof(be64) - 1));
+    uint64_t data = qc_file_next_data(file, offset + at) - offset;
+    return MIN(len, data & ~(uint64_t)(sizeof(be64) - 1));
 }
 
 static int call_each(const be64 *piece, size_t n, uint32_t first, QcWordFunc func, void *data)

@@ -301,13 +301,11 @@ int qc_map_raw(const QcImage *image, uint64_t offset, uint64_t length, QcLook *l
         kind = QC_EXTENT_HOLE;
     } else if (look->exact) {
         look->work += QC_WORK_CALL;
-        int64_t data = qc_file_seek(file, offset, false);
-        if (data == -ENXIO) {
+        uint64_t data = qc_file_next_data(file, offset);
+        if (data > offset) {
             kind = QC_EXTENT_HOLE;
-        } else if (data > (int64_t)offset) {
-            kind = QC_EXTENT_HOLE;
-            end = MIN(end, (uint64_t)data);
-        } else if (data == (int64_t)offset) {
+            end = MIN(end, data);
+        } else {
             int64_t hole = qc_file_seek(file, offset, true);
             if (hole > (int64_t)offset)
                 end = MIN(end, (uint64_t)hole);
