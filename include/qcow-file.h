@@ -125,6 +125,14 @@ bool qc_file_is_local(const QcFile *file);
  */
 bool qc_file_has_our_clock(const QcFile *file);
 
+/*
+ * Whether two stats are of the same file, in whatever state: by dev and ino, which are a file's own
+ * as long as it exists. btime does not count, as overlayfs gives a file another one when it is
+ * first opened for writing. Only a caller that keeps a stat while the file may go, so that another
+ * one gets its ino, has to compare btime too.
+ */
+bool qc_file_same_file(const QcFileStat *a, const QcFileStat *b);
+
 /* Whether two stats are of the same file in the same state, as far as they tell. */
 bool qc_file_same_stat(const QcFileStat *a, const QcFileStat *b);
 

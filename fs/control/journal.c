@@ -150,7 +150,7 @@ void journal_set_running(Journal *journal, const char *image, const JournalAbout
 static bool is_meant(const JournalAbout *about, uid_t who, const QcFileStat *file)
 {
     const QcFileStat *f = &about->file;
-    bool same = !file || (f->dev == file->dev && f->ino == file->ino && f->btime == file->btime);
+    bool same = !file || (qc_file_same_file(f, file) && f->btime == file->btime);
 
     return same && (who == JOURNAL_ALL || who == about->who);
 }

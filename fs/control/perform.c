@@ -128,7 +128,7 @@ static int open_for_writing(const Work *work, QcFile **ret, GError **error)
         fail(error, r, "cannot look at %s: %s", path, g_strerror(-r));
     if (r < 0)
         return command_error(r);
-    if (stat.dev != work->file->dev || stat.ino != work->file->ino)
+    if (!qc_file_same_file(&stat, work->file))
         return fail(error, -EBUSY, "%s is being replaced by another file; try again", path);
     work->target->file = stat; /* an overlay makes the file anew when it is opened so */
     r = qc_lock_writer(file, error);

@@ -41,7 +41,7 @@ int passthrough_begin(int device, QcGate *gate, const char *path, const QcFileSt
         r = qc_file_stat(opened, &stat);
     if (r < 0)
         return r;
-    if (stat.dev != file->dev || stat.ino != file->ino)
+    if (!qc_file_same_file(&stat, file))
         return -ESTALE;
     if (!S_ISREG(stat.mode))
         return -EINVAL;

@@ -233,12 +233,9 @@ static bool has_same_files(const Image *was, const Image *now)
 
     if (n != image_n_layers(was))
         return false;
-    for (unsigned i = 0; i < n; i++) {
-        const QcFileStat *a = &image_layer_info(was, i)->stat, *b = &image_layer_info(now, i)->stat;
-
-        if (a->dev != b->dev || a->ino != b->ino)
+    for (unsigned i = 0; i < n; i++)
+        if (!qc_file_same_file(&image_layer_info(was, i)->stat, &image_layer_info(now, i)->stat))
             return false;
-    }
     return true;
 }
 

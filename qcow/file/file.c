@@ -151,9 +151,14 @@ int qc_file_has_writer(QcFile *file)
     return file->ops->has_writer(file);
 }
 
+bool qc_file_same_file(const QcFileStat *a, const QcFileStat *b)
+{
+    return a->dev == b->dev && a->ino == b->ino;
+}
+
 bool qc_file_same_stat(const QcFileStat *a, const QcFileStat *b)
 {
-    return a->dev == b->dev && a->ino == b->ino && a->size == b->size && a->mtime == b->mtime &&
+    return qc_file_same_file(a, b) && a->size == b->size && a->mtime == b->mtime &&
            a->ctime == b->ctime;
 }
 

@@ -99,12 +99,9 @@ static int open_backing(QcChain *chain, QcGate *gate, QcImage *overlay, QcCache 
 
 static bool chain_has(const QcChain *chain, const QcImage *image)
 {
-    const QcFileStat *a = &image->info.stat;
-    for (unsigned i = 0; i < chain->n_layers; i++) {
-        const QcFileStat *b = &chain->layers[i].image->info.stat;
-        if (a->dev == b->dev && a->ino == b->ino)
+    for (unsigned i = 0; i < chain->n_layers; i++)
+        if (qc_file_same_file(&chain->layers[i].image->info.stat, &image->info.stat))
             return true;
-    }
     return false;
 }
 
