@@ -10,10 +10,9 @@
 #include "count.h"
 #include "error.h"
 #include "snapwrite.h"
-#include <string.h>
 
 /* The refcounts as they are on disk; NULL where they cannot be read as such, a finding. */
-static int load_stored(QcImage *image, QcFindings *findings, QcRefs **ret)
+static int load_stored(QcImage *image, QcCheck *findings, QcRefs **ret)
 {
     g_autoptr(GError) error = NULL;
     int err = qc_refs_load(image, ret, &error);
@@ -24,7 +23,7 @@ static int load_stored(QcImage *image, QcFindings *findings, QcRefs **ret)
 }
 
 /* What is wrong, refers to nothing, and is set right by every command. */
-static void check_claims(const QcImage *image, QcFindings *findings)
+static void check_claims(const QcImage *image, QcCheck *findings)
 {
     if (image->info.data_file_raw && !image->info.has_data_file)
         qc_find(findings, "the header says that the data file is raw, and there is none");
@@ -35,34 +34,27 @@ static void check_claims(const QcImage *image, QcFindings *findings)
 }
 
 /* Compare what is stored (NULL: nothing that can be read) with what was counted. */
-static int compare(QcImage *image, QcRefs *stored, QcRefs *counted, QcFindings *findings,
-                   uint64_t *ret_leaks)
+static int compare(QcImage *image, QcRefs *stored, QcRefs *counted, QcCheck *findings)
 {
     if (stored)
-        qc_compare_counts(stored, counted, findings, ret_leaks);
+        qc_compare_counts(stored, counted, findings);
     check_claims(image, findings);
     return qc_check_copied(image, stored ? stored : counted, findings);
 }
 
-/* What came of all that; err: of what was done last. */
-static int sum_up(int err, QcFindings *findings, uint64_t leaks, QcCheck *ret)
+/* What came of all that. err: of what was done last. */
+static int sum_up(int err, QcCheck *findings)
 {
-    if (err == -EUCLEAN) { /* the active tree cannot even be walked */
-        qc_find(findings, "the active L1 table is broken");
-        err = 0;
-    }
-    if (err < 0)
+    if (err != -EUCLEAN)
         return err;
-    *ret = (QcCheck){.errors = findings->errors, .leaks = leaks};
-    memcpy(ret->first, findings->first, sizeof(ret->first));
+    qc_find(findings, "the active L1 table is broken"); /* the tree cannot even be walked */
     return 0;
 }
 
 int qc_image_check(QcImage *image, QcCheck *ret, GError **error)
 {
     g_autoptr(QcRefs) stored = NULL, counted = NULL;
-    QcFindings findings = {0};
-    uint64_t leaks = 0;
+    QcCheck findings = {0};
     if (image->info.format != QC_FORMAT_QCOW2)
         return qc_fail(error, -EOPNOTSUPP, "raw images have nothing to check");
     if (image->info.has_data_file)
@@ -74,26 +66,24 @@ int qc_image_check(QcImage *image, QcCheck *ret, GError **error)
     if (!err)
         err = qc_count_references(image, NULL, &findings, &counted);
     if (!err)
-        err = compare(image, stored, counted, &findings, &leaks);
-    err = sum_up(err, &findings, leaks, ret);
+        err = compare(image, stored, counted, &findings);
+    err = sum_up(err, &findings);
     if (err < 0)
         return qc_fail(error, err, "the image cannot be checked: %s", g_strerror(-err));
+    *ret = findings;
     return 0;
 }
 
 /* What a repair mends. The stored counts may lie where the storage gives nothing back. */
-static int look_what_is_wrong(const QcTxn *txn, QcCheck *ret)
+static int look_what_is_wrong(const QcTxn *txn, QcCheck *findings)
 {
     g_autoptr(QcRefs) stored = NULL;
-    QcFindings findings = {0};
-    uint64_t leaks = 0;
-    int err = load_stored(txn->image, &findings, &stored);
+    int err = load_stored(txn->image, findings, &stored);
     if (err == -ENOMEM || err == -ECANCELED)
         return err;
     if (err < 0)
-        qc_find(&findings, "the refcounts cannot be read");
-    err = compare(txn->image, stored, txn->refs, &findings, &leaks);
-    return sum_up(err, &findings, leaks, ret);
+        qc_find(findings, "the refcounts cannot be read");
+    return sum_up(compare(txn->image, stored, txn->refs, findings), findings);
 }
 
 int qc_image_repair(QcImage *image, QcCheck *ret_found, bool *ret_unknown, GError **error)

@@ -67,23 +67,21 @@ static int refuse(const QcImage *image, bool repair, GError **error)
 
 /*
  * The references as the tables say, when these say it without contradiction; and where stored
- * is given, when no stored refcount is lower: what it does not protect would be given out. Leaks
- * are those that are higher.
+ * is given, when no stored refcount is lower: what it does not protect would be given out. findings
+ * begins as zeros; of what is found, leaks are no contradiction.
  */
-static int count_refs(QcImage *image, const QcRefs *stored, QcRefs **ret, uint64_t *ret_leaks,
+static int count_refs(QcImage *image, const QcRefs *stored, QcCheck *findings, QcRefs **ret,
                       GError **error)
 {
     QcRefs *counted = NULL;
-    QcFindings findings = {0};
-    int err = qc_count_references(image, stored, &findings, &counted);
-    *ret_leaks = 0;
+    int err = qc_count_references(image, stored, findings, &counted);
     if (!err && stored)
-        qc_compare_counts(stored, counted, &findings, ret_leaks);
+        qc_compare_counts(stored, counted, findings);
     if (err < 0)
         qc_txn_fail(err, error);
-    else if (findings.errors > 0)
+    else if (findings->errors > 0)
         err = qc_fail(error, -EUCLEAN, "the image is corrupt and nothing was changed: %s",
-                      findings.first);
+                      findings->first);
     if (err < 0)
         qc_refs_free(counted);
     else
@@ -95,8 +93,8 @@ static int count_refs(QcImage *image, const QcRefs *stored, QcRefs **ret, uint64
 static int renew_refs(QcImage *image, QcRefs **ret, GError **error)
 {
     g_autoptr(QcRefs) refs = NULL;
-    uint64_t leaks;
-    int err = count_refs(image, NULL, &refs, &leaks, error);
+    QcCheck findings = {0};
+    int err = count_refs(image, NULL, &findings, &refs, error);
     if (err < 0)
         return err;
     err = qc_refs_renew_all(refs);
@@ -128,13 +126,13 @@ static int load_refs(QcImage *image, bool give_back, QcRefs **ret, bool *ret_rec
                      GError **error)
 {
     g_autoptr(QcRefs) refs = NULL, counted = NULL;
-    uint64_t leaks;
+    QcCheck findings = {0};
     int err = qc_refs_load(image, &refs, error);
     if (!err)
-        err = count_refs(image, refs, &counted, &leaks, error);
+        err = count_refs(image, refs, &findings, &counted, error);
     if (err < 0)
         return err;
-    *ret_recounted = leaks > 0 && give_back;
+    *ret_recounted = findings.leaks > 0 && give_back;
     if (*ret_recounted)
         qc_refs_adopt(refs, counted);
     *ret = g_steal_pointer(&refs);

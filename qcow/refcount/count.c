@@ -21,13 +21,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-void qc_find(QcFindings *f, const char *format, ...)
+void qc_find(QcCheck *findings, const char *format, ...)
 {
     va_list args;
-    if (f->errors++ > 0)
+    if (findings->errors++ > 0)
         return;
     va_start(args, format);
-    vsnprintf(f->first, sizeof(f->first), format, args);
+    vsnprintf(findings->first, sizeof(findings->first), format, args);
     va_end(args);
 }
 
@@ -35,7 +35,7 @@ typedef struct Count {
     QcImage *image;
     const QcLayout *layout;
     QcRefs *refs;
-    QcFindings *findings;
+    QcCheck *findings;
     QcSpread *spread;    /* of single clusters of data; tag is how often to count one */
     QcBatchItem *tables; /* L2 tables; tag is their owners */
     size_t n_tables, room;
@@ -383,7 +383,7 @@ static int count_all(Count *c)
     return err ? err : count_trees(c);
 }
 
-int qc_count_references(QcImage *image, const QcRefs *stored, QcFindings *findings, QcRefs **ret)
+int qc_count_references(QcImage *image, const QcRefs *stored, QcCheck *findings, QcRefs **ret)
 {
     g_autoptr(QcRefs) refs = NULL;
     int err = qc_refs_new(image, stored, &refs);
@@ -403,7 +403,7 @@ int qc_count_references(QcImage *image, const QcRefs *stored, QcFindings *findin
 typedef struct Flags {
     const QcLayout *layout;
     QcRefs *refs;
-    QcFindings *findings;
+    QcCheck *findings;
 } Flags;
 
 static int check_table_flags(void *data, uint32_t slot, uint64_t l2_offset, uint8_t *table)
@@ -427,7 +427,7 @@ static int check_table_flags(void *data, uint32_t slot, uint64_t l2_offset, uint
     return 0;
 }
 
-int qc_check_copied(QcImage *image, QcRefs *refs, QcFindings *findings)
+int qc_check_copied(QcImage *image, QcRefs *refs, QcCheck *findings)
 {
     const QcHeader *h = &image->header;
     Flags f = {.layout = &h->layout, .refs = refs, .findings = findings};
@@ -444,27 +444,19 @@ int qc_check_copied(QcImage *image, QcRefs *refs, QcFindings *findings)
 
 /* ---- comparing -------------------------------------------------------------------------- */
 
-typedef struct Compare {
-    QcFindings *findings;
-    uint64_t leaks;
-} Compare;
-
 static void compare_count(void *data, uint64_t cluster, uint64_t stored, uint64_t counted)
 {
-    Compare *c = data;
+    QcCheck *findings = data;
     if (stored > counted)
-        c->leaks++;
+        findings->leaks++;
     else
-        qc_find(c->findings,
+        qc_find(findings,
                 "cluster %" G_GUINT64_FORMAT " has the refcount %" G_GUINT64_FORMAT
                 ", and is referred to %" G_GUINT64_FORMAT " times",
                 cluster, stored, counted);
 }
 
-void qc_compare_counts(const QcRefs *stored, const QcRefs *counted, QcFindings *findings,
-                       uint64_t *ret_leaks)
+void qc_compare_counts(const QcRefs *stored, const QcRefs *counted, QcCheck *findings)
 {
-    Compare c = {.findings = findings};
-    qc_refs_compare(stored, counted, compare_count, &c);
-    *ret_leaks = c.leaks;
+    qc_refs_compare(stored, counted, compare_count, findings);
 }

@@ -6,13 +6,8 @@
 
 #include "refs.h"
 
-/* What is wrong with an image. first: a sentence about the first finding; empty: none. */
-typedef struct QcFindings {
-    uint64_t errors; /* places that are broken or could break others */
-    char first[QC_FINDING_BYTES];
-} QcFindings;
-
-void qc_find(QcFindings *findings, const char *format, ...) G_GNUC_PRINTF(2, 3);
+/* Add an error to what a check has found. */
+void qc_find(QcCheck *findings, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
 /*
  * Count every reference of the image: header, refcount structures, snapshot table, the trees
@@ -21,20 +16,19 @@ void qc_find(QcFindings *findings, const char *format, ...) G_GNUC_PRINTF(2, 3);
  * bound what is counted; NULL where they are not to be believed. See qc_refs_new(). -EIO, -ENOMEM,
  * -ECANCELED.
  */
-int qc_count_references(QcImage *image, const QcRefs *stored, QcFindings *findings, QcRefs **ret);
+int qc_count_references(QcImage *image, const QcRefs *stored, QcCheck *findings, QcRefs **ret);
 
 /*
- * Compare refcounts as stored with the references counted. Counts that are too low are findings;
- * ret_leaks is the number of clusters whose count is too high.
+ * Compare refcounts as stored with the references counted. Counts that are too low are errors,
+ * those that are too high are leaks.
  */
-void qc_compare_counts(const QcRefs *stored, const QcRefs *counted, QcFindings *findings,
-                       uint64_t *ret_leaks);
+void qc_compare_counts(const QcRefs *stored, const QcRefs *counted, QcCheck *findings);
 
 /*
  * Compare the COPIED flags of the active tree with the refcounts, those that are stored where they
  * can be read; differences are findings. -EUCLEAN: the tree cannot be walked. -EIO, -ENOMEM,
  * -ECANCELED.
  */
-int qc_check_copied(QcImage *image, QcRefs *refs, QcFindings *findings);
+int qc_check_copied(QcImage *image, QcRefs *refs, QcCheck *findings);
 
 #endif
