@@ -83,6 +83,9 @@ int qc_gate_dirfd(const QcGate *gate);
 /* The store's absolute path without symbolic links; owned by the gate. */
 const char *qc_gate_store(const QcGate *gate);
 
+/* A path of the gate as an absolute one (g_free). NULL: no memory. Thread-safe. */
+char *qc_gate_full_path(const QcGate *gate, const char *path);
+
 /*
  * Open a file of the store. -ENOENT when there is none, -EXDEV when the path leads out of the
  * store, -EACCES, -EROFS (write only), -EDEADLK when it lies in this very tree, -EOPNOTSUPP when
@@ -110,6 +113,12 @@ int qc_gate_stat(QcGate *gate, const char *path, QcFileStat *ret);
  */
 int qc_gate_open_backing(QcGate *gate, const char *overlay, const char *name, char **ret_path,
                          QcFile **ret, GError **error);
+
+/*
+ * The name of a backing file as QEMU completes it: a relative one seen from the directory of the
+ * image at path overlay, any other as it is (g_free). By text alone. NULL: no memory. Thread-safe.
+ */
+char *qc_backing_full_name(const char *overlay, const char *name);
 
 /*
  * The device number (st_dev) of a file system that this process serves itself: a name that

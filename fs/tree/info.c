@@ -6,7 +6,6 @@
 
 #include "json.h"
 
-#include <string.h>
 #include <sys/stat.h>
 
 enum {
@@ -125,15 +124,12 @@ static void put_format_specific(Json *json, const Image *image, const QcInfo *in
     json_end_object(json);
 }
 
-/* A backing file's name as QEMU completes it: relative to the image that names it. */
-static char *full_backing_name(const char *image, const char *name)
+/* A text of the engine's. Without memory for something small, we end as GLib does. */
+static char *or_abort(char *text)
 {
-    bool has_protocol = name[strcspn(name, ":/")] == ':';
-    const char *slash = strrchr(image, '/');
-
-    if (has_protocol || *name == '/')
-        return g_strdup(name);
-    return g_strdup_printf("%.*s%s", (int)(slash + 1 - image), image, name);
+    if (!text)
+        g_error("no memory");
+    return text;
 }
 
 static void put_backing(Json *json, const char *filename, const QcInfo *info)
@@ -141,7 +137,7 @@ static void put_backing(Json *json, const char *filename, const QcInfo *info)
     if (!info->backing_file || !*info->backing_file)
         return;
 
-    g_autofree char *full = full_backing_name(filename, info->backing_file);
+    g_autofree char *full = or_abort(qc_backing_full_name(filename, info->backing_file));
     json_put_string(json, "backing-filename", info->backing_file);
     json_put_string(json, "full-backing-filename", full);
     if (info->backing_format && *info->backing_format)
@@ -150,11 +146,7 @@ static void put_backing(Json *json, const char *filename, const QcInfo *info)
 
 static char *absolute_path(Fs *fs, const char *path)
 {
-    const char *store = qc_gate_store(fs->gate);
-
-    if (*path == '/')
-        return g_strdup(path);
-    return g_strdup_printf("%s/%s", strcmp(store, "/") == 0 ? "" : store, path);
+    return or_abort(qc_gate_full_path(fs->gate, path));
 }
 
 static void put_qemu(Json *json, Fs *fs, const Image *image)

@@ -12,6 +12,7 @@
  * no FIFO, tape or socket is ever touched, not even between a check and an open.
  */
 #include "error.h"
+#include "path.h"
 #include "strings.h"
 #include "walk.h"
 #include <fcntl.h>
@@ -93,6 +94,11 @@ const char *qc_gate_store(const QcGate *gate)
     return gate->store;
 }
 
+char *qc_gate_full_path(const QcGate *gate, const char *path)
+{
+    return qc_path_under(gate->store, path);
+}
+
 QcBackingPolicy qc_gate_policy(const QcGate *gate)
 {
     return gate->policy;
@@ -132,67 +138,11 @@ static int resolve_beneath(const QcGate *gate, const char *path)
     return path[0] == '/' ? -EXDEV : look_beneath(gate->dirfd, path, 0, 0);
 }
 
-/* The length of the name that path begins with; slashes before it are passed, and "." as well. */
-static size_t next_name(const char **path)
-{
-    for (;;) {
-        *path += strspn(*path, "/");
-        size_t n = strcspn(*path, "/");
-        if (n != 1 || **path != '.')
-            return n;
-        *path += n;
-    }
-}
-
-static bool is_parent(const char *name, size_t n)
-{
-    return n == 2 && memcmp(name, "..", 2) == 0;
-}
-
-/* The first len bytes of dir without the last name in them. */
-static size_t cut_name(const char *dir, size_t len)
-{
-    while (len > 0 && dir[--len] != '/')
-        ;
-    return len;
-}
-
-/* Whether the name of n bytes is the one that follows in dir. */
-static bool goes_on_with(const char *dir, const char *name, size_t n)
-{
-    return strncmp(dir, name, n) == 0 && (dir[n] == '/' || dir[n] == '\0');
-}
-
-/*
- * An absolute path relative to the directory dir (absolute, canonical), or NULL when its text does
- * not say that it is inside. no_links: none of the names in dir is a link, so ".." can be taken
- * back there. Beneath dir it is the kernel's to follow.
- */
-static const char *strip_prefix(const char *path, const char *dir, bool no_links)
-{
-    size_t all = g_str_equal(dir, "/") ? 0 : strlen(dir), at = 0; /* how much of dir it has named */
-    for (;;) {
-        size_t n = next_name(&path);
-        bool up = is_parent(path, n);
-        if (n == 0 || (up && !no_links))
-            return NULL;
-        if (up)
-            at = cut_name(dir, at);
-        else if (at == all)
-            return path;
-        else if (goes_on_with(dir + at + 1, path, n))
-            at += n + 1;
-        else
-            return NULL;
-        path += n;
-    }
-}
-
 /* An absolute path as one relative to the store, or NULL when it is not inside. */
 static const char *path_in_store(const QcGate *gate, const char *path)
 {
-    const char *rest = strip_prefix(path, gate->given, false);
-    return rest ? rest : strip_prefix(path, gate->store, true);
+    const char *rest = qc_path_strip(path, gate->given, false);
+    return rest ? rest : qc_path_strip(path, gate->store, true);
 }
 
 /* The text of the link that path's last component is. False: it is none. */
@@ -226,14 +176,6 @@ static int resolve_device(const char *path)
     return err ? err : fd;
 }
 
-/* The path of name, which is relative, seen from path's directory (g_free). NULL: no memory. */
-static char *path_beside(const char *path, const char *name)
-{
-    const char *slash = strrchr(path, '/');
-    int dir_len = slash ? (int)(slash - path) + 1 : 0;
-    return qc_strdup_printf("%.*s%s", dir_len, path, name);
-}
-
 /*
  * path is an entry of the store that the kernel found to lead out of it. If the entry itself is
  * a link (one on the way there is not followed), its text may name a device below /dev or a
@@ -248,7 +190,7 @@ static int resolve_link(const QcGate *gate, const char *path, unsigned depth)
     char text[PATH_MAX];
     if (!read_link(gate, path, text))
         return -EXDEV;
-    const char *device = strip_prefix(text, "/dev", false);
+    const char *device = qc_path_strip(text, "/dev", false);
     const char *inside = text[0] == '/' ? path_in_store(gate, text) : NULL;
     if (device)
         return resolve_device(device);
@@ -256,7 +198,7 @@ static int resolve_link(const QcGate *gate, const char *path, unsigned depth)
         return resolve_beneath(gate, inside);
     if (text[0] == '/')
         return -EXDEV;
-    g_autofree char *next = path_beside(path, text);
+    g_autofree char *next = qc_path_beside(path, text);
     return next ? resolve_link(gate, next, depth - 1) : -ENOMEM;
 }
 
@@ -375,29 +317,13 @@ int qc_gate_open(QcGate *gate, const char *path, bool write, QcFile **ret, GErro
 
 /* ---- backing files ---------------------------------------------------------------------- */
 
-/* The path in a backing file's name, or NULL when it names a protocol other than files. */
-static const char *path_of_name(const char *name)
-{
-    if (g_str_has_prefix(name, "file:"))
-        return name + strlen("file:");
-    return name[strcspn(name, ":/")] == ':' ? NULL : name;
-}
-
 /* Where the overlay's path and the path in its header together lead (g_free). NULL: no memory. */
 static char *combine(const QcGate *gate, const char *overlay, const char *path)
 {
     if (path[0] != '/')
-        return path_beside(overlay, path);
+        return qc_path_beside(overlay, path);
     const char *inside = path_in_store(gate, path);
     return qc_strdup_printf("%s", inside ? inside : path);
-}
-
-/* path as one that is not the store's, which is told by its being absolute (g_free), or NULL. */
-static char *outside_path(const QcGate *gate, const char *path)
-{
-    bool absolute = path[0] == '/', is_root = g_str_equal(gate->store, "/");
-    return qc_strdup_printf("%s%s%s", absolute || is_root ? "" : gate->store, absolute ? "" : "/",
-                            path);
 }
 
 /* Of an absolute path nobody has looked where it leads, only what it says. */
@@ -418,7 +344,7 @@ int qc_gate_open_backing(QcGate *gate, const char *overlay, const char *name, ch
 {
     if (gate->policy == QC_BACKING_DENY)
         return qc_fail(error, -EPERM, "backing file %s: not allowed (backing=deny)", name);
-    const char *path = path_of_name(name);
+    const char *path = qc_path_of_name(name);
     if (!path)
         return qc_fail(error, -EOPNOTSUPP, "backing file %s: only plain files are supported", name);
     if (path[0] == '\0')
@@ -428,7 +354,7 @@ int qc_gate_open_backing(QcGate *gate, const char *overlay, const char *name, ch
     int fd = full ? resolve_in_store(gate, full) : -ENOMEM;
     if (fd == -EXDEV && gate->policy == QC_BACKING_ANY) {
         g_autofree char *found = g_steal_pointer(&full);
-        full = outside_path(gate, found);
+        full = qc_gate_full_path(gate, found); /* an absolute one is not the store's */
         fd = full ? resolve_anywhere(gate, found) : -ENOMEM;
     }
     if (fd == -EXDEV)
