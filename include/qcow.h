@@ -109,7 +109,9 @@ int qc_gate_stat(QcGate *gate, const char *path, QcFileStat *ret);
  * taken as QEMU takes it: a path relative to the overlay's directory, or absolute, or either
  * behind "file:"; any other protocol and "json:" are refused with -EOPNOTSUPP; what the
  * policy forbids, with -EPERM; an empty name, with -EINVAL. Else it fails as qc_gate_open() does.
- * ret_path receives the path (g_free).
+ * A path may leave the store when its text says that it comes back: by the names of
+ * qc_gate_store(), or, absolute, of the path that qc_gate_new() got. ret_path receives the path, as
+ * one inside the store where it is (g_free).
  */
 int qc_gate_open_backing(QcGate *gate, const char *overlay, const char *name, char **ret_path,
                          QcFile **ret, GError **error);

@@ -326,6 +326,40 @@ static char *combine(const QcGate *gate, const char *overlay, const char *path)
     return qc_strdup_printf("%s", inside ? inside : path);
 }
 
+/* Whether path leads from the store's directory to it again, by ".." alone and no link. */
+static int check_round(const QcGate *gate, const char *path)
+{
+    int fd = look_beneath(gate->dirfd, path, O_DIRECTORY, RESOLVE_NO_SYMLINKS);
+    if (fd >= 0)
+        close(fd);
+    return fd == -ELOOP ? -EXDEV : MIN(fd, 0);
+}
+
+/*
+ * *path leads out of the store. Where its text says that it comes back by the names of the store's
+ * real path, it is made the path inside that it amounts to, which is resolved. Only the text of
+ * what lies outside counts, and nothing there is looked at; inside, a link before a ".." would make
+ * the text wrong, so there must be none.
+ */
+static int resolve_coming_back(const QcGate *gate, char **path)
+{
+    size_t before;
+    const char *rest = (*path)[0] == '/' ? NULL : qc_path_come_back(*path, gate->store, &before);
+    if (!rest)
+        return -EXDEV;
+    g_autofree char *round = qc_strdup_printf("%.*s", (int)before, *path);
+    g_autofree char *inside = qc_strdup_printf("%.*s%s", (int)before, *path, rest);
+    if (!round || !inside)
+        return -ENOMEM;
+    int err = before > 0 ? check_round(gate, round) : 0;
+    int fd = err ? err : resolve_in_store(gate, rest);
+    if (fd >= 0) {
+        g_free(*path);
+        *path = g_steal_pointer(&inside);
+    }
+    return fd;
+}
+
 /* Of an absolute path nobody has looked where it leads, only what it says. */
 static int refuse_outside(const QcGate *gate, const char *name, const char *path, GError **error)
 {
@@ -356,6 +390,8 @@ int qc_gate_open_backing(QcGate *gate, const char *overlay, const char *name, ch
         g_autofree char *found = g_steal_pointer(&full);
         full = qc_gate_full_path(gate, found); /* an absolute one is not the store's */
         fd = full ? resolve_anywhere(gate, found) : -ENOMEM;
+    } else if (fd == -EXDEV) {
+        fd = resolve_coming_back(gate, &full);
     }
     if (fd == -EXDEV)
         return refuse_outside(gate, name, path, error);

@@ -106,3 +106,21 @@ const char *qc_path_strip(const char *path, const char *dir, bool no_links)
 {
     return follow(path, dir, 0, no_links);
 }
+
+const char *qc_path_come_back(const char *path, const char *dir, size_t *ret_before)
+{
+    const char *at = path;
+    unsigned depth = 0; /* names beneath dir */
+    for (;;) {
+        size_t n = next_name(&at);
+        bool up = is_parent(at, n);
+        if (n == 0)
+            return NULL;
+        if (up && depth == 0)
+            break;
+        depth = up ? depth - 1 : depth + 1;
+        at += n;
+    }
+    *ret_before = (size_t)(at - path);
+    return follow(at, dir, length_of(dir), true);
+}

@@ -28,4 +28,12 @@ char *qc_path_under(const char *dir, const char *path);
  */
 const char *qc_path_strip(const char *path, const char *dir, bool no_links);
 
+/*
+ * The same of a relative path that begins at dir, leaves it by "..", and comes back by dir's own
+ * names, none of which is a link. The first *ret_before bytes of path are what it passes before it
+ * leaves: that leads to dir again by its text, and in fact when no name in it is a link. NULL: the
+ * path stays inside, does not come back, or names dir itself.
+ */
+const char *qc_path_come_back(const char *path, const char *dir, size_t *ret_before);
+
 #endif

@@ -59,11 +59,19 @@ static void teardown(void)
                  NULL);
 }
 
+/* format with each word replaced. */
+static char *replaced(const char *format, const char *word, const char *by)
+{
+    g_auto(GStrv) parts = g_strsplit(format, word, -1);
+    return g_strjoinv(by, parts);
+}
+
 /* A name of the store in other words. */
 static char *spelled(const char *format)
 {
-    g_auto(GStrv) parts = g_strsplit(format, "ROOT", -1);
-    return g_strjoinv(root, parts);
+    g_autofree char *base = g_path_get_basename(root);
+    g_autofree char *rooted = replaced(format, "ROOT", root);
+    return replaced(rooted, "BASE", base);
 }
 
 static int try_open(QcGate *gate, const char *path)
@@ -151,7 +159,8 @@ Test(gate, spellings_of_the_store, .init = setup, .fini = teardown)
         {"ROOT/../../../../../..ROOT/store/sub/b", "sub/b"},
         {"ROOT/store/../secret", NULL},
         {"ROOT/store/sub/../../secret", NULL},
-        {"ROOT/store/sub/../../store/a", NULL}, /* sub could be a link: the kernel follows it */
+        {"ROOT/store/sub/../../store/a", "sub/../a"},
+        {"ROOT/store/short/../../store/a", NULL}, /* a link: the kernel follows it */
         {"ROOT/link/a", NULL},
         {"ROOT/link/../store/a", NULL}, /* which is another directory where the link leads */
         {"ROOT/store", NULL},
@@ -161,12 +170,78 @@ Test(gate, spellings_of_the_store, .init = setup, .fini = teardown)
     };
     g_autoptr(QcGate) gate = NULL;
     make_link("store", "link");
+    make_link("sub", "store/short");
     cr_assert_eq(qc_gate_new(store, QC_BACKING_STORE, &gate, NULL), 0);
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_autofree char *name = spelled(cases[i].name);
         cr_expect_eq(try_backing(gate, "x", name, cases[i].inside), cases[i].inside ? 0 : -EPERM,
                      "%s", name);
     }
+}
+
+/* A relative name may leave the store, when its text says that it comes back by the store's real
+ * path. What lies outside is not looked at; links inside are not passed on the way out. */
+Test(gate, ways_out_of_the_store_and_back, .init = setup, .fini = teardown)
+{
+    static const struct {
+        const char *overlay, *name, *inside; /* NULL: refused */
+        int err;
+    } cases[] = {
+        {"x", "../store/a", "a", 0},
+        {"x", "file:..//./store/./a", "a", 0},
+        {"x", "../store/sub/../a", "sub/../a", 0},
+        {"x", "../store/../store/a", "a", 0},
+        {"x", "../../BASE/store/a", "a", 0},
+        {"x", "../../../../../../../../..ROOT/store/sub/b", "sub/b", 0},
+        {"x", "../store/in", "in", 0},
+        {"sub/x", "../../store/a", "sub/../a", 0},
+        {"sub/deep/x", "../.././../store/sub/b", "sub/deep/../.././sub/b", 0},
+        {"x", "sub/../../store/a", "sub/../a", 0},
+        {"turn/x", "../../store/b", "turn/../../store/b", 0}, /* as the kernel follows the link */
+        {"turn/x", "../../store/a", NULL, -ENOENT},
+        {"short/x", "../../store/a", NULL, -EPERM}, /* a link */
+        {"sub/x", "../short/../../store/a", NULL, -EPERM},
+        {"x", "../store", NULL, -EPERM},
+        {"x", "../store/", NULL, -EPERM},
+        {"x", "../stor/a", NULL, -EPERM},
+        {"x", "../storea", NULL, -EPERM},
+        {"x", "../link/a", NULL, -EPERM},
+        {"x", "../link/../store/a", NULL, -EPERM},
+        {"x", "../secret", NULL, -EPERM},
+        {"x", "../store/../secret", NULL, -EPERM},
+        {"x", "../store/out", NULL, -EPERM},
+        {"x", "../store/dev/zero", NULL, -EPERM},
+        {"x", "../store/sub/../../secret", NULL, -EPERM},
+        {"x", "../store/sub/../../store/a", NULL, -EPERM}, /* leaves it twice */
+        {"x", "out/../../store/a", NULL, -EPERM},
+        {"x", "../store/none", NULL, -ENOENT},
+        {"x", "none/../../store/a", NULL, -ENOENT},
+        {"x", "../store/fifo", NULL, -EOPNOTSUPP},
+    };
+    static const char *const dirs[] = {"store/sub/deep", "store/store"};
+    g_autofree char *link = at("link"), *walked = at("store/../store/a");
+    for (size_t i = 0; i < G_N_ELEMENTS(dirs); i++) {
+        g_autofree char *dir = at(dirs[i]);
+        cr_assert_eq(g_mkdir(dir, 0755), 0);
+    }
+    make_file("store/store/b");
+    make_link("sub", "store/short");
+    make_link("sub/deep", "store/turn");
+    make_link("store", "link");
+    for (unsigned by_link = 0; by_link < 2; by_link++) {
+        g_autoptr(QcGate) gate = NULL;
+        cr_assert_eq(qc_gate_new(by_link ? link : store, QC_BACKING_STORE, &gate, NULL), 0);
+        for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+            g_autofree char *name = spelled(cases[i].name);
+            int err = try_backing(gate, cases[i].overlay, name, cases[i].inside);
+            cr_expect_eq(err, cases[i].err, "%s beside %s: %d", name, cases[i].overlay, err);
+        }
+    }
+    g_autoptr(QcGate) deny = NULL, any = NULL;
+    cr_assert_eq(qc_gate_new(store, QC_BACKING_DENY, &deny, NULL), 0);
+    cr_assert_eq(qc_gate_new(store, QC_BACKING_ANY, &any, NULL), 0);
+    cr_expect_eq(try_backing(deny, "x", "../store/a", NULL), -EPERM);
+    cr_expect_eq(try_backing(any, "x", "../store/a", walked), 0, "which is followed");
 }
 
 /* A store that is mounted by a link has two names. */

@@ -77,3 +77,39 @@ Test(path, stripped_of_a_directory)
         expect_text(cases[i].without, qc_path_strip(path, dir, true), path);
     }
 }
+
+Test(path, that_leaves_a_directory_and_comes_back)
+{
+    static const struct {
+        const char *dir, *path;
+        const char *before, *rest; /* NULL: it does not */
+    } cases[] = {
+        {"/v/l/s", "../s/a", "", "a"},
+        {"/v/l/s", "../s/a/../../b", "", "a/../../b"},
+        {"/v/l/s", "./..//s/./a", "./", "a"},
+        {"/v/l/s", "b/../../s/a", "b/../", "a"},
+        {"/v/l/s", "b/c/../d/../../../../../v/l/s/a", "b/c/../d/../../", "a"},
+        {"/v/l/s", "../../../../v/l/s/a", "", "a"},
+        {"/v/l/s", "../s/../s/a", "", "a"},
+        {"/v/l/s", "a", NULL, NULL},
+        {"/v/l/s", "b/../a", NULL, NULL},
+        {"/v/l/s", "b/c/../../s/a", NULL, NULL},
+        {"/v/l/s", "..", NULL, NULL},
+        {"/v/l/s", "../s", NULL, NULL},
+        {"/v/l/s", "../sa", NULL, NULL},
+        {"/v/l/s", "../s/..", NULL, NULL},
+        {"/v/l/s", "../a/../s/a", NULL, NULL},
+        {"/v/l/s", "../../s/a", NULL, NULL},
+        {"/v/l/s", "../../l/a", NULL, NULL},
+        {"/", "../a", "", "a"},
+        {"/", "..", NULL, NULL},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        size_t before = 0;
+        const char *path = cases[i].path;
+        const char *rest = qc_path_come_back(path, cases[i].dir, &before);
+        expect_text(cases[i].rest, rest, path);
+        g_autofree char *passed = rest ? g_strndup(path, before) : NULL;
+        expect_text(cases[i].before, passed, path);
+    }
+}
