@@ -14,7 +14,7 @@ typedef struct Fix {
 static int fix_flags(const QcLayout *l, QcRefs *refs, uint8_t *table)
 {
     unsigned size = qc_l2_entry_size(l);
-    uint64_t n = UINT64_C(1) << qc_l2_bits(l);
+    uint64_t n = qc_l2_entries(l);
     int changed = 0;
     for (uint64_t i = 0; i < n; i++) {
         QcCluster c = qc_cluster_decode(l, table + i * size);

@@ -48,7 +48,7 @@ static int check_options(const QcCreateOptions *o, Plan *p, GError **error)
         return qc_fail(error, -EINVAL, "the backing file's name is empty or too long");
     if (o->virtual_size > QC_MAX_DISK_SIZE)
         return qc_fail(error, -EINVAL, "the disk is too large");
-    p->size = qc_whole_sectors(o->virtual_size + QC_SECTOR - 1);
+    p->size = qc_sectors_up(o->virtual_size);
     p->layout = (QcLayout){.version = version,
                            .cluster_bits = bits,
                            .refcount_order = (unsigned)order,

@@ -75,10 +75,8 @@ static int write_slot(Write *w, uint64_t slot, uint64_t at)
     const QcLayout *l = w->layout;
     uint64_t end = MIN(w->end, (slot + 1) << qc_l1_shift(l)), offset;
     int err = take_table(w, slot);
-    for (uint64_t c = at >> l->cluster_bits; c << l->cluster_bits < end && !err; c++) {
-        uint64_t index = c & ((UINT64_C(1) << qc_l2_bits(l)) - 1);
-        err = write_cluster(w, c << l->cluster_bits, w->table + index * qc_l2_entry_size(l));
-    }
+    for (at -= qc_in_cluster(l, at); at < end && !err; at += qc_cluster_size(l))
+        err = write_cluster(w, at, w->table + qc_l2_index(l, at) * qc_l2_entry_size(l));
     if (!err)
         err = qc_txn_alloc(w->txn, qc_cluster_size(l), &offset);
     if (err < 0)

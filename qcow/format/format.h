@@ -153,16 +153,39 @@ static inline unsigned qc_l2_entry_size(const QcLayout *l)
     return l->extended_l2 ? 16 : 8;
 }
 
-/* A disk's size as a header states it may be anything; QEMU works with whole sectors. */
-static inline uint64_t qc_whole_sectors(uint64_t size)
+/* A disk's size may be any number of bytes where it is stated; QEMU works with whole sectors. */
+static inline uint64_t qc_sectors_down(uint64_t size)
 {
-    return size & ~UINT64_C(511);
+    return size & ~(uint64_t)(QC_SECTOR - 1);
+}
+
+/* The same with a part of a sector being one. */
+static inline uint64_t qc_sectors_up(uint64_t size)
+{
+    return qc_sectors_down(size + QC_SECTOR - 1);
+}
+
+/* How far behind the start of its cluster a host or guest offset is. */
+static inline uint64_t qc_in_cluster(const QcLayout *l, uint64_t offset)
+{
+    return offset & (qc_cluster_size(l) - 1);
 }
 
 /* log2 of the entries in an L2 table. */
 static inline unsigned qc_l2_bits(const QcLayout *l)
 {
     return l->cluster_bits - (l->extended_l2 ? 4 : 3);
+}
+
+static inline uint64_t qc_l2_entries(const QcLayout *l)
+{
+    return UINT64_C(1) << qc_l2_bits(l);
+}
+
+/* Which entry of its L2 table a guest offset has. */
+static inline uint64_t qc_l2_index(const QcLayout *l, uint64_t offset)
+{
+    return (offset >> l->cluster_bits) & (qc_l2_entries(l) - 1);
 }
 
 /* log2 of the guest bytes that one L1 entry stands for. At most 21 + 18. */
@@ -181,7 +204,7 @@ static inline uint64_t qc_l1_entries_for(const QcLayout *l, uint64_t size)
 /* Clusters that n bytes fill. */
 static inline uint64_t qc_clusters_for(const QcLayout *l, uint64_t n)
 {
-    return (n >> l->cluster_bits) + ((n & (qc_cluster_size(l) - 1)) != 0);
+    return (n >> l->cluster_bits) + (qc_in_cluster(l, n) != 0);
 }
 
 /* Extensions and entries of directories are padded to this. */
@@ -192,7 +215,7 @@ static inline uint64_t qc_padded(uint64_t n)
 
 static inline bool qc_cluster_aligned(const QcLayout *l, uint64_t offset)
 {
-    return (offset & (qc_cluster_size(l) - 1)) == 0;
+    return qc_in_cluster(l, offset) == 0;
 }
 
 /* Whether a structure that begins with a cluster may lie there: no bits that an offset has not. */

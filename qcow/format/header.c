@@ -3,7 +3,7 @@
 #include "error.h"
 #include <string.h>
 
-static int decode_v2(const QcDiskHeader *d, QcHeader *h)
+static void decode_v2(const QcDiskHeader *d, QcHeader *h)
 {
     h->layout.refcount_order = 4;
     h->header_length = QC_V2_HEADER_LENGTH;
@@ -17,7 +17,6 @@ static int decode_v2(const QcDiskHeader *d, QcHeader *h)
     h->snapshots_offset = be64_get(d->snapshots_offset);
     h->backing_offset = be64_get(d->backing_file_offset);
     h->backing_size = h->backing_offset ? be32_get(d->backing_file_size) : 0;
-    return 0;
 }
 
 /* What version 3 adds. */
@@ -108,9 +107,8 @@ int qc_header_decode(const uint8_t *buf, size_t len, QcHeader *ret, GError **err
     if (h.layout.version == 3 && len < QC_V3_HEADER_LENGTH)
         return qc_fail(error, -EINVAL, "the header is cut off");
 
-    int err = decode_v2(&disk, &h);
-    if (!err && h.layout.version == 3)
-        err = decode_v3(&disk, &h, error);
+    decode_v2(&disk, &h);
+    int err = h.layout.version == 3 ? decode_v3(&disk, &h, error) : 0;
     if (!err && h.crypt_method > QC_ENCRYPTION_LUKS)
         err = qc_fail(error, -EOPNOTSUPP, "unknown encryption method %u", h.crypt_method);
     if (!err)

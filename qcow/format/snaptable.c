@@ -11,7 +11,7 @@ static void decode_extra(const uint8_t *extra, size_t len, QcSnapshot *s)
         s->vm_state_size = be64_get(d.vm_state_size);
     s->size_stated = len >= 16;
     if (s->size_stated)
-        s->disk_size = qc_whole_sectors(be64_get(d.disk_size));
+        s->disk_size = qc_sectors_down(be64_get(d.disk_size));
     if (len >= 24)
         s->icount = be64_get(d.icount);
 }

@@ -93,7 +93,7 @@ static int fill_info(QcImage *image, const uint8_t *buf)
 {
     const QcHeader *h = &image->header;
     QcInfo *info = &image->info;
-    info->virtual_size = qc_whole_sectors(h->size);
+    info->virtual_size = qc_sectors_down(h->size);
     info->version = h->layout.version;
     info->cluster_bits = h->layout.cluster_bits;
     info->refcount_bits = 1u << h->layout.refcount_order;
@@ -278,7 +278,7 @@ static int new_image(QcFile *file, const char *path, QcFormat format, QcCache *c
     image->cache = qc_cache_ref(cache);
     image->owner = qc_cache_new_owner(cache);
     image->cacheable = (st.mode & S_IFMT) != S_IFBLK;
-    image->info = (QcInfo){.format = format, .virtual_size = qc_whole_sectors(st.size + 511)};
+    image->info = (QcInfo){.format = format, .virtual_size = qc_sectors_up(st.size)};
     note_state(image, &st);
     *ret = g_steal_pointer(&image);
     return 0;

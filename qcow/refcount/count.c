@@ -245,7 +245,7 @@ static int count_entries(void *data, const QcBatchItem *item, uint8_t *table)
 {
     Count *c = data;
     const QcLayout *l = c->layout;
-    uint64_t n = table ? UINT64_C(1) << qc_l2_bits(l) : 0;
+    uint64_t n = table ? qc_l2_entries(l) : 0;
     uint32_t times = times_of(item->tag);
     int err = 0;
     for (uint64_t i = 0; i < n && !err; i++) {
@@ -411,7 +411,7 @@ static int check_table_flags(void *data, uint32_t slot, uint64_t l2_offset, uint
     Flags *f = data;
     const QcLayout *l = f->layout;
     (void)slot;
-    for (uint64_t i = 0; table && i < UINT64_C(1) << qc_l2_bits(l); i++) {
+    for (uint64_t i = 0; table && i < qc_l2_entries(l); i++) {
         QcCluster c = qc_cluster_decode(l, table + i * qc_l2_entry_size(l));
         QcRefUse use;
         qc_refs_expect_use(f->refs, table, i);

@@ -254,7 +254,7 @@ void qc_refs_expect_use(const QcRefs *r, const uint8_t *table, uint64_t i)
 {
     const QcLayout *l = r->layout;
     i += EXPECTED;
-    if (i >> qc_l2_bits(l))
+    if (i >= qc_l2_entries(l))
         return;
     uint64_t word = be64_load(table + i * qc_l2_entry_size(l));
     uint64_t cluster = (word & QC_OFFSET_MASK) >> l->cluster_bits;

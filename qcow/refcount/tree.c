@@ -79,7 +79,7 @@ static int account_table(void *data, uint32_t slot, uint64_t l2_offset, uint8_t 
     Account *a = data;
     const QcLayout *l = a->layout;
     int err = qc_refs_add(a->refs, l2_offset >> l->cluster_bits, 1, a->delta);
-    uint64_t n = UINT64_C(1) << qc_l2_bits(l);
+    uint64_t n = qc_l2_entries(l);
     for (uint64_t i = 0; table && i < n && !err; i++) {
         QcCluster c = qc_cluster_decode(l, table + i * qc_l2_entry_size(l));
         uint64_t first, count;

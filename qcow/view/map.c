@@ -128,7 +128,7 @@ static uint64_t void_entries(const QcLayout *l, const QcBlock *block, uint64_t a
                              uint64_t length)
 {
     unsigned entry_size = qc_l2_entry_size(l);
-    uint64_t needed = (length + qc_cluster_size(l) - 1) >> l->cluster_bits;
+    uint64_t needed = qc_clusters_for(l, length);
     end = MIN(end, at + MIN(needed, qc_table_slice(l)) * entry_size);
     return zero_bytes(block, at, end) / entry_size;
 }
@@ -150,7 +150,7 @@ static int find_slice(const QcImage *image, uint64_t l2_offset, uint64_t offset,
     unsigned entry_size = qc_l2_entry_size(l);
     bool once = (look->remembered >> l->cluster_bits) * entry_size >= SLICE_ONCE;
     uint64_t slice = once ? MIN(qc_table_slice(l), SLICE_ONCE) : qc_table_slice(l);
-    uint64_t index = (offset >> l->cluster_bits) & ((UINT64_C(1) << qc_l2_bits(l)) - 1);
+    uint64_t index = qc_l2_index(l, offset);
     uint64_t byte = index * entry_size, slice_at = l2_offset + byte / slice * slice;
     uint64_t size = image->info.stat.size;
     uint64_t there = slice_at < size ? MIN(slice, size - slice_at) : 0;
@@ -173,7 +173,7 @@ static bool add_cluster(const QcImage *image, const uint8_t *entry, uint64_t *in
     QcCluster c = qc_cluster_decode(l, entry);
     do {
         QcExtent next = cluster_extent(image, &c, *in);
-        *in = (*in + next.length) & (qc_cluster_size(l) - 1);
+        *in = qc_in_cluster(l, *in + next.length);
         if (e->length == 0)
             *e = next;
         else if (!qc_extent_coalesce(e, &next))
@@ -188,7 +188,7 @@ static int map_l2(const QcImage *image, uint64_t l2_offset, uint64_t offset, uin
 {
     const QcLayout *l = &image->header.layout;
     unsigned entry_size = qc_l2_entry_size(l);
-    uint64_t in = offset & (qc_cluster_size(l) - 1);
+    uint64_t in = qc_in_cluster(l, offset);
     Slice s = {0};
     int err = find_slice(image, l2_offset, offset, look, &s);
     if (err < 0)
