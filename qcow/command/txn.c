@@ -19,6 +19,7 @@
 #include "txn.h"
 #include "count.h"
 #include "error.h"
+#include "staleness.h"
 #include <string.h>
 #include <sys/stat.h>
 
@@ -220,18 +221,10 @@ int qc_txn_release(QcTxn *txn, uint64_t offset, uint64_t bytes)
     return qc_refs_add(txn->refs, offset >> l->cluster_bits, qc_clusters_for(l, bytes), -1);
 }
 
-/* 1 when the first sector is this one, 0 when not, or a negative errno. */
-static int sector_is(QcFile *file, const uint8_t *sector)
-{
-    uint8_t now[QC_SECTOR];
-    int err = qc_file_read(file, now, sizeof(now), 0);
-    return err ? err : memcmp(now, sector, sizeof(now)) == 0;
-}
-
 /* Before the first sector is written: is it still what it was when the command began? */
 static int verify_unchanged(QcTxn *txn)
 {
-    int same = sector_is(txn->image->file, txn->image->sector0);
+    int same = qc_image_has_same_sector0(txn->image);
     if (same != 0)
         return MIN(same, 0);
     txn->wrote = false; /* what lies at the end of the file may be theirs */
@@ -379,7 +372,7 @@ static int switch_header(QcTxn *txn, bool *ret_unknown, GError **error)
     if (err < 0)
         return qc_txn_fail(err, error);
     err = qc_file_write(file, sector, sizeof(sector), 0);
-    bool untouched = err < 0 && sector_is(file, txn->image->sector0) == 1;
+    bool untouched = err < 0 && qc_image_has_same_sector0(txn->image) == 1;
     if (!err)
         err = qc_file_sync(file);
     if (!err)

@@ -13,6 +13,7 @@
  */
 #include "staleness.h"
 #include "snapread.h"
+#include <errno.h>
 #include <string.h>
 
 enum {
@@ -68,7 +69,10 @@ int qc_file_settle(QcFile *file, QcFileStat *ret)
 int qc_image_has_same_sector0(const QcImage *image)
 {
     uint8_t now[QC_SECTOR];
-    int err = qc_file_read_padded(image->file, now, sizeof(now), 0);
+    bool whole = image->info.stat.size >= sizeof(now);
+    int err = (whole ? qc_file_read : qc_file_read_padded)(image->file, now, sizeof(now), 0);
+    if (err == -ENODATA) /* the file was cut off */
+        return 0;
     return err ? err : memcmp(now, image->sector0, sizeof(now)) == 0;
 }
 
