@@ -1,13 +1,13 @@
 /*
  * cache.c - see cache.h.
  *
- * A hash table of blocks and a list of them, most recently used first. Invariants, all under
- * the one lock: a block is in the table exactly when its link is in the list; the cache owns
+ * A hash table of entries and a list of them, most recently used first. Invariants, all under
+ * the one lock: an entry is in the table exactly when its link is in the list; the cache owns
  * one reference to it; bytes is the sum of what they cost and at most max_bytes. Readers keep
- * references, so a block may outlive its eviction. Keys are never reused for other contents:
+ * references, so an entry may outlive its eviction. Keys are never reused for other contents:
  * an image that changed is a new owner, and what the old one left behind ages out.
  *
- * The table is an array of buckets, chained through the blocks: to add a block takes no memory.
+ * The table is an array of buckets, chained through the entries: to add an entry takes no memory.
  * The budget bounds how many they are, so the array has its size from the start, and counts. A
  * GHashTable grows as it is filled, and ends the process when there is no memory for that.
  */
@@ -17,8 +17,8 @@
 
 enum {
     MAX_INFLATERS = 16, /* kept for reuse; each up to some 200 KiB */
-    OVERHEAD = 64,      /* of a block in malloc, and some */
-    BUCKET_BYTES = 512, /* of the budget for each bucket; the smallest block costs 140 */
+    OVERHEAD = 64,      /* of an entry in malloc, and some */
+    BUCKET_BYTES = 512, /* of the budget for each bucket; the smallest entry costs 140 */
     MIN_BUCKET_BITS = 6,
     MAX_BUCKET_BITS = 24,
 };
@@ -27,7 +27,7 @@ struct QcCache {
     gatomicrefcount refs;
     guint64 last_owner; /* under lock */
     GMutex lock;
-    QcBlock **buckets; /* the first of each; 2^bucket_bits */
+    QcCached **buckets; /* the first of each; 2^bucket_bits */
     unsigned bucket_bits;
     GQueue recent; /* of links; head is the most recently used */
     size_t bytes, max_bytes;
@@ -36,7 +36,7 @@ struct QcCache {
 };
 
 /* splitmix64's constants: the highest bits, which are taken, depend on every bit of the key. */
-static QcBlock **bucket_of(const QcCache *cache, const QcBlockKey *k)
+static QcCached **bucket_of(const QcCache *cache, const QcCachedKey *k)
 {
     uint64_t h = (k->owner * 4 + k->kind) * UINT64_C(0x9e3779b97f4a7c15) ^ k->offset;
     h *= UINT64_C(0xbf58476d1ce4e5b9);
@@ -45,12 +45,12 @@ static QcBlock **bucket_of(const QcCache *cache, const QcBlockKey *k)
     return &cache->buckets[h >> (64 - cache->bucket_bits)];
 }
 
-/* Under the lock. What points at the block with this key, or at the NULL where its bucket ends. */
-static QcBlock **find_link(const QcCache *cache, const QcBlockKey *key)
+/* Under the lock. What points at the entry with this key, or at the NULL where its bucket ends. */
+static QcCached **find_link(const QcCache *cache, const QcCachedKey *key)
 {
-    QcBlock **link = bucket_of(cache, key);
+    QcCached **link = bucket_of(cache, key);
     for (; *link; link = &(*link)->next) {
-        const QcBlockKey *k = &(*link)->key;
+        const QcCachedKey *k = &(*link)->key;
         if (k->owner == key->owner && k->offset == key->offset && k->kind == key->kind)
             break;
     }
@@ -73,7 +73,7 @@ QcCache *qc_cache_new(size_t max_bytes)
         return NULL;
     cache->bucket_bits = bits_for(max_bytes);
     size_t n = (size_t)1 << cache->bucket_bits, array = n * sizeof(*cache->buckets);
-    cache->buckets = g_try_new0(QcBlock *, n);
+    cache->buckets = g_try_new0(QcCached *, n);
     if (!cache->buckets)
         return NULL;
     g_atomic_ref_count_init(&cache->refs);
@@ -92,18 +92,18 @@ QcCache *qc_cache_ref(QcCache *cache)
     return cache;
 }
 
-static size_t cost_of(const QcBlock *block)
+static size_t cost_of(const QcCached *entry)
 {
-    return sizeof(*block) + block->size + OVERHEAD;
+    return sizeof(*entry) + entry->size + OVERHEAD;
 }
 
-/* Under the lock. Takes the block out and returns the cache's reference. */
-static QcBlock *detach(QcCache *cache, QcBlock *block)
+/* Under the lock. Takes the entry out and returns the cache's reference. */
+static QcCached *detach(QcCache *cache, QcCached *entry)
 {
-    g_queue_unlink(&cache->recent, &block->link);
-    *find_link(cache, &block->key) = block->next;
-    cache->bytes -= cost_of(block);
-    return block;
+    g_queue_unlink(&cache->recent, &entry->link);
+    *find_link(cache, &entry->key) = entry->next;
+    cache->bytes -= cost_of(entry);
+    return entry;
 }
 
 void qc_cache_unref(QcCache *cache)
@@ -111,7 +111,7 @@ void qc_cache_unref(QcCache *cache)
     if (!cache || !g_atomic_ref_count_dec(&cache->refs))
         return;
     while (cache->recent.head)
-        qc_block_unref(detach(cache, cache->recent.head->data));
+        qc_cached_unref(detach(cache, cache->recent.head->data));
     while (cache->n_inflaters > 0)
         qc_inflater_free(cache->inflaters[--cache->n_inflaters]);
     g_mutex_clear(&cache->lock);
@@ -127,59 +127,59 @@ uint64_t qc_cache_new_owner(QcCache *cache)
     return owner;
 }
 
-QcBlock *qc_cache_find(QcCache *cache, const QcBlockKey *key)
+QcCached *qc_cache_find(QcCache *cache, const QcCachedKey *key)
 {
     g_mutex_lock(&cache->lock);
-    QcBlock *block = *find_link(cache, key);
-    if (block) {
-        g_atomic_ref_count_inc(&block->refs);
-        g_queue_unlink(&cache->recent, &block->link);
-        g_queue_push_head_link(&cache->recent, &block->link);
+    QcCached *entry = *find_link(cache, key);
+    if (entry) {
+        g_atomic_ref_count_inc(&entry->refs);
+        g_queue_unlink(&cache->recent, &entry->link);
+        g_queue_push_head_link(&cache->recent, &entry->link);
     }
     g_mutex_unlock(&cache->lock);
-    return block;
+    return entry;
 }
 
-QcBlock *qc_block_new(const QcBlockKey *key, size_t size)
+QcCached *qc_cached_new(const QcCachedKey *key, size_t size)
 {
-    QcBlock *block = g_try_malloc(sizeof(*block) + size);
-    if (!block)
+    QcCached *entry = g_try_malloc(sizeof(*entry) + size);
+    if (!entry)
         return NULL;
-    memset(block, 0, sizeof(*block));
-    g_atomic_ref_count_init(&block->refs);
-    block->key = *key;
-    block->link.data = block;
-    block->size = size;
-    return block;
+    memset(entry, 0, sizeof(*entry));
+    g_atomic_ref_count_init(&entry->refs);
+    entry->key = *key;
+    entry->link.data = entry;
+    entry->size = size;
+    return entry;
 }
 
-void qc_block_unref(QcBlock *block)
+void qc_cached_unref(QcCached *entry)
 {
-    if (block && g_atomic_ref_count_dec(&block->refs))
-        g_free(block);
+    if (entry && g_atomic_ref_count_dec(&entry->refs))
+        g_free(entry);
 }
 
-void qc_cache_add(QcCache *cache, QcBlock *block)
+void qc_cache_add(QcCache *cache, QcCached *entry)
 {
-    if (cost_of(block) > cache->max_bytes)
+    if (cost_of(entry) > cache->max_bytes)
         return;
     GQueue dropped = G_QUEUE_INIT;
     g_mutex_lock(&cache->lock);
-    if (!*find_link(cache, &block->key)) {
-        while (cache->bytes + cost_of(block) > cache->max_bytes) {
-            QcBlock *oldest = detach(cache, cache->recent.tail->data);
+    if (!*find_link(cache, &entry->key)) {
+        while (cache->bytes + cost_of(entry) > cache->max_bytes) {
+            QcCached *oldest = detach(cache, cache->recent.tail->data);
             g_queue_push_head_link(&dropped, &oldest->link);
         }
-        g_atomic_ref_count_inc(&block->refs);
-        QcBlock **bucket = bucket_of(cache, &block->key);
-        block->next = *bucket;
-        *bucket = block;
-        g_queue_push_head_link(&cache->recent, &block->link);
-        cache->bytes += cost_of(block);
+        g_atomic_ref_count_inc(&entry->refs);
+        QcCached **bucket = bucket_of(cache, &entry->key);
+        entry->next = *bucket;
+        *bucket = entry;
+        g_queue_push_head_link(&cache->recent, &entry->link);
+        cache->bytes += cost_of(entry);
     }
     g_mutex_unlock(&cache->lock);
     for (GList *l; (l = g_queue_pop_head_link(&dropped));)
-        qc_block_unref(l->data);
+        qc_cached_unref(l->data);
 }
 
 QcInflater *qc_cache_get_inflater(QcCache *cache)

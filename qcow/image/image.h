@@ -25,7 +25,7 @@ struct QcImage {
     QcFile *file;
     char *path;
     QcCache *cache;
-    uint64_t owner; /* key of this image's blocks in the cache */
+    uint64_t owner; /* key of this image's entries in the cache */
     bool cacheable; /* false on block devices: nothing tells when they change */
     bool settled;   /* stat was old enough when taken that it tells of later writes */
     bool quiet;     /* and no write that began before was still under way */

@@ -1,8 +1,9 @@
 /*
  * area.c - see area.h.
  *
- * A block is an Area: runs, without gaps, in the order of their starts, and behind them the number
- * of its run for each grain, so that a look-up touches two places of it however many there are.
+ * What is cached is an Area: runs, without gaps, in the order of their starts, and behind them the
+ * number of its run for each grain, so that a look-up touches two places of it however many there
+ * are.
  */
 #include "area.h"
 #include "extent.h"
@@ -89,7 +90,7 @@ void qc_area_offer(QcAreaBuilder *builder, uint64_t offset, const QcExtent *exte
     }
 }
 
-QcBlock *qc_area_end(QcAreaBuilder *builder, const QcBlockKey *key)
+QcCached *qc_area_end(QcAreaBuilder *builder, const QcCachedKey *key)
 {
     g_autofree Run *runs = g_try_new(Run, builder->n);
     g_autofree uint16_t *numbers = g_try_new(uint16_t, builder->n);
@@ -105,19 +106,19 @@ QcBlock *qc_area_end(QcAreaBuilder *builder, const QcBlockKey *key)
         numbers[i] = (uint16_t)(n - 1);
     }
     size_t runs_bytes = n * sizeof(*runs), numbers_bytes = builder->n * sizeof(*numbers);
-    QcBlock *block = qc_block_new(key, sizeof(Area) + runs_bytes + numbers_bytes);
-    if (!block)
+    QcCached *cached = qc_cached_new(key, sizeof(Area) + runs_bytes + numbers_bytes);
+    if (!cached)
         return NULL;
-    Area *area = (Area *)(void *)block->data;
+    Area *area = (Area *)(void *)cached->data;
     *area = (Area){.start = builder->start, .grain_bits = builder->grain_bits, .n = n};
     memcpy(area->runs, runs, runs_bytes);
     memcpy(numbers_of(area), numbers, numbers_bytes);
-    return block;
+    return cached;
 }
 
-void qc_area_find(QcBlock *block, uint64_t offset, uint64_t length, QcExtent *ret)
+void qc_area_find(QcCached *cached, uint64_t offset, uint64_t length, QcExtent *ret)
 {
-    Area *area = (Area *)(void *)block->data;
+    Area *area = (Area *)(void *)cached->data;
     const Run *run = &area->runs[numbers_of(area)[(offset - area->start) >> area->grain_bits]];
     uint64_t skipped = offset - run->start;
     *ret = run->extent;

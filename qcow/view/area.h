@@ -1,5 +1,5 @@
 /*
- * area.h - what a stretch of a view is, looked up through all layers once: a block for the cache.
+ * area.h - what a stretch of a view is, looked up through all layers once, for the cache.
  *
  * A look-up asks every layer from the top down until one has something to say, so it costs the
  * more the longer the chain is. An area holds the answers for a stretch of guest bytes. It is
@@ -34,14 +34,14 @@ bool qc_area_open(QcAreaBuilder *builder, uint64_t *ret_from, uint64_t *ret_end)
 /* The layer in turn has this at an offset. It takes what is open there. */
 void qc_area_offer(QcAreaBuilder *builder, uint64_t offset, const QcExtent *extent);
 /*
- * What is open stays a hole. NULL: no memory. The extents in the block borrow their images:
- * the key's owner has to keep these while it uses the block.
+ * What is open stays a hole. NULL: no memory. The extents in the area borrow their
+ * images: the key's owner has to keep these while it uses the area.
  */
-QcBlock *qc_area_end(QcAreaBuilder *builder, const QcBlockKey *key);
+QcCached *qc_area_end(QcAreaBuilder *builder, const QcCachedKey *key);
 void qc_area_clear(QcAreaBuilder *builder);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(QcAreaBuilder, qc_area_clear)
 
-/* The extent at an offset in the area that a block holds, at most length bytes long. */
-void qc_area_find(QcBlock *block, uint64_t offset, uint64_t length, QcExtent *ret);
+/* The extent at an offset in an area, at most length bytes long. */
+void qc_area_find(QcCached *area, uint64_t offset, uint64_t length, QcExtent *ret);
 
 #endif

@@ -2,21 +2,21 @@
  * fetch.c - reading a view: a loop over its extents. Not what it is, but where it lies, decides
  * how a piece is read.
  */
-#include "block.h"
 #include "extent.h"
+#include "pieces.h"
 #include "view.h"
 #include <errno.h>
 #include <string.h>
 
 static int read_compressed(const QcExtent *e, void *buf, bool once)
 {
-    g_autoptr(QcBlock) block = NULL;
+    g_autoptr(QcCached) cached = NULL;
     bool whole = e->length == qc_cluster_size(&e->image->header.layout);
     if (once && whole)
         return qc_image_inflate_to(e->image, e->host_offset, e->host_length, buf);
-    int err = qc_image_inflate(e->image, e->host_offset, e->host_length, &block);
+    int err = qc_image_inflate(e->image, e->host_offset, e->host_length, &cached);
     if (!err)
-        memcpy(buf, block->data + e->skip, e->length);
+        memcpy(buf, cached->data + e->skip, e->length);
     return err;
 }
 

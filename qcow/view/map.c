@@ -11,38 +11,38 @@ enum {
     SLICE_ONCE = 4096, /* what an area needs of a table whose clusters are its grains */
 };
 
-static bool is_slice(const QcBlock *block, const QcImage *image, uint64_t offset, uint64_t size)
+static bool is_slice(const QcCached *cached, const QcImage *image, uint64_t offset, uint64_t size)
 {
-    return block && image->cacheable && block->key.owner == image->owner &&
-           block->key.offset == offset && block->size >= size;
+    return cached && image->cacheable && cached->key.owner == image->owner &&
+           cached->key.offset == offset && cached->size >= size;
 }
 
 /*
  * The slice of a table that is looked at next, in *held, where it stays until another one is: many
  * extents come from one slice.
  */
-static int hold_slice(const QcImage *image, uint64_t offset, uint64_t size, QcBlock **held)
+static int hold_slice(const QcImage *image, uint64_t offset, uint64_t size, QcCached **held)
 {
     if (is_slice(*held, image, offset, size))
         return 0;
-    g_clear_pointer(held, qc_block_unref);
+    g_clear_pointer(held, qc_cached_unref);
     return qc_image_table_slice(image, offset, size, held);
 }
 
-/* The same past the cache, in a block that nobody else has: for the next slice it is used again. */
-static int read_slice(const QcImage *image, uint64_t offset, uint64_t size, QcBlock **held)
+/* The same past the cache, into memory of the search alone, which the next slice is read into. */
+static int read_slice(const QcImage *image, uint64_t offset, uint64_t size, QcCached **held)
 {
-    const QcBlockKey key = {.owner = image->owner, .offset = offset, .kind = QC_BLOCK_TABLE};
+    const QcCachedKey key = {.owner = image->owner, .offset = offset, .kind = QC_CACHED_TABLE};
     if (is_slice(*held, image, offset, size))
         return 0;
     if (!*held)
-        *held = qc_block_new(&key, SLICE_ONCE);
+        *held = qc_cached_new(&key, SLICE_ONCE);
     if (!*held)
         return -ENOMEM;
     (*held)->key = key;
     int err = qc_image_read(image, (*held)->data, size, offset);
     if (err < 0)
-        g_clear_pointer(held, qc_block_unref);
+        g_clear_pointer(held, qc_cached_unref);
     return err;
 }
 
@@ -104,18 +104,18 @@ static QcExtent cluster_extent(const QcImage *image, const QcCluster *c, uint64_
 
 /* How many bytes from at on, before end, are zeros; in whole words, of which many are looked at in
  * one go: most layers of a long chain have little to say. */
-static uint64_t zero_bytes(const QcBlock *block, uint64_t at, uint64_t end)
+static uint64_t zero_bytes(const QcCached *cached, uint64_t at, uint64_t end)
 {
     uint64_t from = at, words[8];
     for (; end - at >= sizeof(words); at += sizeof(words)) {
         uint64_t any = 0;
-        memcpy(words, block->data + at, sizeof(words));
+        memcpy(words, cached->data + at, sizeof(words));
         for (unsigned i = 0; i < G_N_ELEMENTS(words); i++)
             any |= words[i];
         if (any)
             break;
     }
-    while (end - at >= sizeof(words[0]) && be64_load(block->data + at) == 0)
+    while (end - at >= sizeof(words[0]) && be64_load(cached->data + at) == 0)
         at += sizeof(words[0]);
     return at - from;
 }
@@ -124,18 +124,18 @@ static uint64_t zero_bytes(const QcBlock *block, uint64_t at, uint64_t end)
  * How many L2 entries from at on, before end, are nothing but zeros - not allocated, whatever the
  * version - and needed to cover length bytes.
  */
-static uint64_t void_entries(const QcLayout *l, const QcBlock *block, uint64_t at, uint64_t end,
+static uint64_t void_entries(const QcLayout *l, const QcCached *cached, uint64_t at, uint64_t end,
                              uint64_t length)
 {
     unsigned entry_size = qc_l2_entry_size(l);
     uint64_t needed = qc_clusters_for(l, length);
     end = MIN(end, at + MIN(needed, qc_table_slice(l)) * entry_size);
-    return zero_bytes(block, at, end) / entry_size;
+    return zero_bytes(cached, at, end) / entry_size;
 }
 
-/* A slice of an L2 table, and the part of it that matters: bytes in the block, of whole entries. */
+/* A slice of an L2 table, and the part of it that matters: bytes of it, whole entries. */
 typedef struct Slice {
-    const QcBlock *block;
+    const QcCached *cached;
     uint64_t at, end;
 } Slice;
 
@@ -161,7 +161,7 @@ static int find_slice(const QcImage *image, uint64_t l2_offset, uint64_t offset,
         return 0;
     int err = once ? read_slice(image, slice_at, slice, &look->page)
                    : hold_slice(image, slice_at, slice, &look->l2);
-    ret->block = once ? look->page : look->l2;
+    ret->cached = once ? look->page : look->l2;
     return err;
 }
 
@@ -202,10 +202,10 @@ static int map_l2(const QcImage *image, uint64_t l2_offset, uint64_t offset, uin
     while (more && s.at < s.end && e.length < length) {
         uint64_t n = 0;
         if (in == 0 && e.length > 0 && e.kind == QC_EXTENT_HOLE)
-            n = void_entries(l, s.block, s.at, s.end, length - e.length);
+            n = void_entries(l, s.cached, s.at, s.end, length - e.length);
         e.length += n << l->cluster_bits;
         if (n == 0)
-            more = add_cluster(image, s.block->data + s.at, &in, length, &e);
+            more = add_cluster(image, s.cached->data + s.at, &in, length, &e);
         look->work += MAX(n, 1);
         s.at += MAX(n, 1) * entry_size;
     }
@@ -227,20 +227,20 @@ static int is_blank(const QcMapping *map, uint64_t entry, QcLook *look)
         return 1;
     if (!look->exact || qc_l1_decode(&map->image->header.layout, entry, &l2_offset) < 0)
         return 0;
-    return l2_offset ? qc_image_table_is_blank(map->image, l2_offset, look) : 1;
+    return l2_offset ? qc_look_table_is_blank(look, map->image, l2_offset) : 1;
 }
 
 /* How many L1 entries from index on stand for nothing, as far as one slice tells, and the file
  * reaches: those that were cut off are unknown. */
-static int blank_run(const QcMapping *map, const QcBlock *block, uint64_t index, QcLook *look,
+static int blank_run(const QcMapping *map, const QcCached *cached, uint64_t index, QcLook *look,
                      uint64_t *ret)
 {
     uint64_t n = 0, byte = index * sizeof(be64) % qc_table_slice(&map->image->header.layout);
     uint64_t there = (map->image->info.stat.size - map->l1_offset) / sizeof(be64);
     uint64_t end = MIN(map->l1_entries, there);
     int blank = 1;
-    while (byte < block->size && index + n < end && look->work < QC_MAX_WORK) {
-        blank = is_blank(map, be64_load(block->data + byte), look);
+    while (byte < cached->size && index + n < end && look->work < QC_MAX_WORK) {
+        blank = is_blank(map, be64_load(cached->data + byte), look);
         if (blank <= 0)
             break;
         byte += sizeof(be64);

@@ -7,11 +7,7 @@
 #ifndef QCOW_MAP_H
 #define QCOW_MAP_H
 
-#include "block.h"
-
-enum {
-    QC_MAX_WORK = 80 << 20, /* of one search; about half a second */
-};
+#include "look.h"
 
 /* The tables of one disk in a qcow2 file: the active one's, or a snapshot's. */
 typedef struct QcMapping {

@@ -233,7 +233,7 @@ static int offer_layer(QcAreaBuilder *builder, QcView *view, unsigned layer, uin
     return 0;
 }
 
-static int build_area(QcView *view, const QcBlockKey *key, uint64_t length, QcBlock **ret)
+static int build_area(QcView *view, const QcCachedKey *key, uint64_t length, QcCached **ret)
 {
     g_auto(QcAreaBuilder) builder = {0};
     g_auto(QcLook) look = {.remembered = (uint64_t)QC_AREA_GRAINS << view->grain_bits};
@@ -244,7 +244,7 @@ static int build_area(QcView *view, const QcBlockKey *key, uint64_t length, QcBl
         err = offer_layer(&builder, v, layer++, from, end, &look);
     if (err < 0)
         return err;
-    g_autoptr(QcBlock) area = qc_area_end(&builder, key);
+    g_autoptr(QcCached) area = qc_area_end(&builder, key);
     if (!area)
         return -ENOMEM;
     if (qc_view_check(view) == 0)
@@ -255,7 +255,7 @@ static int build_area(QcView *view, const QcBlockKey *key, uint64_t length, QcBl
 
 void qc_place_clear(QcPlace *place)
 {
-    qc_block_unref(place->area);
+    qc_cached_unref(place->area);
     *place = (QcPlace){0};
 }
 
@@ -263,7 +263,7 @@ void qc_place_clear(QcPlace *place)
 static int go_to(QcView *view, uint64_t offset, QcPlace *place)
 {
     uint64_t size = (uint64_t)QC_AREA_GRAINS << view->grain_bits;
-    QcBlockKey key = {view->owner, offset / size * size, QC_BLOCK_AREA};
+    QcCachedKey key = {view->owner, offset / size * size, QC_CACHED_AREA};
     qc_place_clear(place);
     place->start = key.offset;
     place->end = key.offset + MIN(size, view->size - key.offset);

@@ -20,7 +20,7 @@ QcView *qc_view_new_broken(uint64_t size, int error);
  * it. Zero it before use.
  */
 typedef struct QcPlace {
-    QcBlock *area; /* NULL: this stretch has none; the layers are asked for each piece */
+    QcCached *area; /* NULL: this stretch has none; the layers are asked for each piece */
     uint64_t start, end;
 } QcPlace;
 

@@ -360,7 +360,7 @@ Test(layers, a_chain_that_is_too_long_is_read_and_checked)
 Test(layers, a_compressed_cluster_is_one_extent_of_an_area)
 {
     g_auto(QcAreaBuilder) builder = {0};
-    const QcBlockKey key = {.owner = 1, .offset = 0};
+    const QcCachedKey key = {.owner = 1, .offset = 0};
     QcExtent cluster = {.kind = QC_EXTENT_COMPRESSED, .length = 65536, .host_offset = 7};
     QcExtent e;
 
@@ -368,12 +368,12 @@ Test(layers, a_compressed_cluster_is_one_extent_of_an_area)
     qc_area_offer(&builder, 0, &cluster);
     cluster.host_offset = 8;
     qc_area_offer(&builder, 65536, &cluster);
-    QcBlock *area = qc_area_end(&builder, &key);
+    QcCached *area = qc_area_end(&builder, &key);
     qc_area_find(area, 0, 131072, &e);
     cr_expect_eq(e.length, 65536);
     qc_area_find(area, 66536, 65536, &e);
     cr_expect_eq(e.length, 64536);
     cr_expect_eq(e.skip, 1000);
     cr_expect_eq(e.host_offset, 8);
-    qc_block_unref(area);
+    qc_cached_unref(area);
 }

@@ -6,8 +6,8 @@
 
 enum {
     BUDGET = 1 << 20,
-    BLOCK = 4096,
-    BLOCKS = 1000, /* several budgets of them */
+    ENTRY_BYTES = 4096,
+    ENTRIES = 1000, /* several budgets of them */
 };
 
 static QcCache *cache;
@@ -26,37 +26,37 @@ static void tear_down(void)
 
 TestSuite(cache, .init = set_up, .fini = tear_down);
 
-static QcBlockKey key_of(uint64_t number)
+static QcCachedKey key_of(uint64_t number)
 {
-    return (QcBlockKey){owner, number * BLOCK, QC_BLOCK_TABLE};
+    return (QcCachedKey){owner, number * ENTRY_BYTES, QC_CACHED_TABLE};
 }
 
-static void add(const QcBlockKey *key, size_t size, uint8_t value)
+static void add(const QcCachedKey *key, size_t size, uint8_t value)
 {
-    g_autoptr(QcBlock) block = qc_block_new(key, size);
+    g_autoptr(QcCached) entry = qc_cached_new(key, size);
 
-    memset(block->data, value, size);
-    qc_cache_add(cache, block);
+    memset(entry->data, value, size);
+    qc_cache_add(cache, entry);
 }
 
-/* The value of the block with this key; -1: there is none. */
-static int value_of(const QcBlockKey *key)
+/* The value of the entry with this key; -1: there is none. */
+static int value_of(const QcCachedKey *key)
 {
-    g_autoptr(QcBlock) block = qc_cache_find(cache, key);
+    g_autoptr(QcCached) entry = qc_cache_find(cache, key);
 
-    return block ? block->data[block->size - 1] : -1;
+    return entry ? entry->data[entry->size - 1] : -1;
 }
 
-Test(cache, blocks_are_found_by_all_of_their_key)
+Test(cache, entries_are_found_by_all_of_their_key)
 {
-    QcBlockKey key = key_of(1), other = key;
+    QcCachedKey key = key_of(1), other = key;
 
-    add(&key, BLOCK, 7);
+    add(&key, ENTRY_BYTES, 7);
     cr_expect_eq(7, value_of(&key));
     other.offset++;
     cr_expect_eq(-1, value_of(&other));
     other = key;
-    other.kind = QC_BLOCK_BLANK;
+    other.kind = QC_CACHED_BLANK;
     cr_expect_eq(-1, value_of(&other));
     other = key;
     other.owner = qc_cache_new_owner(cache);
@@ -65,40 +65,40 @@ Test(cache, blocks_are_found_by_all_of_their_key)
 
 Test(cache, the_first_of_two_stays)
 {
-    QcBlockKey key = key_of(1);
+    QcCachedKey key = key_of(1);
 
-    add(&key, BLOCK, 7);
-    add(&key, BLOCK, 8);
+    add(&key, ENTRY_BYTES, 7);
+    add(&key, ENTRY_BYTES, 8);
     cr_expect_eq(7, value_of(&key));
 }
 
 /* Those used last stay, as many as there is room for. */
 Test(cache, the_least_recently_used_are_dropped)
 {
-    QcBlockKey always = key_of(0);
+    QcCachedKey always = key_of(0);
     unsigned found = 0;
     bool missing = false;
 
-    add(&always, BLOCK, 200);
-    for (unsigned i = 1; i < BLOCKS; i++) {
-        QcBlockKey key = key_of(i);
+    add(&always, ENTRY_BYTES, 200);
+    for (unsigned i = 1; i < ENTRIES; i++) {
+        QcCachedKey key = key_of(i);
 
-        add(&key, BLOCK, (uint8_t)(i % 100));
+        add(&key, ENTRY_BYTES, (uint8_t)(i % 100));
         cr_expect_eq(200, value_of(&always));
     }
-    for (unsigned i = BLOCKS - 1; i > 0; i--) {
-        QcBlockKey key = key_of(i);
+    for (unsigned i = ENTRIES - 1; i > 0; i--) {
+        QcCachedKey key = key_of(i);
         int value = value_of(&key);
 
         found += value >= 0;
         missing = missing || value < 0;
         cr_expect_eq(value, missing ? -1 : (int)(i % 100), "%u", i);
     }
-    cr_expect_leq((found + 1) * BLOCK, BUDGET);
-    cr_expect_geq((found + 1) * BLOCK, BUDGET * 9 / 10);
+    cr_expect_leq((found + 1) * ENTRY_BYTES, BUDGET);
+    cr_expect_geq((found + 1) * ENTRY_BYTES, BUDGET * 9 / 10);
 }
 
-/* Blocks of all sizes come and go in many buckets. */
+/* Entries of all sizes come and go in many buckets. */
 Test(cache, what_is_found_is_what_was_added)
 {
     GRand *rand = g_rand_new_with_seed(1);
@@ -106,7 +106,7 @@ Test(cache, what_is_found_is_what_was_added)
 
     for (unsigned i = 0; i < 100000; i++) {
         unsigned number = (unsigned)g_rand_int_range(rand, 0, 5000);
-        QcBlockKey key = key_of(number);
+        QcCachedKey key = key_of(number);
         int value = value_of(&key);
 
         cr_assert(value < 0 || value == (int)(number % 251));
@@ -118,19 +118,19 @@ Test(cache, what_is_found_is_what_was_added)
     g_rand_free(rand);
 }
 
-Test(cache, a_block_that_was_dropped_can_be_read_to_the_end)
+Test(cache, an_entry_that_was_dropped_can_be_read_to_the_end)
 {
-    QcBlockKey key = key_of(0);
+    QcCachedKey key = key_of(0);
 
-    add(&key, BLOCK, 7);
-    g_autoptr(QcBlock) block = qc_cache_find(cache, &key);
-    for (unsigned i = 1; i < BLOCKS; i++) {
-        QcBlockKey other = key_of(i);
+    add(&key, ENTRY_BYTES, 7);
+    g_autoptr(QcCached) entry = qc_cache_find(cache, &key);
+    for (unsigned i = 1; i < ENTRIES; i++) {
+        QcCachedKey other = key_of(i);
 
-        add(&other, BLOCK, 8);
+        add(&other, ENTRY_BYTES, 8);
     }
     cr_expect_eq(-1, value_of(&key));
-    cr_expect_eq(7, block->data[BLOCK - 1]);
+    cr_expect_eq(7, entry->data[ENTRY_BYTES - 1]);
 }
 
 Test(cache, what_is_larger_than_the_budget_is_not_kept)
@@ -138,7 +138,7 @@ Test(cache, what_is_larger_than_the_budget_is_not_kept)
     static const size_t budgets[] = {0, 1, 600, BUDGET};
 
     for (size_t i = 0; i < G_N_ELEMENTS(budgets); i++) {
-        QcBlockKey key = key_of(0);
+        QcCachedKey key = key_of(0);
 
         tear_down();
         cache = qc_cache_new(budgets[i]);
