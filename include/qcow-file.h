@@ -48,7 +48,8 @@ typedef struct QcFileOps {
     /* Offset of the next data (or, with hole, the next hole) at or after offset;
      * -ENXIO when there is no more data. */
     int64_t (*seek)(QcFile *file, uint64_t offset, bool hole);
-    /* Take (or drop) a shared lock on one byte. -EAGAIN or -EACCES: somebody excludes it. */
+    /* Take (or drop) a shared lock on one byte. -EAGAIN or -EACCES: another open file excludes it.
+     * To drop one may take a while, as to close: see qc_file_new_fd(). */
     int (*lock)(QcFile *file, unsigned byte, bool take);
     /* 1 when somebody else holds a lock on one of the n bytes from first on, 0 when not. */
     int (*lock_held)(QcFile *file, unsigned first, unsigned n);
@@ -70,6 +71,10 @@ void qc_file_init(QcFile *file, const QcFileOps *ops);
 /*
  * A QcFile on an open descriptor of a regular file or block device. Takes ownership of fd,
  * also when it fails. -EINVAL when fd is neither of the two; -ENOMEM.
+ *
+ * When writing has let a regular file grow, to drop a lock or to close it sleeps until 50 ms after
+ * that. A program that opened the file before it grew, and so knows a wrong length of it, finds it
+ * locked when it comes to lock it.
  */
 int qc_file_new_fd(int fd, QcFile **ret);
 
@@ -77,7 +82,8 @@ int qc_file_new_fd(int fd, QcFile **ret);
 int qc_file_fd(const QcFile *file);
 
 QcFile *qc_file_ref(QcFile *file);
-void qc_file_unref(QcFile *file); /* accepts NULL */
+/* The last one closes the file, and drops its locks; see qc_file_new_fd(). Accepts NULL. */
+void qc_file_unref(QcFile *file);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcFile, qc_file_unref)
 
 /* These return 0, or as the operation fails. */

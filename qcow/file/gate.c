@@ -233,8 +233,9 @@ static const char *kind_of(mode_t kind)
 }
 
 /*
- * The very object that an O_PATH descriptor stands for, opened. Somebody may have a lease on it,
- * which he is asked to give back: a file server, or ourselves, for a moment (file.c).
+ * The very object that an O_PATH descriptor stands for, opened. A lease on it has to be given back
+ * first, which the kernel asks for: a file server may have one, or we ourselves, for a moment
+ * (posix.c).
  */
 static int reopen(int path_fd, bool write)
 {

@@ -1,0 +1,220 @@
+/*
+ * posix.c - QcFile on a descriptor.
+ *
+ * A PosixFile owns its descriptor. Locks are open-file-description locks, so they belong to
+ * the descriptor, not to the process: two QcFiles on one image exclude each other even
+ * inside one daemon, and closing one drops only its own. Before they are dropped, by closing or
+ * otherwise, a file that has grown waits (growth.h).
+ */
+#include "growth.h"
+#include "qcow-file.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+typedef struct PosixFile {
+    QcFile base;
+    int fd;
+    bool is_block;
+    QcGrowth growth; /* of a regular file */
+} PosixFile;
+
+static int fd_of(const QcFile *file)
+{
+    return ((const PosixFile *)file)->fd;
+}
+
+static bool is_block(const QcFile *file)
+{
+    return ((const PosixFile *)file)->is_block;
+}
+
+static QcGrowth *growth_of(QcFile *file)
+{
+    return &((PosixFile *)file)->growth;
+}
+
+static ssize_t posix_pread(QcFile *file, void *buf, size_t len, uint64_t offset)
+{
+    if (offset > INT64_MAX)
+        return 0; /* no file is that long */
+    ssize_t n = pread(fd_of(file), buf, len, (off_t)offset);
+    return n < 0 ? -errno : n;
+}
+
+/* What has kept a file from growing. A limit to its length is want of room to us: EFBIG is said of
+ * the limits that the image's format has. */
+static int growth_error(void)
+{
+    return errno == EFBIG ? -ENOSPC : -errno;
+}
+
+static ssize_t posix_pwrite(QcFile *file, const void *buf, size_t len, uint64_t offset)
+{
+    if (offset > INT64_MAX)
+        return -ENOSPC;
+    ssize_t n = pwrite(fd_of(file), buf, len, (off_t)offset);
+    if (n < 0 && errno == EPERM && is_block(file))
+        return -EROFS; /* a device that became read-only, or let itself be opened all the same */
+    if (n < 0)
+        return growth_error();
+    if (!is_block(file))
+        qc_growth_note(growth_of(file), offset + (uint64_t)n);
+    return n;
+}
+
+static int posix_sync(QcFile *file)
+{
+    return fdatasync(fd_of(file)) < 0 ? -errno : 0;
+}
+
+static int64_t nanoseconds(struct statx_timestamp t)
+{
+    return t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+int qc_file_stat_at(int dirfd, const char *path, int flags, QcFileStat *ret)
+{
+    struct statx st;
+    if (statx(dirfd, path, flags | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS | STATX_BTIME, &st) < 0)
+        return -errno;
+    *ret = (QcFileStat){
+        .dev = makedev(st.stx_dev_major, st.stx_dev_minor),
+        .ino = st.stx_ino,
+        .size = st.stx_size,
+        .allocated = st.stx_blocks * 512,
+        .mtime = nanoseconds(st.stx_mtime),
+        .ctime = nanoseconds(st.stx_ctime),
+        .btime = st.stx_mask & STATX_BTIME ? nanoseconds(st.stx_btime) : 0,
+        .mode = st.stx_mode,
+        .uid = st.stx_uid,
+        .gid = st.stx_gid,
+    };
+    return 0;
+}
+
+static int posix_stat(QcFile *file, QcFileStat *ret)
+{
+    QcFileStat st;
+    int err = qc_file_stat_at(fd_of(file), "", AT_EMPTY_PATH, &st);
+    if (!err && S_ISBLK(st.mode)) {
+        err = ioctl(fd_of(file), BLKGETSIZE64, &st.size) < 0 ? -errno : 0;
+        st.allocated = st.size;
+    }
+    if (!err)
+        *ret = st;
+    return err;
+}
+
+static int posix_truncate(QcFile *file, uint64_t size)
+{
+    if (is_block(file))
+        return -EINVAL;
+    return ftruncate(fd_of(file), (off_t)size) < 0 ? growth_error() : 0;
+}
+
+/* Where the file system cannot tell, SEEK_HOLE says that all is data: always true. */
+static int64_t posix_seek(QcFile *file, uint64_t offset, bool hole)
+{
+    if (offset > INT64_MAX)
+        return -ENXIO;
+    if (is_block(file)) {
+        QcFileStat st;
+        int err = posix_stat(file, &st);
+        if (err < 0)
+            return err;
+        if (offset >= st.size)
+            return -ENXIO;
+        return (int64_t)(hole ? st.size : offset);
+    }
+    off_t at = lseek(fd_of(file), (off_t)offset, hole ? SEEK_HOLE : SEEK_DATA);
+    return at < 0 ? -errno : at;
+}
+
+static struct flock lock_of_bytes(unsigned first, unsigned n, short type)
+{
+    return (struct flock){
+        .l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)first, .l_len = (off_t)n};
+}
+
+static int posix_lock(QcFile *file, unsigned byte, bool take)
+{
+    if (!take)
+        qc_growth_wait(growth_of(file));
+    struct flock lock = lock_of_bytes(byte, 1, take ? F_RDLCK : F_UNLCK);
+    return fcntl(fd_of(file), F_OFD_SETLK, &lock) < 0 ? -errno : 0;
+}
+
+static int posix_lock_held(QcFile *file, unsigned first, unsigned n)
+{
+    struct flock lock = lock_of_bytes(first, n, F_WRLCK);
+    if (fcntl(fd_of(file), F_OFD_GETLK, &lock) < 0)
+        return -errno;
+    return lock.l_type != F_UNLCK;
+}
+
+/*
+ * The kernel gives a lease for reading only where nobody could write. Where machines may write that
+ * it does not know of, a lease tells nothing of them, or is never given. It is given back at once:
+ * a program that opens the file for writing in between waits for no more than that. The signal that
+ * the kernel then sends (SIGIO) has to be ignored.
+ */
+static int posix_has_writer(QcFile *file)
+{
+    int fd = fd_of(file);
+    if (is_block(file) || !qc_file_has_our_clock(file) ||
+        (fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDONLY)
+        return -EOPNOTSUPP;
+    if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0)
+        return errno == EAGAIN ? 1 : -errno;
+    fcntl(fd, F_SETLEASE, F_UNLCK);
+    return 0;
+}
+
+static void posix_close(QcFile *file)
+{
+    qc_growth_wait(growth_of(file));
+    close(fd_of(file));
+    g_free(file);
+}
+
+static const QcFileOps posix_ops = {
+    .pread = posix_pread,
+    .pwrite = posix_pwrite,
+    .sync = posix_sync,
+    .stat = posix_stat,
+    .truncate = posix_truncate,
+    .seek = posix_seek,
+    .lock = posix_lock,
+    .lock_held = posix_lock_held,
+    .has_writer = posix_has_writer,
+    .close = posix_close,
+};
+
+int qc_file_new_fd(int fd, QcFile **ret)
+{
+    struct stat st;
+    int err = fstat(fd, &st) < 0 ? -errno : 0;
+    if (!err && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+        err = -EINVAL;
+    PosixFile *file = err ? NULL : g_try_new0(PosixFile, 1);
+    if (!file) {
+        close(fd);
+        return err ? err : -ENOMEM;
+    }
+    qc_file_init(&file->base, &posix_ops);
+    file->fd = fd;
+    file->is_block = S_ISBLK(st.st_mode);
+    file->growth.size = (uint64_t)st.st_size;
+    *ret = &file->base;
+    return 0;
+}
+
+int qc_file_fd(const QcFile *file)
+{
+    return file->ops == &posix_ops ? fd_of(file) : -1;
+}
