@@ -19,8 +19,8 @@ enum {
     OPEN_AT_ONCE = 5, /* of these; then there are pauses, of */
     OPEN_PAUSE_US = 2 * 1000,
     FIRST_READ = 4096,        /* holds the header of nearly every image */
-    STRINGS_FREE = 128 << 10, /* so much of a snapshot table is taken without a look, then */
-    STRINGS_STEP = 1 << 20,   /* of a snapshot table; its names never take the last of the memory */
+    STRINGS_FREE = 128 << 10, /* bytes of a snapshot table that are kept without asking for room */
+    STRINGS_STEP = 1 << 20,   /* bytes of a longer one from one asking to the next */
 };
 
 /* ---- reading the header ----------------------------------------------------------------- */
@@ -32,30 +32,34 @@ static int decode_header(const uint8_t *buf, size_t len, QcHeader *ret, GError *
     return err ? err : qc_header_decode_extensions(ret, buf, len, error);
 }
 
+/* Read the first len bytes of the file into *buf, which grows. */
+static int read_first(QcFile *file, size_t len, uint8_t **buf, GError **error)
+{
+    uint8_t *grown = g_try_realloc(*buf, MAX(len, 1));
+    if (!grown)
+        return qc_fail(error, -ENOMEM, "no memory for the header");
+    *buf = grown;
+    int err = qc_file_read_padded(file, grown, len, 0);
+    return err ? qc_fail(error, err, "the header cannot be read: %s", g_strerror(-err)) : 0;
+}
+
 /* The bytes of the first cluster that matter (also when they are wrong), and the header they say.
  */
 static int read_header(QcFile *file, uint64_t file_size, uint8_t **ret_buf, QcHeader *ret,
                        GError **error)
 {
     size_t len = (size_t)MIN(FIRST_READ, file_size);
-    g_autofree uint8_t *buf = g_try_malloc0(MAX(len, sizeof(QcDiskHeader)));
-    if (!buf)
-        return qc_fail(error, -ENOMEM, "no memory for the header");
-    int err = qc_file_read_padded(file, buf, len, 0);
+    g_autofree uint8_t *buf = NULL;
+    int err = read_first(file, len, &buf, error);
     if (err < 0)
-        return qc_fail(error, err, "the header cannot be read: %s", g_strerror(-err));
-
+        return err;
     err = decode_header(buf, len, ret, NULL); /* nobody is told what a second look may mend */
     uint64_t cluster = err == -ENODATA ? qc_cluster_size(&ret->layout) : 0;
     if (MIN(cluster, file_size) > len) {
         len = (size_t)MIN(cluster, file_size);
-        uint8_t *grown = g_try_realloc(buf, len);
-        if (!grown)
-            return qc_fail(error, -ENOMEM, "no memory for the header");
-        buf = grown;
-        err = qc_file_read_padded(file, buf, len, 0);
+        err = read_first(file, len, &buf, error);
         if (err < 0)
-            return qc_fail(error, err, "the header cannot be read: %s", g_strerror(-err));
+            return err;
     }
     err = decode_header(buf, len, ret, error);
     if (err == -ENODATA) { /* the file has no more */
@@ -128,6 +132,40 @@ static int check_against_file(const QcImage *image, GError **error)
 
 /* ---- snapshots ---------------------------------------------------------------------------- */
 
+/* Names never take the last of the memory. *ask_at: in bytes of the table, when to ask next. */
+static int check_room(const QcSnapReader *reader, uint64_t *ask_at)
+{
+    if (reader->consumed < *ask_at)
+        return 0;
+    *ask_at = reader->consumed + STRINGS_STEP;
+    return qc_room_for(2 * STRINGS_STEP) ? 0 : -ENOMEM;
+}
+
+/* Let a snapshot as the reader gave it have strings of its own. */
+static int keep_snapshot(QcImage *image, QcSnapshot *s, size_t id_len)
+{
+    s->id = qc_strings_keep(&image->strings, s->id, id_len);
+    s->name = qc_strings_keep(&image->strings, s->name, s->name_len);
+    return s->id && s->name ? 0 : -ENOMEM;
+}
+
+static int read_entries(QcImage *image, QcSnapReader *reader, QcSnapshot *list)
+{
+    uint64_t ask_at = STRINGS_FREE;
+    int err = 0;
+    for (uint32_t i = 0; i < image->header.n_snapshots && !err; i++) {
+        size_t id_len, size;
+        const uint8_t *raw;
+        image->snapshot_at[i] = reader->at;
+        err = qc_snap_reader_next(reader, &list[i], &id_len, &raw, &size);
+        if (!err)
+            err = check_room(reader, &ask_at);
+        if (!err)
+            err = keep_snapshot(image, &list[i], id_len);
+    }
+    return err;
+}
+
 static int read_snapshots(QcImage *image, GError **error)
 {
     const QcHeader *h = &image->header;
@@ -148,24 +186,7 @@ static int read_snapshots(QcImage *image, GError **error)
     if (!list || !image->snapshot_at)
         return qc_fail(error, -ENOMEM, "no memory for %u snapshots", h->n_snapshots);
 
-    int err = 0;
-    uint64_t looked = STRINGS_FREE;
-    for (uint32_t i = 0; i < h->n_snapshots && !err; i++) {
-        size_t id_len, size;
-        const uint8_t *raw;
-        image->snapshot_at[i] = reader.at;
-        err = qc_snap_reader_next(&reader, &list[i], &id_len, &raw, &size);
-        if (!err && reader.consumed >= looked) {
-            err = qc_room_for(2 * STRINGS_STEP) ? 0 : -ENOMEM;
-            looked = reader.consumed + STRINGS_STEP;
-        }
-        if (err)
-            break;
-        list[i].id = qc_strings_keep(&image->strings, list[i].id, id_len);
-        list[i].name = qc_strings_keep(&image->strings, list[i].name, list[i].name_len);
-        if (!list[i].id || !list[i].name)
-            err = -ENOMEM;
-    }
+    int err = read_entries(image, &reader, list);
     image->snapshots_end = reader.at;
     qc_snap_reader_clear(&reader);
     if (err < 0)
@@ -226,36 +247,49 @@ static void note_state(QcImage *image, const QcFileStat *st)
 }
 
 /*
- * Read the metadata, again when the header changed meanwhile. A failure counts only when the
- * header stood still, and the file had the length that it was compared with: a table that is
- * being replaced may look like anything, and lie behind what was the end of the file.
+ * Read the metadata once. *ret_changed: it may have changed meanwhile, which makes a failure of a
+ * success, and no failure final. One is final when the header stood still, and the file had the
+ * length that it was compared with: a table that is being replaced may look like anything, and lie
+ * behind what was the end of the file.
  */
+static int try_once(QcImage *image, bool *ret_changed, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    QcFileStat now;
+    int err = read_metadata(image, &local);
+    int same = qc_image_has_same_sector0(image);
+    int stat_err = qc_file_stat(image->file, &now);
+    *ret_changed = false;
+    if (stat_err < 0)
+        return qc_fail(error, stat_err, "%s", g_strerror(-stat_err));
+    if (!err && same < 0)
+        return qc_fail(error, same, "the header cannot be read again: %s", g_strerror(-same));
+    if (err != -ENOMEM)
+        *ret_changed = same == 0 || (err && now.size != image->info.stat.size);
+    if (*ret_changed)
+        note_state(image, &now);
+    image->info.stat.size = now.size; /* of a file that grew, all that was said holds */
+    if (err < 0)
+        g_propagate_error(error, g_steal_pointer(&local));
+    else if (*ret_changed)
+        err = qc_fail(error, -EAGAIN, "the image keeps changing");
+    return err;
+}
+
 static int read_steady_metadata(QcImage *image, GError **error)
 {
-    for (unsigned i = 0; i < OPEN_TRIES; i++) {
+    for (unsigned tries = 1;; tries++) {
         g_autoptr(GError) local = NULL;
-        QcFileStat now;
-        int err = read_metadata(image, &local);
-        int same = qc_image_has_same_sector0(image);
-        int stat_err = qc_file_stat(image->file, &now);
-        if (stat_err < 0)
-            return qc_fail(error, stat_err, "%s", g_strerror(-stat_err));
-        if (!err && same < 0)
-            return qc_fail(error, same, "the header cannot be read again: %s", g_strerror(-same));
-        bool steady = same != 0 && (!err || now.size == image->info.stat.size);
-        if (err == -ENOMEM || steady || i == OPEN_TRIES - 1) {
-            image->info.stat.size = now.size; /* of a file that grew, all that was said holds */
+        bool changed;
+        int err = try_once(image, &changed, &local);
+        if (!changed || tries == OPEN_TRIES) {
             if (err < 0)
                 g_propagate_error(error, g_steal_pointer(&local));
-            else if (!same)
-                return qc_fail(error, -EAGAIN, "the image keeps changing");
             return err;
         }
-        note_state(image, &now);
-        if (i >= OPEN_AT_ONCE) /* somebody takes and deletes snapshots without a break */
+        if (tries > OPEN_AT_ONCE) /* snapshots are taken and deleted without a break */
             g_usleep(OPEN_PAUSE_US);
     }
-    return -EAGAIN; /* not reached */
 }
 
 /* An image of which nothing is read yet. */

@@ -250,32 +250,46 @@ static int blank_run(const QcMapping *map, const QcCached *cached, uint64_t inde
     return MIN(blank, 0);
 }
 
+/* Whether the file ends before an L1 entry does. (What its last slice lacks is not read.) */
+static bool is_cut_off(const QcMapping *map, uint64_t index)
+{
+    return map->l1_offset + (index + 1) * sizeof(be64) > map->image->info.stat.size;
+}
+
+/* An L1 entry, whose slice look->l1 becomes. */
+static int find_l1_entry(const QcMapping *map, uint64_t index, QcLook *look, uint64_t *ret)
+{
+    uint64_t slice = qc_table_slice(&map->image->header.layout), byte = index * sizeof(be64);
+    uint64_t before = byte / slice * slice;
+    uint64_t size = MIN(slice, map->l1_entries * sizeof(be64) - before);
+    int err = hold_slice(map->image, map->l1_offset + before, size, &look->l1);
+    if (err < 0)
+        return err;
+    *ret = be64_load(look->l1->data + byte % slice);
+    return 0;
+}
+
 int qc_map_qcow2(const QcMapping *map, uint64_t offset, uint64_t length, QcLook *look,
                  QcExtent *ret)
 {
     const QcLayout *l = &map->image->header.layout;
     uint64_t span = UINT64_C(1) << qc_l1_shift(l);
     uint64_t index = offset / span, in = offset % span;
+    uint64_t rest = MIN(length, span - in), entry, l2_offset, run;
     if (index >= map->l1_entries) {
         *ret = qc_extent_of(QC_EXTENT_HOLE, length);
         return 0;
     }
-    uint64_t slice = qc_table_slice(l), byte = index * sizeof(be64);
-    uint64_t before = byte / slice * slice, slice_at = map->l1_offset + before;
-    uint64_t slice_size = MIN(slice, map->l1_entries * sizeof(be64) - before);
-    uint64_t rest = MIN(length, span - in), l2_offset, run;
-
-    /* The last slice of an L1 table may be cut by the end of the file, its entries not. All that
-     * come later lie past the end too: one extent, however many the table claims to have. */
-    if (map->l1_offset + byte + sizeof(be64) > map->image->info.stat.size) {
+    /* All entries behind it lie past the end as well: one extent, however many the table claims. */
+    if (is_cut_off(map, index)) {
         uint64_t end = (uint64_t)map->l1_entries << qc_l1_shift(l);
         *ret = qc_extent_bad(-EIO, MIN(length, end - offset));
         return 0;
     }
-    int err = hold_slice(map->image, slice_at, slice_size, &look->l1);
+    int err = find_l1_entry(map, index, look, &entry);
     if (err < 0)
         return err;
-    if (qc_l1_decode(l, be64_load(look->l1->data + byte % slice), &l2_offset) < 0) {
+    if (qc_l1_decode(l, entry, &l2_offset) < 0) {
         *ret = qc_extent_bad(-EIO, rest);
         return 0;
     }
