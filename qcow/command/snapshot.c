@@ -117,8 +117,7 @@ int qc_snapshot_take(QcImage *image, const char *name, int64_t now_ns, bool *ret
     };
     err = take_tree(txn, &s);
     if (!err)
-        err = qc_snapshots_replace(
-            txn, &(QcTableEdit){.drop = UINT_MAX, .rename = UINT_MAX, .added = &s});
+        err = qc_snapshots_replace(txn, &(QcTableEdit){.added = &s});
     return err ? qc_txn_fail(err, error) : qc_txn_commit(txn, ret_unknown, error);
 }
 
@@ -235,7 +234,7 @@ int qc_snapshot_delete(QcImage *image, unsigned snapshot, bool *ret_unknown, GEr
         return err;
     err = delete_tree(txn, &image->info.snapshots[snapshot]);
     if (!err)
-        err = qc_snapshots_replace(txn, &(QcTableEdit){.drop = snapshot, .rename = UINT_MAX});
+        err = qc_snapshots_replace(txn, &(QcTableEdit){.index = snapshot, .drop = true});
     return err ? qc_txn_fail(err, error) : qc_txn_commit(txn, ret_unknown, error);
 }
 
@@ -252,7 +251,6 @@ int qc_snapshot_rename(QcImage *image, unsigned snapshot, const char *name, bool
         return err;
     err = qc_active_refresh(txn); /* the flags are right after each command */
     if (!err)
-        err = qc_snapshots_replace(
-            txn, &(QcTableEdit){.drop = UINT_MAX, .rename = snapshot, .new_name = name});
+        err = qc_snapshots_replace(txn, &(QcTableEdit){.index = snapshot, .new_name = name});
     return err ? qc_txn_fail(err, error) : qc_txn_commit(txn, ret_unknown, error);
 }

@@ -50,10 +50,11 @@ static int copy_entries(QcTxn *txn, const QcTableEdit *edit, NewTable *table)
         err = qc_snap_reader_next(&reader, &s, &id_len, &raw, &size);
         if (!err && reader.consumed > table->old_bytes)
             err = -EUCLEAN; /* longer than when it was read first: somebody ignores the locks */
-        if (err || i == edit->drop)
+        bool edited = i == edit->index;
+        if (err || (edited && edit->drop))
             continue;
-        size = copy_entry(&h->layout, &s, id_len, raw, size,
-                          i == edit->rename ? edit->new_name : NULL, table->bytes + table->len);
+        size = copy_entry(&h->layout, &s, id_len, raw, size, edited ? edit->new_name : NULL,
+                          table->bytes + table->len);
         table->len = qc_padded(table->len + size); /* the last one's padding may lack */
     }
     qc_snap_reader_clear(&reader);
@@ -102,7 +103,7 @@ int qc_snapshots_replace(QcTxn *txn, const QcTableEdit *edit)
         err = write_table(txn, &table);
     if (!err)
         err = qc_txn_release(txn, image->header.snapshots_offset, old_bytes);
-    txn->next.n_snapshots += (edit->added != NULL) - (edit->drop != UINT_MAX);
+    txn->next.n_snapshots += (edit->added != NULL) - edit->drop;
     g_free(table.bytes);
     return err;
 }
@@ -111,5 +112,5 @@ int qc_snapshots_complete(QcTxn *txn)
 {
     if (count_incomplete(txn->image) == 0)
         return 0;
-    return qc_snapshots_replace(txn, &(QcTableEdit){.drop = UINT_MAX, .rename = UINT_MAX});
+    return qc_snapshots_replace(txn, &(QcTableEdit){0});
 }

@@ -7,11 +7,11 @@
 #include "snaptable.h"
 #include "txn.h"
 
-/* How a new snapshot table differs from the old one. */
+/* How a new snapshot table differs from the old one: not at all when zero. */
 typedef struct QcTableEdit {
-    unsigned drop;   /* index of an entry to leave out; UINT_MAX: none */
-    unsigned rename; /* index of an entry to get new_name; UINT_MAX: none */
-    const char *new_name;
+    unsigned index;          /* of the entry that the next two are about */
+    bool drop;               /* leave it out */
+    const char *new_name;    /* give it this name; NULL: it keeps its own */
     const QcSnapshot *added; /* an entry to append; NULL: none */
 } QcTableEdit;
 
