@@ -63,43 +63,51 @@ static const char *count_error(int err)
     }
 }
 
-/* Count bytes at offset. 1 when they cannot be what they are said to be, which is a finding. */
+/*
+ * Count bytes at offset. *ret_counted (NULL: the caller goes on either way): they can be what they
+ * are said to be, which else is a finding. -ENOMEM.
+ */
 static int count_range(Count *c, const char *what, uint64_t offset, uint64_t bytes, uint64_t times,
-                       QcRefKind kind)
+                       QcRefKind kind, bool *ret_counted)
 {
     int err = qc_refs_count(c->refs, offset >> c->layout->cluster_bits,
                             qc_clusters_for(c->layout, bytes), times, kind);
+    if (ret_counted)
+        *ret_counted = err == 0;
     if (err == 0 || err == -ENOMEM)
         return err;
     qc_find(c->findings, "%s" AT "%s", what, offset, count_error(err));
-    return 1;
+    return 0;
 }
 
-/* Count a table, which has to begin with a cluster. 1 as count_range(). */
-static int count_table_range(Count *c, const char *what, uint64_t offset, uint64_t bytes,
-                             uint64_t times)
+/* The same of a table, which has to begin with a cluster. */
+static int count_table(Count *c, const char *what, uint64_t offset, uint64_t bytes, uint64_t times,
+                       bool *ret_counted)
 {
     if (qc_cluster_aligned(c->layout, offset))
-        return count_range(c, what, offset, bytes, times, QC_REF_TABLE);
+        return count_range(c, what, offset, bytes, times, QC_REF_TABLE, ret_counted);
     qc_find(c->findings, "%s" AT "does not begin with a cluster", what, offset);
-    return 1;
+    if (ret_counted)
+        *ret_counted = false;
+    return 0;
 }
 
-/* Read a table of n numbers that was counted. 1 when it is cut off. */
-static int read_words(Count *c, const char *what, uint64_t offset, uint32_t n, QcWordFunc func)
+/* Count a table of n numbers and, if it can be one, read it. One of no numbers lies nowhere. */
+static int count_and_read(Count *c, const char *what, uint64_t offset, uint32_t n, uint64_t times,
+                          QcWordFunc func)
 {
+    bool counted;
+    if (n == 0)
+        return 0;
+    int err = count_table(c, what, offset, n * sizeof(be64), times, &counted);
+    if (!counted)
+        return err;
     c->at = offset;
-    int err = qc_words_read(c->image->file, offset, n, func, c);
+    err = qc_words_read(c->image->file, offset, n, func, c);
     if (err != -EUCLEAN)
         return err;
     qc_find(c->findings, "%s" AT "is cut off", what, offset);
-    return 1;
-}
-
-/* Findings are no failures. */
-static int done(int result)
-{
-    return MIN(result, 0);
+    return 0;
 }
 
 /* ---- trees ------------------------------------------------------------------------------ */
@@ -111,6 +119,11 @@ typedef struct L1Table {
     uint32_t times;
     bool active; /* one of them is the active disk */
 } L1Table;
+
+static uint32_t make_owners(uint32_t times, bool active)
+{
+    return times * 2 + active;
+}
 
 static bool of_active(uint32_t owners)
 {
@@ -130,13 +143,13 @@ static int by_place(const void *a, const void *b)
     return x->entries < y->entries ? -1 : x->entries > y->entries;
 }
 
-/* A table has other owners besides. */
+/* Let a table have these owners, too. */
 static void add_owners(Count *c, QcBatchItem *table, uint32_t owners)
 {
     if (of_active(owners) && of_active(table->tag)) {
         qc_find(c->findings, "the L2 table" AT "has two entries of the active L1 table",
                 table->offset);
-        owners--;
+        owners = make_owners(times_of(owners), false);
     }
     if (__builtin_add_overflow(table->tag, owners, &table->tag))
         qc_find(c->findings, "the L2 table" AT "is shared too often", table->offset);
@@ -195,26 +208,22 @@ static int collect_l1_tables(Count *c, L1Table *list, size_t n)
     for (size_t i = 0; i < n; i++)
         c->most_entries =
             MAX(c->most_entries, MIN(list[i].entries, QC_MAX_L1_BYTES / sizeof(be64)));
-    for (size_t i = 0, next; i < n && err >= 0; i = next) {
+    for (size_t i = 0, next; i < n && !err; i = next) {
         L1Table *t = &list[i];
         for (next = i + 1; next < n && by_place(t, &list[next]) == 0; next++) {
             t->times += list[next].times;
             t->active |= list[next].active;
         }
-        c->owners = t->times * 2 + t->active;
-        err = t->entries ? count_table_range(c, "the L1 table", t->offset,
-                                             t->entries * sizeof(be64), t->times)
-                         : 1;
-        if (!err)
-            err = read_words(c, "the L1 table", t->offset, t->entries, collect_table);
+        c->owners = make_owners(t->times, t->active);
+        err = count_and_read(c, "the L1 table", t->offset, t->entries, t->times, collect_table);
     }
-    return done(err);
+    return err;
 }
 
 static int count_data(Count *c, uint64_t first, uint64_t count, uint64_t times)
 {
     unsigned bits = c->layout->cluster_bits;
-    return done(count_range(c, "the cluster", first << bits, count << bits, times, QC_REF_DATA));
+    return count_range(c, "the cluster", first << bits, count << bits, times, QC_REF_DATA, NULL);
 }
 
 static int count_spread(void *data, uint64_t cluster, uint32_t times)
@@ -270,10 +279,11 @@ static int count_l2_tables(Count *c)
     size_t n = 0;
     int err = 0;
     merge_tables(c);
-    for (size_t i = 0; i < c->n_tables && err >= 0; i++) {
+    for (size_t i = 0; i < c->n_tables && !err; i++) {
+        bool counted;
         err = count_range(c, "the L2 table", c->tables[i].offset, qc_cluster_size(c->layout),
-                          times_of(c->tables[i].tag), QC_REF_TABLE);
-        if (!err)
+                          times_of(c->tables[i].tag), QC_REF_TABLE, &counted);
+        if (counted)
             c->tables[n++] = c->tables[i];
     }
     if (err < 0)
@@ -308,7 +318,7 @@ static int count_block(void *data, uint32_t index, uint64_t offset)
 {
     Count *c = data;
     if (qc_offset_is_valid(c->layout, offset))
-        return done(count_range(c, "the refcount block", offset, 1, 1, QC_REF_TABLE));
+        return count_range(c, "the refcount block", offset, 1, 1, QC_REF_TABLE, NULL);
     qc_find(c->findings, "entry %u of the refcount table is broken", index);
     return 0;
 }
@@ -317,11 +327,8 @@ static int count_refcount_structures(Count *c)
 {
     const QcHeader *h = &c->image->header;
     uint64_t bytes = (uint64_t)h->reftable_clusters << c->layout->cluster_bits;
-    int err = count_table_range(c, "the refcount table", h->reftable_offset, bytes, 1);
-    if (!err)
-        err = read_words(c, "the refcount table", h->reftable_offset,
-                         (uint32_t)(bytes / sizeof(be64)), count_block);
-    return done(err);
+    return count_and_read(c, "the refcount table", h->reftable_offset,
+                          (uint32_t)(bytes / sizeof(be64)), 1, count_block);
 }
 
 /* An entry of a bitmap's table: where a cluster of it is, or what all its bits are. */
@@ -331,7 +338,7 @@ static int count_bitmap_data(void *data, uint32_t index, uint64_t offset)
     if (offset == QC_BITMAP_ALL_ONES)
         return 0;
     if (qc_offset_is_valid(c->layout, offset))
-        return done(count_range(c, "the bitmap data", offset, 1, 1, QC_REF_TABLE));
+        return count_range(c, "the bitmap data", offset, 1, 1, QC_REF_TABLE, NULL);
     qc_find(c->findings, "entry %u of the bitmap table" AT "is broken", index, c->at);
     return 0;
 }
@@ -339,15 +346,10 @@ static int count_bitmap_data(void *data, uint32_t index, uint64_t offset)
 /* One bitmap's table and the clusters it points at. §"Bitmap table". */
 static int count_bitmap(Count *c, const QcBitmapTable *t)
 {
-    uint64_t bytes = t->entries * sizeof(be64);
-    if (bytes > QC_MAX_L1_BYTES) {
-        qc_find(c->findings, "a bitmap's table" AT "is too large", t->offset);
-        return 0;
-    }
-    int err = bytes ? count_table_range(c, "the bitmap table", t->offset, bytes, 1) : 1;
-    if (!err)
-        err = read_words(c, "the bitmap table", t->offset, t->entries, count_bitmap_data);
-    return done(err);
+    if (t->entries <= QC_MAX_L1_BYTES / sizeof(be64))
+        return count_and_read(c, "the bitmap table", t->offset, t->entries, 1, count_bitmap_data);
+    qc_find(c->findings, "a bitmap's table" AT "is too large", t->offset);
+    return 0;
 }
 
 static int count_bitmaps(Count *c)
@@ -359,8 +361,8 @@ static int count_bitmaps(Count *c)
         qc_find(c->findings, "the bitmap directory is broken");
     if (h->bitmaps_reserved)
         qc_find(c->findings, "the bitmaps extension has something where there has to be 0");
-    int err = done(count_table_range(c, "the bitmap directory", h->bitmap_directory_offset,
-                                     h->bitmap_directory_size, 1));
+    int err = count_table(c, "the bitmap directory", h->bitmap_directory_offset,
+                          h->bitmap_directory_size, 1, NULL);
     for (unsigned i = 0; i < c->image->info.n_bitmaps && !err; i++)
         err = count_bitmap(c, &c->image->bitmap_tables[i]);
     return err;
@@ -370,14 +372,13 @@ static int count_all(Count *c)
 {
     const QcHeader *h = &c->image->header;
     uint64_t snapshots = c->image->snapshots_end - h->snapshots_offset;
-    int err = done(count_range(c, "the header", 0, 1, 1, QC_REF_TABLE));
+    int err = count_range(c, "the header", 0, 1, 1, QC_REF_TABLE, NULL);
     if (!err)
         err = count_refcount_structures(c);
     if (!err && snapshots > 0)
-        err = done(count_table_range(c, "the snapshot table", h->snapshots_offset, snapshots, 1));
+        err = count_table(c, "the snapshot table", h->snapshots_offset, snapshots, 1, NULL);
     if (!err && h->luks_length > 0)
-        err =
-            done(count_table_range(c, "the encryption header", h->luks_offset, h->luks_length, 1));
+        err = count_table(c, "the encryption header", h->luks_offset, h->luks_length, 1, NULL);
     if (!err)
         err = count_bitmaps(c);
     return err ? err : count_trees(c);
