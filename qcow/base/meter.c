@@ -6,7 +6,7 @@ enum {
     ALMOST = 99, /* percent; the rest is for the syncs */
 };
 
-void qc_meter_expect(QcMeter *meter, uint64_t tables)
+void qc_meter_set_total(QcMeter *meter, uint64_t tables)
 {
     meter->total = tables * meter->passes;
 }

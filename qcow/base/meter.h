@@ -17,8 +17,8 @@ typedef struct QcMeter {
     uint64_t done, total;
 } QcMeter;
 
-/* There are so many tables. */
-void qc_meter_expect(QcMeter *meter, uint64_t tables);
+/* Each pass is over so many tables. */
+void qc_meter_set_total(QcMeter *meter, uint64_t tables);
 
 /* Tell how far we are. -ECANCELED when the command is to stop. */
 int qc_meter_ask(const QcMeter *meter);

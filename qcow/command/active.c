@@ -18,7 +18,7 @@ static int fix_flags(const QcLayout *l, QcRefs *refs, uint8_t *table)
     int changed = 0;
     for (uint64_t i = 0; i < n; i++) {
         QcCluster c = qc_cluster_decode(l, table + i * size);
-        qc_refs_expect_use(refs, table, i);
+        qc_refs_prefetch_use(refs, table, i);
         if (c.kind == QC_CLUSTER_BAD)
             return -EUCLEAN;
         if (c.host_offset == 0)

@@ -13,9 +13,9 @@
 #include "count.h"
 #include "batch.h"
 #include "entry.h"
+#include "sparse.h"
 #include "spread.h"
 #include "tree.h"
-#include "words.h"
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -94,7 +94,7 @@ static int count_table(Count *c, const char *what, uint64_t offset, uint64_t byt
 
 /* Count a table of n numbers and, if it can be one, read it. One of no numbers lies nowhere. */
 static int count_and_read(Count *c, const char *what, uint64_t offset, uint32_t n, uint64_t times,
-                          QcWordFunc func)
+                          QcSparseFunc func)
 {
     bool counted;
     if (n == 0)
@@ -103,7 +103,7 @@ static int count_and_read(Count *c, const char *what, uint64_t offset, uint32_t 
     if (!counted)
         return err;
     c->at = offset;
-    err = qc_words_read(c->image->file, offset, n, func, c);
+    err = qc_sparse_read(c->image->file, offset, n, func, c);
     if (err != -EUCLEAN)
         return err;
     qc_find(c->findings, "%s" AT "is cut off", what, offset);
@@ -288,7 +288,7 @@ static int count_l2_tables(Count *c)
     }
     if (err < 0)
         return err;
-    qc_meter_expect(&c->image->meter, n);
+    qc_meter_set_total(&c->image->meter, n);
     err = qc_spread_new(c->refs, qc_clusters_for(c->layout, c->image->info.stat.size), count_spread,
                         c, &c->spread);
     if (!err)
@@ -415,7 +415,7 @@ static int check_table_flags(void *data, uint32_t slot, uint64_t l2_offset, uint
     for (uint64_t i = 0; table && i < qc_l2_entries(l); i++) {
         QcCluster c = qc_cluster_decode(l, table + i * qc_l2_entry_size(l));
         QcRefUse use;
-        qc_refs_expect_use(f->refs, table, i);
+        qc_refs_prefetch_use(f->refs, table, i);
         int err = qc_refs_use(f->refs, c.host_offset >> l->cluster_bits, &use);
         if (err < 0)
             return err;

@@ -11,12 +11,12 @@
 #include "batch.h"
 #include "error.h"
 #include "refblocks.h"
-#include "words.h"
+#include "sparse.h"
 #include <sys/stat.h>
 
 enum {
     NO_BLOCK = UINT32_MAX, /* a table has a million entries at most */
-    EXPECTED = 24,         /* entries ahead */
+    AHEAD = 24,            /* entries ahead */
     SMALL_ORDER = 4,       /* smaller counts are not worth a copy */
 };
 
@@ -108,7 +108,7 @@ static int load_table(QcRefs *r, bool lenient)
     if (!r->blocks)
         return -ENOMEM;
     r->room = n;
-    int err = qc_words_read(r->image->file, h->reftable_offset, (uint32_t)n, load_entry, &load);
+    int err = qc_sparse_read(r->image->file, h->reftable_offset, (uint32_t)n, load_entry, &load);
     return err == -EUCLEAN && lenient ? 0 : err;
 }
 
@@ -250,10 +250,10 @@ int qc_refs_use(QcRefs *r, uint64_t cluster, QcRefUse *ret)
     return err;
 }
 
-void qc_refs_expect_use(const QcRefs *r, const uint8_t *table, uint64_t i)
+void qc_refs_prefetch_use(const QcRefs *r, const uint8_t *table, uint64_t i)
 {
     const QcLayout *l = r->layout;
-    i += EXPECTED;
+    i += AHEAD;
     if (i >= qc_l2_entries(l))
         return;
     uint64_t word = be64_load(table + i * qc_l2_entry_size(l));
@@ -270,7 +270,7 @@ void qc_refs_set_count(const QcRefs *r, RefBlock *b, uint64_t index, uint64_t co
         set_use(b, index, use_of_count(count));
 }
 
-void qc_refs_expect(const QcRefs *r, uint64_t cluster)
+void qc_refs_prefetch(const QcRefs *r, uint64_t cluster)
 {
     uint64_t index = index_of(r, cluster);
     const RefBlock *b = block_of(r, cluster);

@@ -75,7 +75,7 @@ typedef enum QcRefUse {
 /* Keeps an eighth of what the counts take, or less. -ENOMEM. */
 int qc_refs_use(QcRefs *refs, uint64_t cluster, QcRefUse *ret);
 /* Entry i of an L2 table is about to be asked about, and then those behind it: as above. */
-void qc_refs_expect_use(const QcRefs *refs, const uint8_t *table, uint64_t i);
+void qc_refs_prefetch_use(const QcRefs *refs, const uint8_t *table, uint64_t i);
 
 /*
  * Add delta (1 or -1) to count clusters from first on. -EUCLEAN when one of them was not in
@@ -88,7 +88,7 @@ int qc_refs_add(QcRefs *refs, uint64_t first, uint64_t count, int delta);
  * The count of a cluster will be needed soon: let the processor fetch it, as it would otherwise
  * wait for memory at each of them.
  */
-void qc_refs_expect(const QcRefs *refs, uint64_t cluster);
+void qc_refs_prefetch(const QcRefs *refs, uint64_t cluster);
 
 /* Whether all of count clusters from first on were in use when the model was loaded. */
 bool qc_refs_all_used(const QcRefs *refs, uint64_t first, uint64_t count);

@@ -12,7 +12,7 @@ enum {
     MAX_HELD = 1 << 20,   /* numbers */
     MIN_HELD = 1 << 10,   /* in each bin */
     CLUSTER_BITS = 48,    /* of a number that is held back; its tag has the rest */
-    EXPECTED = 24,        /* numbers that will be handed on soon */
+    AHEAD = 24,           /* numbers that will be handed on soon */
     MAX_TAG = UINT16_MAX, /* others are handed on at once */
 };
 
@@ -72,8 +72,8 @@ static int empty(QcSpread *spread, unsigned bin)
     int err = 0;
     spread->used[bin] = 0;
     for (unsigned i = 0; i < n && !err; i++) {
-        if (i + EXPECTED < n)
-            qc_refs_expect(spread->refs, cluster_of(held[i + EXPECTED]));
+        if (i + AHEAD < n)
+            qc_refs_prefetch(spread->refs, cluster_of(held[i + AHEAD]));
         err = spread->func(spread->data, cluster_of(held[i]), (uint32_t)(held[i] >> CLUSTER_BITS));
     }
     return err;

@@ -2,8 +2,8 @@
 #include "tree.h"
 #include "batch.h"
 #include "entry.h"
+#include "sparse.h"
 #include "spread.h"
-#include "words.h"
 #include <errno.h>
 
 static int keep_entry(void *data, uint32_t index, uint64_t word)
@@ -18,7 +18,7 @@ int qc_l1_load(QcImage *image, uint64_t offset, uint32_t n, uint64_t **ret)
     g_autofree uint64_t *l1 = g_try_new0(uint64_t, MAX(n, 1));
     if (!l1)
         return -ENOMEM;
-    int err = qc_words_read(image->file, offset, n, keep_entry, l1);
+    int err = qc_sparse_read(image->file, offset, n, keep_entry, l1);
     if (!err)
         *ret = g_steal_pointer(&l1);
     return err;

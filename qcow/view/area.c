@@ -54,7 +54,7 @@ void qc_area_clear(QcAreaBuilder *builder)
     g_clear_pointer(&builder->grains, g_free);
 }
 
-static bool is_open(const QcAreaBuilder *builder, unsigned i)
+static bool is_gap(const QcAreaBuilder *builder, unsigned i)
 {
     return builder->grains[i].kind == QC_EXTENT_HOLE;
 }
@@ -65,11 +65,11 @@ static uint64_t start_of(const QcAreaBuilder *builder, unsigned i)
     return MIN(i * builder->grain, builder->length);
 }
 
-bool qc_area_open(QcAreaBuilder *builder, uint64_t *ret_from, uint64_t *ret_end)
+bool qc_area_next_gap(QcAreaBuilder *builder, uint64_t *ret_from, uint64_t *ret_end)
 {
-    while (builder->first < builder->last && !is_open(builder, builder->first))
+    while (builder->first < builder->last && !is_gap(builder, builder->first))
         builder->first++;
-    while (builder->first < builder->last && !is_open(builder, builder->last - 1))
+    while (builder->first < builder->last && !is_gap(builder, builder->last - 1))
         builder->last--;
     *ret_from = builder->start + start_of(builder, builder->first);
     *ret_end = builder->start + start_of(builder, builder->last);
@@ -83,7 +83,7 @@ void qc_area_offer(QcAreaBuilder *builder, uint64_t offset, const QcExtent *exte
         return;
     for (unsigned i = (unsigned)(from / builder->grain); start_of(builder, i) < end; i++) {
         uint64_t start = start_of(builder, i);
-        if (!is_open(builder, i))
+        if (!is_gap(builder, i))
             continue;
         builder->grains[i] = *extent;
         trim(&builder->grains[i], start - from, start_of(builder, i + 1) - start);

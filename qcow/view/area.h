@@ -3,7 +3,7 @@
  *
  * A look-up asks every layer from the top down until one has something to say, so it costs the
  * more the longer the chain is. An area holds the answers for a stretch of guest bytes. It is
- * made layer by layer: each is asked once for all that those above it left open.
+ * made layer by layer: each is asked once for the gaps that those above it left.
  */
 #ifndef QCOW_AREA_H
 #define QCOW_AREA_H
@@ -15,26 +15,26 @@ enum {
 };
 
 /*
- * An area in the making: its grains, pieces of equal length such that no layer has two things to
- * say of one piece. For one thread.
+ * An area in the making. Grains: equal pieces of the area, each answered by exactly one layer in
+ * one way. For one thread.
  */
 typedef struct QcAreaBuilder {
     uint64_t start, grain;
     unsigned grain_bits;
     unsigned n;           /* of the grains; the last may be shorter */
-    unsigned first, last; /* those before and from here on are not open */
+    unsigned first, last; /* no grain before first is a gap, and none from last on */
     uint64_t length;
-    QcExtent *grains; /* holes are open */
+    QcExtent *grains; /* holes are gaps: no layer has said anything yet */
 } QcAreaBuilder;
 
 /* -ENOMEM. qc_area_clear() has to follow. */
 int qc_area_begin(QcAreaBuilder *builder, uint64_t start, uint64_t length, unsigned grain_bits);
-/* Whether something is open, and the range in which that lies. */
-bool qc_area_open(QcAreaBuilder *builder, uint64_t *ret_from, uint64_t *ret_end);
-/* The layer in turn has this at an offset. It takes what is open there. */
+/* Whether gaps are left, and the range of guest bytes from the first to the end of the last. */
+bool qc_area_next_gap(QcAreaBuilder *builder, uint64_t *ret_from, uint64_t *ret_end);
+/* The layer in turn has this at an offset. It fills the gaps that are there. */
 void qc_area_offer(QcAreaBuilder *builder, uint64_t offset, const QcExtent *extent);
 /*
- * What is open stays a hole. NULL: no memory. The extents in the area borrow their
+ * Gaps that are left are holes. NULL: no memory. The extents in the area borrow their
  * images: the key's owner has to keep these while it uses the area.
  */
 QcCached *qc_area_end(QcAreaBuilder *builder, const QcCachedKey *key);

@@ -240,7 +240,7 @@ static int build_area(QcView *view, const QcCachedKey *key, uint64_t length, QcC
     uint64_t from, end;
     unsigned layer = 0;
     int err = qc_area_begin(&builder, key->offset, length, view->grain_bits);
-    for (QcView *v = view; v && !err && qc_area_open(&builder, &from, &end); v = v->beneath)
+    for (QcView *v = view; v && !err && qc_area_next_gap(&builder, &from, &end); v = v->beneath)
         err = offer_layer(&builder, v, layer++, from, end, &look);
     if (err < 0)
         return err;

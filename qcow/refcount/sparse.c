@@ -1,5 +1,5 @@
-/* words.c - see words.h. */
-#include "words.h"
+/* sparse.c - see sparse.h. */
+#include "sparse.h"
 #include "be.h"
 #include <errno.h>
 
@@ -14,18 +14,18 @@ static uint64_t skip_hole(QcFile *file, uint64_t offset, uint64_t at, uint64_t l
     return MIN(len, data & ~(uint64_t)(sizeof(be64) - 1));
 }
 
-static int call_each(const be64 *piece, size_t n, uint32_t first, QcWordFunc func, void *data)
+static int call_each(const be64 *piece, size_t n, uint32_t first, QcSparseFunc func, void *data)
 {
     int err = 0;
     for (size_t i = 0; i < n && !err; i++) {
-        uint64_t word = be64_get(piece[i]);
-        if (word != 0)
-            err = func(data, first + (uint32_t)i, word);
+        uint64_t number = be64_get(piece[i]);
+        if (number != 0)
+            err = func(data, first + (uint32_t)i, number);
     }
     return err;
 }
 
-int qc_words_read(QcFile *file, uint64_t offset, uint32_t n, QcWordFunc func, void *data)
+int qc_sparse_read(QcFile *file, uint64_t offset, uint32_t n, QcSparseFunc func, void *data)
 {
     uint64_t len = n * sizeof(be64), at = 0;
     QcFileStat st;
