@@ -27,7 +27,8 @@ typedef struct QcFileStat {
     uint64_t size;      /* bytes; of a block device, its capacity */
     uint64_t allocated; /* bytes that the file occupies in its file system */
     int64_t mtime, ctime;
-    int64_t btime;           /* when the file was made, or 0: ino may be that of one that is gone */
+    int64_t
+        btime; /* when the file was made, later than one that had its ino before; 0: not known */
     uint32_t mode, uid, gid; /* as in struct stat */
 } QcFileStat;
 
@@ -41,7 +42,7 @@ typedef struct QcFileOps {
     ssize_t (*pwrite)(QcFile *file, const void *buf, size_t len, uint64_t offset);
     /* Everything written before is durable when this returns 0. */
     int (*sync)(QcFile *file);
-    /* As it is now, not as somebody remembers it: see qc_file_stat_at(). */
+    /* As it is now, not as this machine remembers it: see qc_file_stat_at(). */
     int (*stat)(QcFile *file, QcFileStat *ret);
     /* Set the length. -EINVAL on a block device. */
     int (*truncate)(QcFile *file, uint64_t size);
@@ -51,9 +52,9 @@ typedef struct QcFileOps {
     /* Take (or drop) a shared lock on one byte. -EAGAIN or -EACCES: another open file excludes it.
      * To drop one may take a while, as to close: see qc_file_new_fd(). */
     int (*lock)(QcFile *file, unsigned byte, bool take);
-    /* 1 when somebody else holds a lock on one of the n bytes from first on, 0 when not. */
+    /* 1 when another open file has a lock on one of the n bytes from first on, 0 when not. */
     int (*lock_held)(QcFile *file, unsigned first, unsigned n);
-    /* 1 when somebody has the file open for writing, or mapped so; 0 when nobody has; an error when
+    /* 1 when a process has the file open for writing, or mapped so; 0 when none has; an error when
      * that cannot be told: of a file opened for writing itself, on a network file system. */
     int (*has_writer)(QcFile *file);
     void (*close)(QcFile *file);
@@ -81,8 +82,8 @@ int qc_file_new_fd(int fd, QcFile **ret);
 /* The descriptor of a file made by qc_file_new_fd, else -1. It stays the file's. */
 int qc_file_fd(const QcFile *file);
 
-QcFile *qc_file_ref(QcFile *file);
-/* The last one closes the file, and drops its locks; see qc_file_new_fd(). Accepts NULL. */
+QcFile *qc_file_ref(QcFile *file); /* one more reference; returns file */
+/* Drop one. The last closes the file, and drops its locks; see qc_file_new_fd(). Accepts NULL. */
 void qc_file_unref(QcFile *file);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcFile, qc_file_unref)
 
@@ -141,6 +142,14 @@ bool qc_file_same_file(const QcFileStat *a, const QcFileStat *b);
 
 /* Whether two stats are of the same file in the same state, as far as they tell. */
 bool qc_file_same_stat(const QcFileStat *a, const QcFileStat *b);
+
+/*
+ * Wait until the file's ctime is old enough that a later write must change it: some 20 ms; where
+ * times are kept in whole seconds, or by another machine, two seconds, four at most. Call it before
+ * qc_image_open where the result is to be current for long. ret (may be NULL) gets the file's stat
+ * after that. The errors of stat.
+ */
+int qc_file_settle(QcFile *file, QcFileStat *ret);
 
 G_END_DECLS
 #endif

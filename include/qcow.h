@@ -4,9 +4,9 @@
  * The engine has three nouns. An *image* (QcImage) is one file in one state of its metadata.
  * A *chain* (QcChain) is an image with the backing files beneath it. A *view* (QcView) is
  * anything that reads like a disk: the active disk of an image, one of its snapshots, a
- * backing layer. Every view maps a range of guest bytes to extents (qc_view_map), and
- * everything that reads is built on that. Commands (qc_snapshot_take and so on) change which
- * views exist.
+ * backing layer. Every view maps guest bytes to extents, by which it is read (qc_view_read),
+ * searched (qc_view_seek) and shown (qc_view_map). Commands (qc_snapshot_take and so on) change
+ * which views exist.
  *
  * Conventions: offsets and sizes are bytes unless a name says otherwise; functions return 0
  * or a negative errno, and leave their ret_ arguments alone when they fail; a GError, where
@@ -24,10 +24,12 @@
 
 G_BEGIN_DECLS
 
+/* The domain of all errors (GError) of the engine; their code is a positive errno. Thread-safe. */
 #define QC_ERROR (qc_error_quark())
-GQuark qc_error_quark(void);
+GQuark qc_error_quark(void); /* what QC_ERROR stands for */
 
-/* Whether a negative errno says nothing of a file, but that memory or descriptors are short now. */
+/* Whether a negative errno is for want of memory or descriptors now, and so says nothing of a file.
+ * Thread-safe. */
 bool qc_is_shortage(int err);
 
 /* Limits. Those of the format are its own; the others keep hostile images cheap. */
@@ -44,9 +46,9 @@ bool qc_is_shortage(int err);
  * than max_bytes, apart from what reads under way are using. Thread-safe, reference-counted.
  */
 typedef struct QcCache QcCache;
-QcCache *qc_cache_new(size_t max_bytes); /* NULL: no memory */
-QcCache *qc_cache_ref(QcCache *cache);
-void qc_cache_unref(QcCache *cache); /* accepts NULL */
+QcCache *qc_cache_new(size_t max_bytes); /* a reference; NULL: no memory */
+QcCache *qc_cache_ref(QcCache *cache);   /* one more reference; returns cache */
+void qc_cache_unref(QcCache *cache);     /* drop one; accepts NULL */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcCache, qc_cache_unref)
 
 /* ---- the gate: opening files by name ---------------------------------------------------- */
@@ -73,8 +75,8 @@ typedef struct QcGate QcGate;
 
 /* store: a path of a directory; copied. -ENOENT, -ENOTDIR, -EACCES, ... as open(2). */
 int qc_gate_new(const char *store, QcBackingPolicy policy, QcGate **ret, GError **error);
-QcGate *qc_gate_ref(QcGate *gate);
-void qc_gate_unref(QcGate *gate); /* accepts NULL */
+QcGate *qc_gate_ref(QcGate *gate); /* one more reference; returns gate */
+void qc_gate_unref(QcGate *gate);  /* drop one; accepts NULL */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcGate, qc_gate_unref)
 
 /* A descriptor of the store directory (O_PATH); it stays the gate's. */
@@ -93,9 +95,9 @@ char *qc_gate_full_path(const QcGate *gate, const char *path);
  */
 int qc_gate_open(QcGate *gate, const char *path, bool write, QcFile **ret, GError **error);
 /*
- * A descriptor of what itself is at a path of the store, the store's own directory with "": no
- * symbolic link is followed, at the end of the path neither. flags as of open(2). The caller
- * closes it. -errno. Thread-safe.
+ * A descriptor of what lies at a path of the store, or for "" of the store's own directory. No
+ * symbolic link is followed, not even as the last name. flags as of open(2). The caller closes
+ * it. -errno. Thread-safe.
  */
 int qc_gate_open_plain(QcGate *gate, const char *path, int flags);
 /*
@@ -127,7 +129,7 @@ char *qc_backing_full_name(const char *overlay, const char *name);
  * leads into it is refused with -EDEADLK. To be set before the gate is shared.
  */
 void qc_gate_set_own_device(QcGate *gate, uint64_t device);
-/* Whether a descriptor (O_PATH) is of that file system. Asks no file system. */
+/* Whether a descriptor (O_PATH) is of that file system. No file system is asked. Thread-safe. */
 bool qc_gate_is_own(const QcGate *gate, int fd);
 
 /*
@@ -227,8 +229,8 @@ typedef struct QcImage QcImage;
  * may be shared with other images.
  *
  * -EINVAL: the header is not valid. -EOPNOTSUPP: a feature the engine does not know.
- * -EUCLEAN: tables are broken. -EAGAIN: somebody keeps changing the metadata. -ENOMEM, and as
- * reading and stat fail.
+ * -EUCLEAN: tables are broken. -EAGAIN: another program keeps changing the metadata. -ENOMEM, and
+ * as reading and stat fail.
  */
 int qc_image_open(QcFile *file, const char *path, QcFormat format, QcCache *cache, QcImage **ret,
                   GError **error);
@@ -243,8 +245,8 @@ int qc_image_open_disk(QcFile *file, const char *path, QcFormat format, QcCache 
  * snapshots and bitmaps then. It is for nothing else: no chain, no command. Errors as above.
  */
 int qc_image_open_header(QcFile *file, const char *path, QcCache *cache, QcImage **ret);
-QcImage *qc_image_ref(QcImage *image);
-void qc_image_unref(QcImage *image); /* accepts NULL */
+QcImage *qc_image_ref(QcImage *image); /* one more reference; returns image */
+void qc_image_unref(QcImage *image);   /* drop one; accepts NULL */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcImage, qc_image_unref)
 
 /* What was read, the path, and the file: the image's own, valid as long as it is. */
@@ -268,8 +270,8 @@ typedef struct QcLuksSlot {
 } QcLuksSlot;
 
 /*
- * What the header of LUKS version 1 tells anybody: no key material. Names are QEMU's. LUKS On-Disk
- * Format Specification 1.2.3.
+ * What the header of LUKS version 1 says without a key: no key material. Names are QEMU's. LUKS
+ * On-Disk Format Specification 1.2.3.
  */
 typedef struct QcLuks {
     char cipher_alg[48], cipher_mode[33];   /* "aes-256", "xts" */
@@ -296,9 +298,9 @@ int qc_image_luks(const QcImage *image, QcLuks *ret);
 bool qc_image_is_current(const QcImage *image);
 
 /*
- * True when every later change of the file will show in its stat: it is no device, the stat at
- * opening was old enough to tell, and nobody wrote to it then but somebody who takes part in QEMU's
- * locks. What was read may be kept as long as the stat stays. Nothing is looked at again.
+ * True when any later change must show in the file's stat: it is no device, its ctime was old
+ * enough, and no writer outside QEMU's lock protocol had it open. What was read may be kept as long
+ * as the stat stays the same. The answer is that of the opening; nothing is looked at again.
  */
 bool qc_image_is_settled(const QcImage *image);
 
@@ -308,44 +310,42 @@ bool qc_image_is_settled(const QcImage *image);
  */
 bool qc_snapshot_is_same(const QcSnapshot *a, const QcSnapshot *b);
 
-/*
- * Wait until the file's ctime is old enough that a later write must change it: some 20 ms; where
- * times are kept in whole seconds, or by another machine, two seconds, four at most. Call it before
- * qc_image_open where the result is to be current for long. ret (may be NULL) gets the file's stat
- * after that. The errors of stat.
- */
-int qc_file_settle(QcFile *file, QcFileStat *ret);
-
 /* ---- locks, as QEMU takes them ---------------------------------------------------------- */
 
 /*
- * §none: QEMU's block/file-posix.c. The locks are the file's, whoever of the process took them; to
- * be taken and dropped by one thread at a time. Besides -EBUSY they fail as fcntl(2) does (-ENOLCK,
- * -EIO); then none is held.
+ * The protocol is that of QEMU's block/file-posix.c; the specification of the format has nothing of
+ * it. Locks belong to the QcFile, in whatever thread they were taken; they are to be taken and
+ * dropped by one thread at a time. Besides -EBUSY they fail as fcntl(2) does (-ENOLCK, -EIO); then
+ * none is held. "Another" is another program, or another QcFile of this one.
  */
 
 /*
  * Announce that we read. A reader does not exclude writers, and never keeps a VM from starting.
- * -EBUSY when somebody does not share consistent reads.
+ * -EBUSY when another does not share consistent reads.
  */
 int qc_lock_reader(QcFile *file, GError **error);
-/* Become the only writer. -EBUSY when anybody reads under exclusion or writes. */
+/*
+ * Become the only writer. -EBUSY when another writes or may resize, or does not share one of what a
+ * writer does: reading, writing, resizing.
+ */
 int qc_lock_writer(QcFile *file, GError **error);
 /* Drop every lock of this file. Takes up to 50 ms after a command that let the file grow. */
 void qc_lock_release(QcFile *file);
-/* 1 when somebody else writes or may resize the image, 0 when not; or as fcntl(2) fails. */
+/* 1 when another writes or may resize the image, 0 when not; or as fcntl(2) fails. Thread-safe. */
 int qc_lock_has_writer(QcFile *file);
-/* Whether somebody's lock on the bytes from start to end is one that qc_lock_writer() fails for. */
+/*
+ * Whether another's lock on the bytes from start to end (inclusive), shared or exclusive, is one
+ * that qc_lock_writer() fails for. Thread-safe.
+ */
 bool qc_lock_bars_writer(uint64_t start, uint64_t end, bool exclusive);
 
 /* ---- views and chains ------------------------------------------------------------------- */
 
 /*
  * Anything that reads like a disk: a mapping from guest bytes to where they lie, a virtual size,
- * and as a rule a view beneath for what the mapping does not have. A view is of the past: it is
- * what the disk was when its image was opened, which qc_view_check() confirms. It keeps its image
- * and the views beneath alive, also when the chain that it is of is freed. Reference-counted;
- * thread-safe.
+ * and as a rule a view beneath for what the mapping does not have. A view is what the disk was when
+ * its image was opened; qc_view_check() tells whether that still holds. It keeps its image and the
+ * views beneath alive, also when the chain that it is of is freed. Reference-counted; thread-safe.
  */
 typedef struct QcView QcView;
 
@@ -370,8 +370,8 @@ typedef struct QcExtent {
     int error;            /* BAD: a negative errno */
 } QcExtent;
 
-QcView *qc_view_ref(QcView *view);
-void qc_view_unref(QcView *view); /* accepts NULL */
+QcView *qc_view_ref(QcView *view); /* one more reference; returns view */
+void qc_view_unref(QcView *view);  /* drop one; accepts NULL */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcView, qc_view_unref)
 
 /* Virtual size, bytes. */
@@ -392,12 +392,12 @@ ssize_t qc_view_read(QcView *view, void *buf, size_t len, uint64_t offset);
 
 /* How to read, and what came of it. */
 typedef struct QcReading {
-    bool once;                           /* in: nobody will ask for a part of it again soon */
+    bool once;                           /* in: no part of it will be read again soon */
     bool zeros;                          /* out: all is zeros, and buf was not written */
     uint64_t layers[QC_MAX_LAYERS / 64]; /* out: a bit for each layer that bytes came from */
 } QcReading;
 
-/* As qc_view_read(), for a caller that wants to know. */
+/* As qc_view_read(), but what is zeros need not be written to buf, and reading says what came. */
 ssize_t qc_view_fetch(QcView *view, void *buf, size_t len, uint64_t offset, QcReading *reading);
 
 /*
@@ -411,8 +411,8 @@ int64_t qc_view_seek(QcView *view, uint64_t offset, bool hole);
 /*
  * Whether what was read through the view until now was right: 0 when nothing that the view
  * rests on has changed since it was made, or only in ways that cannot matter to it (a live
- * VM writing next to a snapshot); -ESTALE when the view is of the past: drop it, open anew,
- * and do not use what was read. Call it after reading, before handing out bytes.
+ * VM writing next to a snapshot); -ESTALE when something has: drop the view, open anew, and do
+ * not use what was read. Call it after reading, before handing out bytes.
  */
 int qc_view_check(QcView *view);
 
@@ -433,8 +433,8 @@ bool qc_view_is_unchanged(QcView *view);
 int qc_view_check_reading(QcView *view, const QcReading *reading);
 
 /*
- * For a thread that has time, on behalf of one who reads a view of many layers in order and is at
- * offset: look up what he will come to next, and look at the layers before it is due. Only the
+ * For a thread that has time, while another reads a view of many layers in order and is at offset:
+ * look up what the reader will come to next, and check the layers before a check is due. Only the
  * speed of later calls depends on it.
  */
 void qc_view_prepare(QcView *view, uint64_t offset);
@@ -477,8 +477,8 @@ bool qc_chain_error_stands(const QcChain *chain, QcGate *gate);
 unsigned qc_chain_layers(const QcChain *chain);
 QcImage *qc_chain_image(const QcChain *chain, unsigned layer); /* borrowed from the chain */
 /*
- * Whether the name of a layer still leads to the file that the chain has, in the state that it had,
- * and still may. False for a device, whose stat does not tell its state.
+ * Whether the path of a layer still leads, through the gate, to the file that the chain has, in the
+ * state that it had. False for a device, whose stat does not tell its state.
  */
 bool qc_chain_layer_is_same(const QcChain *chain, QcGate *gate, unsigned layer);
 /* The disk as layer gives it, with all beneath; 0 is the active disk. Borrowed from the chain. */
@@ -508,26 +508,30 @@ bool qc_room_for_snapshots(const QcInfo *info, size_t each);
  *
  * Errors of all of them: -EINVAL (the image is used up), -EOPNOTSUPP (raw, encrypted, external
  * data file), -EUCLEAN (corrupt image; nothing changed), -ENOENT (there is no such snapshot),
- * -EBUSY (somebody who ignores the locks has changed the file meanwhile), -EROFS, -ENOSPC, -EDQUOT,
- * -EIO, -ENOMEM, -ECANCELED; -EFBIG when a limit of the format is reached (snapshots, refcount
- * width, table sizes).
- * An image that was not closed cleanly (dirty) is repaired in the same switch, and lost space is
- * given back where all of the header is known (both not by qc_image_write()).
+ * -EBUSY (a program that ignores the locks has changed the file meanwhile), -EROFS, -ENOSPC,
+ * -EDQUOT, -EIO, -ENOMEM, -ECANCELED; -EFBIG when a limit of the format is reached (snapshots,
+ * refcount width, table sizes).
+ *
+ * If the image was left dirty, the command repairs it in the same switch. It reclaims leaked
+ * clusters as well; those of a clean image, provided every header field is understood.
+ * qc_image_write() does neither.
+ *
  * One more state exists: when the switch fails, and putting the old header back fails as well, the
- * result is -EIO and *nobody knows* which of the two states is on disk; *ret_unknown is set to true
- * (if not NULL; otherwise to false, or it is left alone), and the caller must refuse further
- * commands on the file.
+ * result is -EIO, and it is *not known* which of the two states is on disk. Then *ret_unknown is
+ * set to true, and the caller must refuse further commands on the file. In all other cases it is
+ * set to false or left alone. ret_unknown may be NULL.
  *
  * §"Snapshots", "Refcounts"; the order of writes is in docs/DURABILITY.md.
  */
 
 /*
- * Who wants to know how far a command is: percent, an estimate that does not fall. Called by the
- * command's thread many thousand times a second, until the change is about to be made. False:
- * stop; the command ends with -ECANCELED and has changed nothing.
+ * Told how far a command is: percent, an estimate that does not fall. Called by the command's
+ * thread many thousand times a second, until the change is about to be made. False: stop; the
+ * command ends with -ECANCELED and has changed nothing.
  */
 typedef bool (*QcProgressFunc)(void *data, unsigned percent);
-/* For the command that is run next on this image. func NULL: nobody. data is borrowed. */
+/* For the command that is run next on this image; before it is begun. func NULL: none. data is
+ * borrowed until the command has ended. */
 void qc_image_set_progress(QcImage *image, QcProgressFunc func, void *data);
 
 /*
@@ -568,17 +572,17 @@ typedef struct QcCheck {
 
 /*
  * Count all references of a qcow2 image anew and compare them with the refcounts and the
- * COPIED flags. Nobody may write meanwhile (hold a lock). Reads every table once: time and
- * memory grow with the metadata. Broken tables are findings. -EOPNOTSUPP, -EIO, -ENOMEM: could not
- * check; -ECANCELED. §"Refcounts".
+ * COPIED flags. Nothing may write to the file meanwhile (hold a lock). Reads every table once: time
+ * and memory grow with the metadata. Broken tables are findings. -EOPNOTSUPP, -EIO, -ENOMEM: could
+ * not check; -ECANCELED. §"Refcounts".
  */
 int qc_image_check(QcImage *image, QcCheck *ret, GError **error);
 
 /*
  * A command like those above: write refcounts and COPIED flags as the tables say, and clear
  * the marks of an image that was not closed cleanly or is known to be corrupt. -EUCLEAN when
- * tables are broken in a way that counting cannot mend: nothing is changed. ret_found (NULL: nobody
- * wants to know): what was found, and so was mended.
+ * tables are broken in a way that counting cannot mend: nothing is changed. ret_found (may be NULL)
+ * gets what was found, and so was mended.
  */
 int qc_image_repair(QcImage *image, QcCheck *ret_found, bool *ret_unknown, GError **error);
 
@@ -590,7 +594,7 @@ int qc_image_repair(QcImage *image, QcCheck *ret_found, bool *ret_unknown, GErro
  */
 typedef struct QcCreateOptions {
     uint64_t virtual_size;  /* bytes, rounded up to whole sectors; at most QC_MAX_DISK_SIZE and what
-                               an  L1 table can map */
+                               an L1 table can map */
     unsigned version;       /* 2 or 3; 0 means 3 */
     unsigned cluster_bits;  /* 9 to 21; 0 means 16 */
     unsigned refcount_bits; /* 1, 2, 4 ... 64; 0 means 16; v2 has only 16 */

@@ -2,7 +2,7 @@
  * meter.h - how far a command is, and whether it is still wanted.
  *
  * What takes time are the L2 tables: a command looks at each of them once to count references,
- * and then at those of the disks it changes. So a table is the unit, and how many looks there
+ * and then at those of the disks it changes. So a look at a table is the unit, and how many there
  * will be is estimated once, when the tables are known. A command's own thread uses it.
  */
 #ifndef QCOW_METER_H
@@ -11,10 +11,10 @@
 #include "qcow.h"
 
 typedef struct QcMeter {
-    QcProgressFunc func; /* NULL: nobody wants to know */
+    QcProgressFunc func; /* or NULL */
     void *data;
-    unsigned passes; /* over all tables, to be expected at most */
-    uint64_t done, total;
+    unsigned passes;      /* over all tables, that the command makes at most */
+    uint64_t done, total; /* looks at a table */
 } QcMeter;
 
 /* Each pass is over so many tables. */

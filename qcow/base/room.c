@@ -9,7 +9,7 @@
 #include "qcow.h"
 
 enum {
-    SMALL = 256 << 10, /* what is always there, or all is lost anyway */
+    SMALL = 256 << 10, /* bytes that are not asked about: without so much, all is lost anyway */
 };
 
 bool qc_room_for(uint64_t bytes)

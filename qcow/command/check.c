@@ -22,7 +22,7 @@ static int load_stored(QcImage *image, QcCheck *findings, QcRefs **ret)
     return 0;
 }
 
-/* What is wrong, refers to nothing, and is set right by every command. */
+/* Flaws beside all references, which every command sets right. */
 static void check_claims(const QcImage *image, QcCheck *findings)
 {
     if (image->info.data_file_raw && !image->info.has_data_file)
@@ -74,7 +74,7 @@ int qc_image_check(QcImage *image, QcCheck *ret, GError **error)
     return 0;
 }
 
-/* What a repair mends. The stored counts may lie where the storage gives nothing back. */
+/* What a repair mends. The stored counts may lie where the storage cannot be read. */
 static int look_what_is_wrong(const QcTxn *txn, QcCheck *findings)
 {
     g_autoptr(QcRefs) stored = NULL;

@@ -49,7 +49,7 @@ static int copy_entries(QcTxn *txn, const QcTableEdit *edit, NewTable *table)
         const uint8_t *raw;
         err = qc_snap_reader_next(&reader, &s, &id_len, &raw, &size);
         if (!err && reader.consumed > table->old_bytes)
-            err = -EUCLEAN; /* longer than when it was read first: somebody ignores the locks */
+            err = -EUCLEAN; /* longer than at first: a program ignores the locks */
         bool edited = i == edit->index;
         if (err || (edited && edit->drop))
             continue;

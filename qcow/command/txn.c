@@ -6,15 +6,15 @@
  *      they protect all that the tables refer to; take them as counted where the image was not
  *      closed cleanly, or has lost space
  *   2. before the first byte is written: write the first sector as it was read, and sync. What
- *      was read may be younger than what is on disk, and what is on disk still be in need of
- *      clusters that are free in what was read
+ *      was read may be younger than what is on disk, and that may still need clusters which are
+ *      free in what was read
  *   3. the command: count references, write new tables to free clusters
  *   4. place and write the refcount blocks that changed, and the refcount table
  *   5. sync: everything the new header will point at is on disk
  *   6. switch: one pwrite of the first sector
  *   7. sync: the new header is on disk
  * A failure up to 5 leaves the image as it was. After one in 6 or 7 the old sector is put back,
- * and synced; when that fails too, nobody knows.
+ * and synced; when that fails too, it is not known which of the two is on disk.
  */
 #include "txn.h"
 #include "count.h"
@@ -39,7 +39,7 @@ int qc_txn_fail(int err, GError **error)
                        "no room for the new tables: the file system or the device is full, or the "
                        "length of files is limited (ulimit -f)");
     case -EBUSY:
-        return qc_fail(error, err, "the image was changed by somebody who ignores its locks");
+        return qc_fail(error, err, "the image was changed by a program that ignores its locks");
     case -EFBIG:
         return qc_fail(error, err,
                        "a limit of the image's format is reached (refcount width or table size)");
@@ -106,8 +106,8 @@ static int renew_refs(QcImage *image, QcRefs **ret, GError **error)
 }
 
 /*
- * Whether clusters that no table refers to are lost for sure: what is not known of the format might
- * refer to them.
+ * Whether clusters that no known table refers to are lost for sure: what a header says that is not
+ * known might refer to them.
  */
 static bool knows_all(const QcHeader *h)
 {
@@ -238,8 +238,9 @@ static int write_sector_and_sync(QcFile *file, const uint8_t *sector)
 }
 
 /*
- * Step 2. Whoever wrote what was read may have been killed before the sync, or seen it fail. A
- * kernel that could not write a sector takes it for written: a sync alone would not try again.
+ * Step 2. The program that wrote what was read may have been killed before its sync, or seen it
+ * fail. A kernel that could not write a sector takes it for written: a sync alone would not try
+ * again.
  */
 static int confirm_old(QcTxn *txn)
 {
@@ -327,8 +328,8 @@ static int write_refs_and_sync(QcTxn *txn)
 }
 
 /*
- * The autoclear bits that are still true. Who changes the image clears what it does not know, and
- * without a data file none can be raw: QEMU does not open an image that says so.
+ * The autoclear bits that are still true. A program that changes the image clears those that it
+ * does not know; and without a data file none can be raw: QEMU does not open an image that says so.
  */
 static uint64_t kept_autoclear(const QcHeader *h)
 {

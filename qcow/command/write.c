@@ -55,7 +55,7 @@ static int write_cluster(Write *w, uint64_t start, uint8_t *entry)
     return qc_refs_add(w->txn->refs, first, count, -1);
 }
 
-/* The L2 table of an L1 slot, in w->table, and off the books where it is now. */
+/* Read the L2 table of an L1 slot into w->table, and release it where it lies now. */
 static int take_table(Write *w, uint64_t slot)
 {
     uint64_t size = qc_cluster_size(w->layout), offset;

@@ -52,7 +52,7 @@ int qc_gate_new(const char *store, QcBackingPolicy policy, QcGate **ret, GError 
         close(fd);
         return qc_fail(error, err, "%s: %s", store, g_strerror(-err));
     }
-    if (faccessat(fd, ".", X_OK, AT_EACCESS) < 0) { /* of which O_PATH does not ask */
+    if (faccessat(fd, ".", X_OK, AT_EACCESS) < 0) { /* O_PATH does not ask for it */
         int err = -errno;
         close(fd);
         free(real);
@@ -124,14 +124,15 @@ void qc_gate_set_device_opener(QcGate *gate, QcDeviceOpener opener, void *data)
 
 /* ---- resolving -------------------------------------------------------------------------- */
 
-/* An O_PATH descriptor of path, found without leaving the directory dirfd; or a negative errno. */
+/* An O_PATH descriptor of path, found without leaving the directory dirfd; or a negative errno.
+ * resolve: more of openat2()'s flags. */
 static int look_beneath(int dirfd, const char *path, int flags, uint64_t resolve)
 {
     return qc_openat2(dirfd, path, O_PATH | flags,
                       RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | resolve);
 }
 
-/* The same of the store. */
+/* The same for a path of the store. */
 static int resolve_beneath(const QcGate *gate, const char *path)
 {
     /* Of an absolute path the kernel would say so too; but do not even ask. */
@@ -361,7 +362,7 @@ static int resolve_coming_back(const QcGate *gate, char **path)
     return fd;
 }
 
-/* Of an absolute path nobody has looked where it leads, only what it says. */
+/* Of an absolute path only the text was looked at, not where it leads. */
 static int refuse_outside(const QcGate *gate, const char *name, const char *path, GError **error)
 {
     if (path[0] != '/')

@@ -2,8 +2,9 @@
  * lock.c - QEMU's image locks.
  *
  * For each permission p, byte 100+p says "I use p", byte 200+p says "I do not share p"; both
- * are shared locks, so any number may say the same. Who wants in takes all bytes first and
- * looks for contradiction afterwards: of two that come at once, at least one sees the other.
+ * are shared locks, so any number may say the same. A process that wants in takes all its bytes
+ * first and looks for a contradiction afterwards: of two that come at once, at least one sees the
+ * other.
  */
 #include "error.h"
 
@@ -50,8 +51,8 @@ static int each_held(QcFile *file, unsigned first, unsigned perms)
 }
 
 /*
- * 1 when somebody else holds one of the bytes. As a rule nobody holds any, nor one of those in
- * between; so all of them are asked about at once, before each read.
+ * 1 when another open file holds one of the bytes. As a rule none is held, nor any of those in
+ * between; so all of them are asked about at once before each is.
  */
 static int any_held(QcFile *file, unsigned first, unsigned perms)
 {

@@ -158,8 +158,8 @@ static int posix_lock_held(QcFile *file, unsigned first, unsigned n)
 }
 
 /*
- * The kernel gives a lease for reading only where nobody could write. Where machines may write that
- * it does not know of, a lease tells nothing of them, or is never given. It is given back at once:
+ * The kernel gives a lease for reading only when no process has the file open for writing. It knows
+ * those of this machine; where others may write, it is not asked. The lease is given back at once:
  * a program that opens the file for writing in between waits for no more than that. The signal that
  * the kernel then sends (SIGIO) has to be ignored.
  */

@@ -127,7 +127,7 @@ static int decode_bitmaps(QcHeader *h, const uint8_t *data, uint32_t len, GError
     QcDiskBitmaps d;
     if (len != sizeof(d))
         return qc_fail(error, -EINVAL, "the bitmaps extension has %u bytes", len);
-    if (!(h->autoclear & QC_AUTOCLEAR_BITMAPS)) /* somebody wrote without keeping them up to date */
+    if (!(h->autoclear & QC_AUTOCLEAR_BITMAPS)) /* a writer did not keep them up to date */
         return 0;
     memcpy(&d, data, sizeof(d));
     h->n_bitmaps = be32_get(d.nb_bitmaps);

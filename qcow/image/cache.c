@@ -8,7 +8,7 @@
  * an image that changed is a new owner, and what the old one left behind ages out.
  *
  * The table is an array of buckets, chained through the entries: to add an entry takes no memory.
- * The budget bounds how many they are, so the array has its size from the start, and counts. A
+ * The budget bounds how many they are, so the array is made once, as a part of the budget. A
  * GHashTable grows as it is filled, and ends the process when there is no memory for that.
  */
 #include "cache.h"
@@ -17,7 +17,7 @@
 
 enum {
     MAX_INFLATERS = 16, /* kept for reuse; each up to some 200 KiB */
-    OVERHEAD = 64,      /* of an entry in malloc, and some */
+    OVERHEAD = 64,      /* bytes that malloc adds to an entry, and some */
     BUCKET_BYTES = 512, /* of the budget for each bucket; the smallest entry costs 140 */
     MIN_BUCKET_BITS = 6,
     MAX_BUCKET_BITS = 24,
@@ -79,7 +79,7 @@ QcCache *qc_cache_new(size_t max_bytes)
     g_atomic_ref_count_init(&cache->refs);
     g_mutex_init(&cache->lock);
     cache->max_bytes = max_bytes - MIN(max_bytes, array);
-    /* Nobody can choose offsets for their hashes when part of the key is not known. */
+    /* No image can choose offsets by their hashes when part of the key is not known. */
     uint32_t secret = 0;
     if (getrandom(&secret, sizeof(secret), GRND_NONBLOCK) > 0)
         cache->last_owner = (uint64_t)secret << 24;

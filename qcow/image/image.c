@@ -43,8 +43,8 @@ static int read_first(QcFile *file, size_t len, uint8_t **buf, GError **error)
     return err ? qc_fail(error, err, "the header cannot be read: %s", g_strerror(-err)) : 0;
 }
 
-/* The bytes of the first cluster that matter (also when they are wrong), and the header they say.
- */
+/* Read the bytes of the first cluster that matter, and decode the header. *ret_buf is set, too,
+ * when the header is not valid. */
 static int read_header(QcFile *file, uint64_t file_size, uint8_t **ret_buf, QcHeader *ret,
                        GError **error)
 {
@@ -53,7 +53,7 @@ static int read_header(QcFile *file, uint64_t file_size, uint8_t **ret_buf, QcHe
     int err = read_first(file, len, &buf, error);
     if (err < 0)
         return err;
-    err = decode_header(buf, len, ret, NULL); /* nobody is told what a second look may mend */
+    err = decode_header(buf, len, ret, NULL); /* no error yet: a second look may mend it */
     uint64_t cluster = err == -ENODATA ? qc_cluster_size(&ret->layout) : 0;
     if (MIN(cluster, file_size) > len) {
         len = (size_t)MIN(cluster, file_size);
@@ -247,10 +247,10 @@ static void note_state(QcImage *image, const QcFileStat *st)
 }
 
 /*
- * Read the metadata once. *ret_changed: it may have changed meanwhile, which makes a failure of a
- * success, and no failure final. One is final when the header stood still, and the file had the
- * length that it was compared with: a table that is being replaced may look like anything, and lie
- * behind what was the end of the file.
+ * Read the metadata once. *ret_changed: the file has changed meanwhile, so the result is an error
+ * that says nothing: try again. A failure counts only when the header stood still, and the file had
+ * the length that it was compared with: a table that is being replaced may look like anything, and
+ * lie behind what was the end of the file.
  */
 static int try_once(QcImage *image, bool *ret_changed, GError **error)
 {

@@ -17,8 +17,8 @@ typedef struct QcBitmapTable {
 
 /*
  * Immutable once qc_image_open() returns, apart from spent and meter; and from settled, which
- * chain.c may clear before anybody else has the image. For a raw image everything from sector0 on
- * is zero.
+ * chain.c may clear before it hands the image out. For a raw image everything from sector0 on is
+ * zero.
  */
 struct QcImage {
     gatomicrefcount refs;

@@ -4,12 +4,12 @@
  * A change is noticed by stat - provided that the change time (ctime) was not so young when it was
  * taken that a second write could hide behind it. The kernel takes that time when a write begins,
  * and of a mapping when a page is first written to; the bytes may come much later. So what was read
- * is kept for long only if nobody had the file open for writing then, or who had takes part in
- * QEMU's locks: that snapshots and layers beneath do not change while he writes is his promise.
- * Where nobody can be asked, the change time has to be older than any write takes.
+ * is kept for long only if no process had the file open for writing then, or the one that had takes
+ * part in QEMU's locks: such a writer changes neither snapshots nor layers beneath. Where writers
+ * cannot be asked about, the change time has to be older than any write takes.
  *
- * Whether one snapshot still stands is asked of
- * the file itself: header and entry are read, and the header again, until both were of one moment.
+ * Whether one snapshot still stands is asked of the file itself: header and entry are read, and the
+ * header again, until both were of one moment.
  */
 #include "staleness.h"
 #include "snapread.h"

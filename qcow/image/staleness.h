@@ -1,6 +1,6 @@
 /*
- * staleness.h - whether a file, and what an image says of it, are still what they were; what users
- * of the engine ask is in qcow.h.
+ * staleness.h - whether a file, and what an image says of it, are still what they were. What users
+ * of the engine may ask is in qcow.h and qcow-file.h.
  */
 #ifndef QCOW_STALENESS_H
 #define QCOW_STALENESS_H
@@ -11,8 +11,8 @@
 bool qc_file_is_settled(const QcFile *file, const QcFileStat *st);
 
 /*
- * Whether no write that began before that stat is still under way, unless it is of somebody who
- * takes part in QEMU's locks.
+ * Whether no write that began before that stat is still under way, unless the writer takes part in
+ * QEMU's locks.
  */
 bool qc_file_is_quiet(QcFile *file, const QcFileStat *st);
 

@@ -4,8 +4,8 @@
  * The work is bounded by what the file really holds. An L2 table that k L1 tables point at is
  * read once and counted k times; so is an L1 table that several snapshots share. Tables may not
  * overlap, and those that do are not read; so there is no more of them to read than the file is
- * long, and what of it is holes is not read at all. That tables are counted before data, and
- * nothing may share a cluster with a table, also finds data that lies over one.
+ * long, and what of it is holes is not read at all. Tables are counted before data and may share a
+ * cluster with nothing; so data that overlaps a table is found too.
  *
  * Which disks have an L2 table is one number, its owners: twice how many L1 entries point there,
  * and 1 more when one of them is the active disk's.

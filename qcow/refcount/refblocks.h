@@ -17,7 +17,7 @@ typedef struct RefBlock {
     uint8_t *counts;
     uint8_t *busy;   /* a bit for each cluster; NULL: none */
     uint8_t *tables; /* a bit for each cluster that was counted as a table; NULL: none */
-    uint8_t *uses;   /* two for each cluster: its QcRefUse; NULL: nobody has asked yet */
+    uint8_t *uses;   /* two for each cluster: its QcRefUse; NULL until qc_refs_use() */
     uint32_t n_busy : 31;
     uint32_t dirty : 1; /* changed: it is in the queue, or has been */
     uint32_t next;      /* in the queue; see qc_refs_touch() */

@@ -400,8 +400,8 @@ static uint64_t table_clusters_needed(const QcRefs *r)
     return MAX(1, qc_clusters_for(r->layout, r->n_blocks * sizeof(be64)));
 }
 
-/* A place for the table. A place that turned out too small is dropped: nobody wrote to it,
- * but it stays busy, so that it is not asked about again. */
+/* A place for the table. One that turned out too small is dropped: nothing was written there, but
+ * it stays busy, so that it is not given out again. */
 static int place_table(QcRefs *r)
 {
     uint64_t first, old = r->table_offset >> r->layout->cluster_bits;

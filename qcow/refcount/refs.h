@@ -74,7 +74,7 @@ typedef enum QcRefUse {
 } QcRefUse;
 /* Keeps an eighth of what the counts take, or less. -ENOMEM. */
 int qc_refs_use(QcRefs *refs, uint64_t cluster, QcRefUse *ret);
-/* Entry i of an L2 table is about to be asked about, and then those behind it: as above. */
+/* Entry i of an L2 table is asked about next, and then those behind it: as qc_refs_prefetch(). */
 void qc_refs_prefetch_use(const QcRefs *refs, const uint8_t *table, uint64_t i);
 
 /*

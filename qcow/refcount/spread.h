@@ -1,5 +1,5 @@
 /*
- * spread.h - numbers of clusters, put into an order in which what is kept of them lies together.
+ * spread.h - reorders cluster numbers so that consecutive ones touch neighbouring memory.
  *
  * The entries of a large disk name clusters all over the file, and what a command keeps of each
  * cluster is together larger than the processor's caches: taken one by one, each entry waits for
@@ -22,7 +22,7 @@ int qc_spread_new(const QcRefs *refs, uint64_t n_clusters, QcSpreadFunc func, vo
 /* Accepts NULL. What is still held back is not handed on. */
 void qc_spread_free(QcSpread *spread);
 
-/* Hand on a number now or later. The result of the function that it came to, if not 0. */
+/* Hand on a number, now or later. A result other than 0 is of the function, for any number. */
 int qc_spread_add(QcSpread *spread, uint64_t cluster, uint32_t tag);
 /* Hand on all that is still held back. */
 int qc_spread_flush(QcSpread *spread);

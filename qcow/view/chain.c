@@ -18,11 +18,11 @@ struct QcChain {
     unsigned n_layers, room;
     QcView *bottom; /* beneath the last image: broken, or NULL when the chain is complete */
     GError *error;
-    int open_error;     /* why the gate did not open the layer after the last; 0: it did ... */
-    QcFileStat refused; /* ... and this file, which could then be refused for what is in it */
+    int open_error;     /* what came of opening the last file that the gate was asked for ... */
+    QcFileStat refused; /* ... and that file, if it was opened: refused, when there is an error */
 };
 
-/* What a backing file whose format the header states as format is to be opened as. */
+/* The format to open a backing file with, when the header of the overlay states format. */
 static int stated_format(const char *format, QcFormat *ret, GError **error)
 {
     if (g_str_equal(format, "qcow2"))
@@ -36,9 +36,9 @@ static int stated_format(const char *format, QcFormat *ret, GError **error)
 }
 
 /*
- * The format is not stated. Raw it is, unless the file looks like something else: then
- * either an old tool made the overlay, or the guest of a raw disk wrote the header of an
- * image into it, to be shown files of others. Only backing=any takes the risk.
+ * The format is not stated. It is raw, unless the file looks like something else: then either
+ * an old tool made the overlay, or the guest of a raw disk wrote the header of an image into
+ * it, which names a file that the guest wants to see. Only backing=any takes the risk.
  */
 static int unstated_format(QcGate *gate, const QcImage *overlay, QcFile *file, QcFormat *ret,
                            GError **error)

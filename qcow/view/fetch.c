@@ -1,6 +1,6 @@
 /*
- * fetch.c - reading a view: a loop over its extents. Not what it is, but where it lies, decides
- * how a piece is read.
+ * fetch.c - reading a view: a loop over its extents. How a piece is read depends on its extent
+ * alone, not on the view.
  */
 #include "extent.h"
 #include "pieces.h"

@@ -22,8 +22,8 @@ typedef struct QcLook {
     bool exact;                   /* tell holes of files apart, at the cost of system calls */
     uint64_t remembered;          /* guest bytes that the caller keeps the answers of; 0: none */
     uint64_t work;                /* spent: 1 is an L2 entry, some nanoseconds */
-    const QcImage *hole_of;       /* in whose file a hole was found last; NULL: none yet */
-    uint64_t hole_from, hole_end; /* and where it is */
+    const QcImage *hole_of;       /* the image whose file had a hole last; or NULL */
+    uint64_t hole_from, hole_end; /* where that is */
     QcCached *l1, *l2;            /* the slices that were looked at last; references */
     QcCached *page;               /* the part of an L2 table that was read past the cache; owned */
 } QcLook;

@@ -8,7 +8,7 @@
 #include <string.h>
 
 enum {
-    SLICE_ONCE = 4096, /* what an area needs of a table whose clusters are its grains */
+    SLICE_ONCE = 4096, /* bytes: the L2 entries of an area whose grains are clusters of its layer */
 };
 
 static bool is_slice(const QcCached *cached, const QcImage *image, uint64_t offset, uint64_t size)
@@ -140,8 +140,8 @@ typedef struct Slice {
 } Slice;
 
 /*
- * The slice with the entry of the guest cluster at offset, which slice->at is to be. at == end: the
- * file was cut off before that entry.
+ * The slice with the L2 entry of the guest cluster at offset, from that entry on. at == end: the
+ * file was cut off before it.
  */
 static int find_slice(const QcImage *image, uint64_t l2_offset, uint64_t offset, QcLook *look,
                       Slice *ret)
@@ -217,8 +217,8 @@ static int map_l2(const QcImage *image, uint64_t l2_offset, uint64_t offset, uin
 
 /*
  * Whether an L1 entry stands for nothing in this layer: it has no L2 table, or one without a
- * single entry. Such tables are rare, but what a hostile image has millions of; each is looked
- * at once. 1, 0, or a negative errno.
+ * single entry. Such tables are rare, but a hostile image has millions; each is looked at only
+ * once. 1, 0, or a negative errno.
  */
 static int is_blank(const QcMapping *map, uint64_t entry, QcLook *look)
 {
@@ -250,7 +250,7 @@ static int blank_run(const QcMapping *map, const QcCached *cached, uint64_t inde
     return MIN(blank, 0);
 }
 
-/* Whether the file ends before an L1 entry does. (What its last slice lacks is not read.) */
+/* Whether the file ends before an L1 entry does, which may be within the last slice. */
 static bool is_cut_off(const QcMapping *map, uint64_t index)
 {
     return map->l1_offset + (index + 1) * sizeof(be64) > map->image->info.stat.size;

@@ -2,15 +2,15 @@
  * view.c - everything readable.
  *
  * A view is a mapping table, a virtual size, and optionally a view beneath that supplies what
- * the table does not have. map_layer() tells the extent of one view alone; qc_view_map()
- * descends, without recursion, until a view has something to say. Reading and seeking are
- * loops over it. Views do not change, apart from the hint where to find a snapshot's table entry
- * (under hint_lock); the time when all layers were last seen to be what they were, or that one was
- * not; what somebody prepares; and the list of layers, made when it is first needed.
+ * the table does not have. map_layer() tells one layer; map_chain() descends, without recursion,
+ * until a layer has something to say: for qc_view_map(), for seeking, and for reading without an
+ * area. A view of several layers is read by areas (area.h), so that a look-up costs the same
+ * however many layers there are: build_area() asks each layer once. An area goes to the cache only
+ * after all layers were checked: from then on none of their tables is looked at for it.
  *
- * A view of several layers remembers areas (area.h), so that a look-up costs the same however
- * many layers there are. An area goes to the cache only after all layers were checked: from then
- * on none of their tables is looked at for it.
+ * Views do not change, apart from the hint where to find a snapshot's table entry (under
+ * hint_lock); the time when all layers were last seen to be what they were, or that one was not;
+ * what one thread prepares; and the list of layers, made when it is first needed.
  */
 #include "view.h"
 #include "area.h"
@@ -46,13 +46,13 @@ struct QcView {
     uint64_t size;
     int error; /* VIEW_BROKEN */
 
-    bool telling;        /* the stat of every layer's file tells when it changes */
-    unsigned grain_bits; /* what has one way to be read is so long, or longer, in every layer */
-    uint64_t owner;      /* key of the areas in the cache; 0: none are kept */
+    bool telling;               /* the stat of every layer's file tells when it changes */
+    unsigned grain_bits;        /* see grain_bits() */
+    uint64_t owner;             /* key of the areas in the cache; 0: none are kept */
     _Atomic int64_t checked_at; /* monotonic, microseconds: all layers were right; 0: never */
     _Atomic bool stale;         /* some layer was not; nothing is taken on trust any more */
-    _Atomic bool preparing;     /* somebody is in qc_view_prepare() */
-    uint64_t prepared;          /* for him: an offset in the area that he looked up last */
+    _Atomic bool preparing;     /* a thread is in qc_view_prepare() */
+    uint64_t prepared;          /* by that thread: an offset in the area that it looked up last */
     Layers *_Atomic layers;     /* made on first use, then never changed */
 
     /* VIEW_QCOW2 */
@@ -65,9 +65,9 @@ struct QcView {
 };
 
 /*
- * The bits of a length such that every piece of it has one way to be read: in a view of this
- * kind on top of that one. (Where a view beneath ends, another way begins; where the view itself
- * ends, there is nothing more.)
+ * log2 of the largest piece size, 2 MiB at most, such that no layer changes its answer within a
+ * piece: in a view of this kind on top of that one. (Where a view beneath ends, its answer changes;
+ * where the view itself ends, there is nothing more.)
  */
 static unsigned grain_bits(ViewKind kind, const QcImage *image, const QcView *beneath)
 {
