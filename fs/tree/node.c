@@ -168,7 +168,7 @@ void node_unref(Nodes *nodes, Node *node)
 static bool is_child(const Node *node, const Node *parent, const char *name, NodeKind kind,
                      NodeFile file)
 {
-    return node->parent == parent && node->kind == kind && node_is_file(node->file, file) &&
+    return node->parent == parent && node->kind == kind && node_file_equal(node->file, file) &&
            strcmp(node->name, name) == 0;
 }
 
@@ -178,8 +178,11 @@ static bool has_pages(const Node *node)
     return node->pages && node->pages->opens > 0;
 }
 
-/* Whether the node can be what a name leads to, with that size. Lock held. */
-static bool is_left(Node *node, uint64_t size)
+/*
+ * Mark the node as left behind when open pages show another size. True: the name needs another
+ * node. Lock held.
+ */
+static bool leave_if_resized(Node *node, uint64_t size)
 {
     node->left |= has_pages(node) && node->pages->size != size;
     return node->left;
@@ -193,7 +196,7 @@ uint64_t nodes_lookup(Nodes *nodes, Node *parent, const char *name, NodeKind kin
     Node *node;
 
     while ((node = g_hash_table_lookup(nodes->table, &ino)) &&
-           (!is_child(node, parent, name, kind, file) || is_left(node, size)))
+           (!is_child(node, parent, name, kind, file) || leave_if_resized(node, size)))
         ino = MAX(ino + 1, NODE_ROOT + 1);
     if (!node) {
         node = node_new(parent, name, kind, file, ino);
@@ -239,7 +242,7 @@ NodeFile node_file(const Node *node)
     return node->file;
 }
 
-bool node_is_file(NodeFile a, NodeFile b)
+bool node_file_equal(NodeFile a, NodeFile b)
 {
     return a.dev == b.dev && a.ino == b.ino;
 }
@@ -342,7 +345,7 @@ NodePages node_pages_open(Nodes *nodes, Node *node, NodeFile file, const NodeCon
         node->pages = g_new0(Pages, 1);
 
     Pages *pages = node->pages;
-    bool is_its = node_is_file(file, node->file);
+    bool is_its = node_file_equal(file, node->file);
     if (pages->n_passed > 0)
         return is_its ? pass(pages, passed) : NODE_PAGES_STALE;
     if (*passed && is_its && pages->opens == 0)
@@ -367,7 +370,7 @@ bool node_may_pass(Nodes *nodes, const Node *node, NodeFile file)
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
     const Pages *pages = node->pages;
 
-    return node->file.ino && node_is_file(file, node->file) &&
+    return node->file.ino && node_file_equal(file, node->file) &&
            (!pages || (pages->n_passed == 0 && pages->opens == 0));
 }
 

@@ -53,7 +53,7 @@ uint64_t node_ino(const Node *node);
 NodeKind node_kind(const Node *node);
 const char *node_name(const Node *node);
 NodeFile node_file(const Node *node);
-bool node_is_file(NodeFile a, NodeFile b);
+bool node_file_equal(NodeFile a, NodeFile b);
 
 /* Path in the store of the directory or image that the node is, or is part of (g_free). */
 char *node_path(const Node *node);

@@ -246,7 +246,7 @@ int tree_attr(Fs *fs, const Node *node, struct stat *attr)
     int r =
         attr_of(fs, path, node_kind(node), node_is_of_store(node), node_name(node), &file, attr);
 
-    return r == 0 && !node_is_file(file, node_file(node)) ? -ESTALE : r;
+    return r == 0 && !node_file_equal(file, node_file(node)) ? -ESTALE : r;
 }
 
 /* A name in a directory of the store. */

@@ -215,7 +215,7 @@ Test(node, another_file_by_the_name_is_another_node)
     cr_expect_neq(a, b);
     cr_expect_neq(a, c);
     cr_expect_neq(node_ino(a), node_ino(c));
-    cr_expect(node_is_file(node_file(a), file_a));
+    cr_expect(node_file_equal(node_file(a), file_a));
     cr_expect_eq(node_ino(a),
                  node_child_ino(nodes_get(nodes, NODE_ROOT), "1-base.raw", NODE_LAYER, file_a));
     Node *again = node_of(file_a);
