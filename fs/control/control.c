@@ -15,8 +15,8 @@
 #include "claims.h"
 #include "command.h"
 #include "perform.h"
-#include "signals.h"
 #include "text.h"
+#include "writer.h"
 
 #include <errno.h>
 #include <string.h>
@@ -240,8 +240,8 @@ static bool is_stopped(Job *job)
 
     /* of signals before a write, a ring does not tell */
     if ((told || job->control->fs->ring) && is_due(&job->asked))
-        job->stopped = signals_ask_to_stop(writer, told) ? "by a signal" : job->stopped;
-    if (is_due(&job->looked) && signals_has_ended(writer, &job->seen))
+        job->stopped = writer_asked_to_stop(writer, told) ? "by a signal" : job->stopped;
+    if (is_due(&job->looked) && writer_has_ended(writer, &job->seen))
         job->stopped = "as its writer is gone";
     return job->stopped;
 }

@@ -1,27 +1,12 @@
-#include "signals.h"
+#include "writer.h"
 
 #include <glib.h>
+#include <signal.h>
 #include <string.h>
 
 enum {
     EXITING = 0x4, /* PF_EXITING of the kernel's; it waits for its asynchronous writes then */
 };
-
-void signals_that_end(sigset_t *ret)
-{
-    sigemptyset(ret);
-    sigaddset(ret, SIGTERM);
-    sigaddset(ret, SIGINT);
-    sigaddset(ret, SIGHUP);
-}
-
-void signals_hold(bool hold)
-{
-    sigset_t set;
-
-    signals_that_end(&set);
-    pthread_sigmask(hold ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
-}
 
 static guint64 bit_of(int number)
 {
@@ -36,7 +21,7 @@ static guint64 set_of(const char *status, const char *key)
     return line ? g_ascii_strtoull(line + strlen(key), NULL, 16) : 0;
 }
 
-bool signals_ask_to_stop(pid_t thread, bool otherwise)
+bool writer_asked_to_stop(pid_t thread, bool otherwise)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/status", (int)thread);
     g_autofree char *status = NULL;
@@ -62,7 +47,7 @@ static guint64 flags_of(const char *stat)
     return at ? g_ascii_strtoull(at, NULL, 10) : 0;
 }
 
-bool signals_has_ended(pid_t thread, bool *seen)
+bool writer_has_ended(pid_t thread, bool *seen)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int)thread);
     g_autofree char *stat = NULL;

@@ -1,0 +1,13 @@
+/* signals.h - those that end the daemon. */
+#ifndef SNAPTREE_SIGNALS_H
+#define SNAPTREE_SIGNALS_H
+
+#include <signal.h>
+#include <stdbool.h>
+
+/* TERM, INT and HUP: the daemon finishes what it does, unmounts, and ends. */
+void signals_that_end(sigset_t *ret);
+/* Make them wait (block them), or let them come. Of the calling thread. */
+void signals_hold(bool hold);
+
+#endif

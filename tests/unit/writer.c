@@ -1,0 +1,61 @@
+/* Which signals ask the writer of a command to stop, and when it is gone. */
+#include "writer.h"
+
+#include <criterion/criterion.h>
+#include <glib.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+Test(writer, those_that_are_pending)
+{
+    sigset_t all;
+
+    sigfillset(&all);
+    cr_expect_not(writer_asked_to_stop(gettid(), true), "none is");
+    sigprocmask(SIG_BLOCK, &all, NULL);
+    kill(getpid(), SIGINT);
+    cr_expect_not(writer_asked_to_stop(gettid(), true), "who blocks it does not want to stop");
+}
+
+/* A process of another user, or of another namespace. */
+Test(writer, of_who_cannot_be_seen_nothing_is_known)
+{
+    cr_expect(writer_asked_to_stop(0, true));
+    cr_expect_not(writer_asked_to_stop(0, false));
+}
+
+static gpointer end_at_once(gpointer ret)
+{
+    *(pid_t *)ret = gettid();
+    return NULL;
+}
+
+Test(writer, threads_that_end)
+{
+    bool seen = false, never = false;
+    pid_t gone = 0;
+
+    cr_expect_not(writer_has_ended(gettid(), &seen));
+    cr_expect(seen);
+    g_thread_join(g_thread_new("ends", end_at_once, &gone));
+    cr_expect(writer_has_ended(gone, &seen), "it was there");
+    cr_expect_not(writer_has_ended(0, &never), "of another namespace");
+    cr_expect_not(never);
+}
+
+/* At first it is not gone, as nobody has asked for its status. */
+Test(writer, a_process_that_ends)
+{
+    bool seen = false, never = false;
+    pid_t child = fork();
+
+    if (child == 0)
+        _exit(0);
+    siginfo_t info;
+    cr_assert_eq(waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT), 0);
+    cr_expect(writer_has_ended(child, &seen));
+    waitpid(child, NULL, 0);
+    cr_expect(writer_has_ended(child, &seen));
+    cr_expect_not(writer_has_ended(child, &never), "it may be hidden");
+}
