@@ -11,8 +11,8 @@
  */
 #include "perform.h"
 
+#include "memory.h"
 #include "subject.h"
-#include "tune.h"
 
 #include <errno.h>
 #include <string.h>
@@ -374,7 +374,7 @@ int perform(Fs *fs, const char *path, const Creds *creds, const Command *command
     if (r < 0)
         add_advice(&work, r, error);
     images_drop(fs->images, path);
-    tune_give_back();
+    memory_give_back();
     claims_end(fs->claims, &item.stat, work.unknown);
     return r;
 }

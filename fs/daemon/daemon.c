@@ -9,6 +9,7 @@
 
 #include "fs.h"
 #include "log.h"
+#include "memory.h"
 #include "mountpoint.h"
 #include "mounts.h"
 #include "ops.h"
@@ -312,6 +313,6 @@ int daemon_run(const Options *options)
     if (!mountpoint)
         return EXIT_FAILURE;
     tune_open_files();
-    tune_memory();
+    memory_tune();
     return mount_and_serve(gate, options, mountpoint);
 }

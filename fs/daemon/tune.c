@@ -1,7 +1,7 @@
 #include "tune.h"
 
 #include <fcntl.h>
-#include <malloc.h>
+#include <glib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/sysmacros.h>
@@ -35,25 +35,6 @@ void tune_file_table(int fd)
         close(high);
 }
 
-/*
- * Left to itself, the C library raises these limits when it sees large blocks come and go, as
- * tables of large images do, and then keeps up to 64 MiB for each thread.
- */
-void tune_memory(void)
-{
-#ifdef __GLIBC__
-    mallopt(M_MMAP_THRESHOLD, 1 << 20);
-    mallopt(M_TRIM_THRESHOLD, 1 << 20);
-#endif
-}
-
-void tune_give_back(void)
-{
-#ifdef __GLIBC__
-    malloc_trim(0);
-#endif
-}
-
 int tune_open_read_ahead(dev_t device)
 {
     g_autofree char *path =
@@ -71,9 +52,9 @@ static gpointer set_read_ahead(gpointer data)
     return NULL;
 }
 
-void tune_read_ahead(Fs *fs)
+void tune_read_ahead(int fd)
 {
     static GOnce once = G_ONCE_INIT;
 
-    g_once(&once, set_read_ahead, GINT_TO_POINTER(fs->read_ahead));
+    g_once(&once, set_read_ahead, GINT_TO_POINTER(fd));
 }

@@ -2,7 +2,7 @@
 #ifndef SNAPTREE_TUNE_H
 #define SNAPTREE_TUNE_H
 
-#include "fs.h"
+#include <sys/types.h>
 
 /* As many open files as we may have: chains are long. */
 void tune_open_files(void);
@@ -15,17 +15,13 @@ void tune_open_files(void);
  */
 void tune_file_table(int fd);
 
-/* What was freed goes back to the system, however large and in whichever thread. */
-void tune_memory(void);
-/* Small blocks too, which the C library keeps: after a command, which may have had very many. */
-void tune_give_back(void);
-
 /*
  * Let the kernel read 1 MiB ahead on this mount. That works only once the mount has been
  * initialised, when the setting can no longer be opened: so it is opened first (-1: cannot, only
- * root can; costs nothing but speed), and written at the first open of a file.
+ * root can; costs nothing but speed), and written at the first open of a file. The second does
+ * something at its first call only, and is thread-safe.
  */
 int tune_open_read_ahead(dev_t device);
-void tune_read_ahead(Fs *fs);
+void tune_read_ahead(int fd);
 
 #endif

@@ -234,7 +234,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     bool writes = (fi->flags & O_ACCMODE) != O_RDONLY || (fi->flags & O_TRUNC);
     int r = node ? 0 : -ESTALE;
 
-    tune_read_ahead(fs);
+    tune_read_ahead(fs->read_ahead);
     if (r == 0 && writes && node_kind(node) != NODE_CONTROL)
         r = -EROFS;
     if (r == 0)

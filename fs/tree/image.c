@@ -6,8 +6,8 @@
 #include "image.h"
 
 #include "acl.h"
+#include "memory.h"
 #include "text.h"
-#include "tune.h"
 
 #include <errno.h>
 #include <string.h>
@@ -188,7 +188,7 @@ void image_unref(Image *image)
     g_free(image->path);
     g_free(image);
     if (is_large)
-        tune_give_back();
+        memory_give_back();
 }
 
 bool image_is_shared(Image *image)

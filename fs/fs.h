@@ -1,4 +1,4 @@
-/* fs.h - one mounted file system: the parts that the others share. */
+/* fs.h - one mounted file system: the parts that what serves it shares. */
 #ifndef SNAPTREE_FS_H
 #define SNAPTREE_FS_H
 
