@@ -50,7 +50,8 @@ struct Reader {
     QcFileStat stat; /* live: which file it is */
     Subject subject; /* what it shows */
     GArray *claims;  /* of Claim */
-    NodePages pages;
+    Pages *pages;    /* of the node; borrowed */
+    PagesUse use;
     int passed;   /* the kernel reads the file by itself, which has this number; or 0 */
     Ahead *ahead; /* NULL: what was read of this file is not worth keeping */
     gint settled; /* atomic: a read came through the page cache */
@@ -164,12 +165,19 @@ static QcFile *layer_file(const Reader *reader, const Image *image)
     return qc_image_file(qc_chain_image(image_chain(image), (unsigned)reader->subject.layer));
 }
 
-/* The kernel's number of the file, where it may read that by itself, and can; or 0. -ESTALE. */
-static int begin_passthrough(const Reader *reader, const Image *image, NodeFile file)
+/* Whether what is opened is the raw file that the node is of. */
+static bool is_node_file(const Reader *reader, const Image *image)
 {
-    if (!node_may_pass(reader->fs->nodes, reader->node, file))
-        return 0;
+    if (reader->subject.layer <= 0)
+        return false;
 
+    NodeFile file = image_layer_file(image, (unsigned)reader->subject.layer);
+    return file.ino && node_file_equal(file, node_file(reader->node));
+}
+
+/* The kernel's number of the file, where it can read that by itself; or 0. -ESTALE. */
+static int begin_passthrough(const Reader *reader, const Image *image)
+{
     const QcImage *layer = qc_chain_image(image_chain(image), (unsigned)reader->subject.layer);
     const QcFileStat *stat = &qc_image_info(layer)->stat;
     if (stat->size != qc_view_size(reader->view) || !qc_file_is_local(qc_image_file(layer)))
@@ -180,30 +188,34 @@ static int begin_passthrough(const Reader *reader, const Image *image, NodeFile 
 /* Decide how the kernel is to read a file that is not live. -ESTALE: it has to look it up anew. */
 static int open_pages(Reader *reader, const Image *image)
 {
-    NodeFile file = reader->subject.layer > 0
-                        ? image_layer_file(image, (unsigned)reader->subject.layer)
-                        : (NodeFile){0};
     g_autofree char *what = subject_what(&reader->subject, image);
     g_autofree char *identity = subject_identity(&reader->subject, image, reader->fs->gate);
-    const NodeContent content = {
-        .what = what, .identity = identity, .size = qc_view_size(reader->view)};
-    int number = begin_passthrough(reader, image, file), passed = number;
+    const PagesContent content = {
+        .what = what,
+        .identity = identity,
+        .size = qc_view_size(reader->view),
+        .is_node_file = is_node_file(reader, image),
+    };
+    int number = 0;
 
+    if (content.is_node_file && pages_are_unused(reader->pages))
+        number = begin_passthrough(reader, image);
     if (number < 0)
         return number;
-    reader->pages = node_pages_open(reader->fs->nodes, reader->node, file, &content, &passed);
-    if (reader->pages == NODE_PAGES_PASSED) {
+    int passed = number;
+    reader->use = pages_open(reader->pages, &content, &passed);
+    if (reader->use == PAGES_PASSED) {
         reader->passed = passed;
         reader->file = qc_file_ref(layer_file(reader, image));
     }
     if (number && reader->passed != number)
         fs_end_passthrough(reader->fs, number);
-    return reader->pages == NODE_PAGES_STALE ? -ESTALE : 0;
+    return reader->use == PAGES_STALE ? -ESTALE : 0;
 }
 
 static void close_pages(Reader *reader)
 {
-    int number = node_pages_close(reader->fs->nodes, reader->node, reader->pages);
+    int number = pages_close(reader->pages, reader->use);
 
     if (number)
         fs_end_passthrough(reader->fs, number);
@@ -282,8 +294,7 @@ static int set_up(Reader *reader, const Creds *creds)
         r = subject_view(&reader->subject, reader->image, &reader->view);
     if (r == 0 && subject_is_snapshot(&reader->subject))
         r = look_again(reader);
-    if (r == 0 && node_pages_size(reader->fs->nodes, reader->node, &size) &&
-        size != qc_view_size(reader->view))
+    if (r == 0 && pages_size(reader->pages, &size) && size != qc_view_size(reader->view))
         r = -ESTALE; /* not what this node is; the kernel looks the name up once more */
     if (r == 0 && !reader->live)
         r = open_pages(reader, reader->image);
@@ -311,7 +322,8 @@ int reader_open(Fs *fs, Node *node, const Creds *creds, Reader **ret)
     reader->live = is_live_node(node);
     reader->claims = g_array_new(FALSE, FALSE, sizeof(Claim));
     g_array_set_clear_func(reader->claims, claim_clear);
-    reader->pages = NODE_PAGES_DIRECT;
+    reader->pages = node_pages(fs->nodes, reader->node);
+    reader->use = PAGES_DIRECT;
     g_mutex_init(&reader->reload);
     g_mutex_init(&reader->lock);
 
@@ -347,9 +359,9 @@ void reader_free(Reader *reader)
     g_free(reader);
 }
 
-NodePages reader_pages(const Reader *reader)
+PagesUse reader_pages(const Reader *reader)
 {
-    return reader->pages;
+    return reader->use;
 }
 
 int reader_passed(const Reader *reader)
@@ -361,7 +373,7 @@ int reader_passed(const Reader *reader)
 
 static bool uses_pages(const Reader *reader)
 {
-    return reader->pages == NODE_PAGES_NEW || reader->pages == NODE_PAGES_KEEP;
+    return reader->use == PAGES_NEW || reader->use == PAGES_KEEP;
 }
 
 static QcView *current_view(Reader *reader)
@@ -395,7 +407,7 @@ static int reload(Reader *reader, const QcView *stale)
         return r;
 
     if (uses_pages(reader))
-        node_pages_spoil(reader->fs->nodes, reader->node);
+        pages_spoil(reader->pages);
     g_mutex_lock(&reader->lock);
     QcView *old_view = reader->view;
     Image *old_image = reader->image;
@@ -497,7 +509,7 @@ int reader_read(Reader *reader, size_t len, uint64_t offset, Bytes *ret)
         n = with_view(reader, &action);
     }
     if (uses_pages(reader) && g_atomic_int_compare_and_exchange(&reader->settled, 0, 1))
-        node_pages_settled(reader->fs->nodes, reader->node);
+        pages_settled(reader->pages);
     if (n < 0)
         bytes_clear(ret, reader->fs);
     return (int)MIN(n, 0);

@@ -17,7 +17,7 @@ void reader_free(Reader *reader); /* accepts NULL */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Reader, reader_free)
 
 /* How the kernel is to treat its pages of the file. */
-NodePages reader_pages(const Reader *reader);
+PagesUse reader_pages(const Reader *reader);
 /* The number of the file that it is to read by itself (passthrough.h); 0: none. */
 int reader_passed(const Reader *reader);
 

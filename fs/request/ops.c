@@ -218,11 +218,10 @@ static void reply_open(fuse_req_t req, struct fuse_file_info *fi, Handle *handle
 
 static void set_caching(struct fuse_file_info *fi, const Handle *handle)
 {
-    NodePages pages = handle->reader ? reader_pages(handle->reader) : NODE_PAGES_DIRECT;
+    PagesUse use = handle->reader ? reader_pages(handle->reader) : PAGES_DIRECT;
 
-    fi->direct_io =
-        pages == NODE_PAGES_DIRECT || (pages == NODE_PAGES_PASSED && (fi->flags & O_DIRECT));
-    fi->keep_cache = pages == NODE_PAGES_KEEP;
+    fi->direct_io = use == PAGES_DIRECT || (use == PAGES_PASSED && (fi->flags & O_DIRECT));
+    fi->keep_cache = use == PAGES_KEEP;
 }
 
 static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -289,7 +288,7 @@ static void read_disk(fuse_req_t req, Reader *reader, size_t len, uint64_t offse
  */
 static bool is_for_lasting_page(const Fs *fs, const struct fuse_file_info *fi, const Reader *reader)
 {
-    return fi->lock_owner == 0 && fs->splices_pages && reader_pages(reader) == NODE_PAGES_DIRECT;
+    return fi->lock_owner == 0 && fs->splices_pages && reader_pages(reader) == PAGES_DIRECT;
 }
 
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,

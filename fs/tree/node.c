@@ -1,5 +1,5 @@
 /*
- * Nodes.
+ * node.c - see node.h.
  *
  * An inode number is a hash of the parent's number, the kind, the name, and of a raw layer the
  * file's own number, so it is the same after a remount; should two collide, the later one takes the
@@ -8,32 +8,12 @@
  * look-ups together, so the kernel's count and ours stay apart. A child holds its parent, so the
  * path of a node can be had without a lock: parent, name and kind never change.
  *
- * Pages: all handles that read through the kernel's page cache at the same time read the same thing
- * (Pages.what). An open that would read something else gets a new node under the same name;
- * bypassing the cache would not help, as mmap(2) and sendfile(2) use it anyway. A file of another
- * size is something else, too: the kernel ends reads at the size that it was told last for the
- * inode number. Pages from before are kept only where certainly no byte has changed
- * (Pages.identity).
- *
- * Passing: while the kernel reads a file by itself for a node, it opens nothing else by it, and
- * nothing by another number of the same file. So all who have a node open at the same time are
- * passed, or none is: n_passed is not 0, or opens is.
- *
- * One mutex protects table, counts and pages; nothing is called while it is held.
+ * Nodes.lock protects table and counts; nothing is called while it is held but what locks a node's
+ * Pages.
  */
 #include "node.h"
 
 #include <string.h>
-
-typedef struct Pages {
-    char *what;     /* is read through them while opens > 0 */
-    char *identity; /* what the pages were filled from; NULL: do not keep them */
-    uint64_t size;  /* of that */
-    unsigned opens; /* that use them */
-    bool settled;   /* the kernel has certainly dropped the pages of the identity before */
-    unsigned n_passed;
-    int passed; /* the kernel's number of the file, while n_passed > 0 */
-} Pages;
 
 struct Node {
     uint64_t ino;
@@ -42,10 +22,9 @@ struct Node {
     uint64_t n_lookups; /* by the kernel; Nodes.lock */
     unsigned refs;      /* Nodes.lock */
     NodeKind kind;
-    Pages *pages;       /* NULL until opened; Nodes.lock */
+    Pages *pages;       /* made when first asked for, and stays; Nodes.lock */
     unsigned opens;     /* Nodes.lock */
     uint64_t open_size; /* of the last of them; Nodes.lock */
-    bool left;          /* open when its name led elsewhere, and not to be used again; Nodes.lock */
     char name[];
 };
 
@@ -108,11 +87,7 @@ static Node *node_new(Node *parent, const char *name, NodeKind kind, NodeFile fi
 
 static void node_free(Node *node)
 {
-    if (node->pages) {
-        g_free(node->pages->what);
-        g_free(node->pages->identity);
-    }
-    g_free(node->pages);
+    pages_free(node->pages);
     g_free(node);
 }
 
@@ -172,22 +147,6 @@ static bool is_child(const Node *node, const Node *parent, const char *name, Nod
            strcmp(node->name, name) == 0;
 }
 
-/* Lock held. */
-static bool has_pages(const Node *node)
-{
-    return node->pages && node->pages->opens > 0;
-}
-
-/*
- * Mark the node as left behind when open pages show another size. True: the name needs another
- * node. Lock held.
- */
-static bool leave_if_resized(Node *node, uint64_t size)
-{
-    node->left |= has_pages(node) && node->pages->size != size;
-    return node->left;
-}
-
 uint64_t nodes_lookup(Nodes *nodes, Node *parent, const char *name, NodeKind kind, NodeFile file,
                       uint64_t size)
 {
@@ -196,7 +155,7 @@ uint64_t nodes_lookup(Nodes *nodes, Node *parent, const char *name, NodeKind kin
     Node *node;
 
     while ((node = g_hash_table_lookup(nodes->table, &ino)) &&
-           (!is_child(node, parent, name, kind, file) || leave_if_resized(node, size)))
+           (!is_child(node, parent, name, kind, file) || pages_leave_if_resized(node->pages, size)))
         ino = MAX(ino + 1, NODE_ROOT + 1);
     if (!node) {
         node = node_new(parent, name, kind, file, ino);
@@ -300,101 +259,18 @@ bool node_is_open(Nodes *nodes, const Node *node, uint64_t *ret_size)
 
 /* ---- pages ------------------------------------------------------------------------------- */
 
-/* Take a number for the node, or join those who have one. Lock held. */
-static NodePages pass(Pages *pages, int *passed)
-{
-    if (pages->n_passed++ == 0)
-        pages->passed = *passed;
-    *passed = pages->passed;
-    return NODE_PAGES_PASSED;
-}
-
-static void set_text(char **text, const char *to)
-{
-    g_free(*text);
-    *text = g_strdup(to);
-}
-
-/* Lock held. */
-static NodePages use_pages(Node *node, const NodeContent *content)
-{
-    Pages *pages = node->pages;
-    bool same = content->identity && g_strcmp0(pages->identity, content->identity) == 0;
-
-    if (pages->opens > 0 &&
-        (strcmp(pages->what, content->what) != 0 || pages->size != content->size)) {
-        node->left = true;
-        return NODE_PAGES_STALE;
-    }
-    if (!same) { /* of two identities at a time nobody knows whose page comes last */
-        set_text(&pages->identity, pages->opens == 0 ? content->identity : NULL);
-        pages->settled = false;
-    }
-    set_text(&pages->what, content->what);
-    pages->size = content->size;
-    pages->opens++;
-    return same && pages->settled ? NODE_PAGES_KEEP : NODE_PAGES_NEW;
-}
-
-NodePages node_pages_open(Nodes *nodes, Node *node, NodeFile file, const NodeContent *content,
-                          int *passed)
+Pages *node_pages(Nodes *nodes, Node *node)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
 
     if (!node->pages)
-        node->pages = g_new0(Pages, 1);
-
-    Pages *pages = node->pages;
-    bool is_its = node_file_equal(file, node->file);
-    if (pages->n_passed > 0)
-        return is_its ? pass(pages, passed) : NODE_PAGES_STALE;
-    if (*passed && is_its && pages->opens == 0)
-        return pass(pages, passed);
-    return use_pages(node, content);
-}
-
-int node_pages_close(Nodes *nodes, Node *node, NodePages how)
-{
-    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
-    Pages *pages = node->pages;
-
-    if (how == NODE_PAGES_PASSED)
-        return --pages->n_passed == 0 ? pages->passed : 0;
-    pages->settled = true;
-    pages->opens--;
-    return 0;
-}
-
-bool node_may_pass(Nodes *nodes, const Node *node, NodeFile file)
-{
-    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
-    const Pages *pages = node->pages;
-
-    return node->file.ino && node_file_equal(file, node->file) &&
-           (!pages || (pages->n_passed == 0 && pages->opens == 0));
+        node->pages = pages_new();
+    return node->pages;
 }
 
 bool node_pages_size(Nodes *nodes, const Node *node, uint64_t *ret)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
 
-    if (!has_pages(node))
-        return false;
-    *ret = node->pages->size;
-    return true;
-}
-
-void node_pages_settled(Nodes *nodes, Node *node)
-{
-    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
-
-    node->pages->settled = true;
-}
-
-void node_pages_spoil(Nodes *nodes, Node *node)
-{
-    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
-
-    if (node->pages)
-        g_clear_pointer(&node->pages->identity, g_free);
+    return pages_size(node->pages, ret);
 }

@@ -2,6 +2,8 @@
 #ifndef SNAPTREE_NODE_H
 #define SNAPTREE_NODE_H
 
+#include "pages.h"
+
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -68,44 +70,11 @@ void node_close(Nodes *nodes, Node *node);
 /* Whether it is open, and the size it had when it was opened last. */
 bool node_is_open(Nodes *nodes, const Node *node, uint64_t *ret_size);
 
-/* ---- the kernel's page cache, and what it reads without ---------------------------------- */
+/* ---- the kernel's page cache ------------------------------------------------------------- */
 
-/* How the kernel is to read an open file. */
-typedef enum NodePages {
-    NODE_PAGES_DIRECT, /* not through the page cache; no answer of node_pages_open() */
-    NODE_PAGES_NEW,    /* use it, but drop the pages that are there */
-    NODE_PAGES_KEEP,   /* the pages that are there are right */
-    NODE_PAGES_PASSED, /* by itself, from the node's file (passthrough.h) */
-    NODE_PAGES_STALE,  /* something else is open by this node: look the name up anew */
-} NodePages;
-
-/* What a file that is opened has in it. */
-typedef struct NodeContent {
-    const char *what;     /* which disk, snapshot or layer of which files */
-    const char *identity; /* equal only when no byte differs; NULL: equal to no other */
-    uint64_t size;
-} NodeContent;
-
-/*
- * A file is opened: file, if it is a raw one; with that content. Unless the answer is STALE,
- * node_pages_close() with it has to follow.
- *
- * passed: the kernel's number of the file, 0: none. It becomes the node's where it can; the kernel
- * wants the same of all that are open, and passed and other opens of a node never at a time. If
- * *passed is changed, the caller still owns the number he came with; otherwise, after PASSED, it
- * is the node's.
- */
-NodePages node_pages_open(Nodes *nodes, Node *node, NodeFile file, const NodeContent *content,
-                          int *passed);
-/* Returns the number that the node does not need any more, to be given back; 0: none. */
-int node_pages_close(Nodes *nodes, Node *node, NodePages how);
-/* Whether it is of use to get a number of the file: nobody has the node open. */
-bool node_may_pass(Nodes *nodes, const Node *node, NodeFile file);
-/* The size of what the pages show, while it is open; false: it is not. */
+/* What it has of the node; made at the first call. Borrowed for as long as the node is held. */
+Pages *node_pages(Nodes *nodes, Node *node);
+/* As pages_size(), also of a node of which that was never asked. */
 bool node_pages_size(Nodes *nodes, const Node *node, uint64_t *ret);
-/* A read came through the cache, so the kernel has dropped what it was told to drop. */
-void node_pages_settled(Nodes *nodes, Node *node);
-/* The bytes turned out to be others than the identity said: do not keep the pages. */
-void node_pages_spoil(Nodes *nodes, Node *node);
 
 #endif

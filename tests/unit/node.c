@@ -1,4 +1,4 @@
-/* Inode numbers, the kernel's count of look-ups, and whether its pages may be kept. */
+/* Inode numbers, the kernel's count of look-ups, and which node a name leads to. */
 #include "node.h"
 
 #include <criterion/criterion.h>
@@ -105,69 +105,18 @@ Test(node, paths)
     }
 }
 
-/* How the kernel is to read a file that is opened now. */
-static NodePages open_as(Node *node, const char *what, const char *identity)
+/* Open a node with pages of a thing of 1000 bytes. */
+static PagesUse open_as(Node *node, const char *what, const char *identity)
 {
+    const PagesContent content = {.what = what, .identity = identity, .size = 1000};
     int passed = 0;
-    const NodeContent content = {.what = what, .identity = identity, .size = 1000};
-    NodePages pages = node_pages_open(nodes, node, none, &content, &passed);
 
-    cr_expect_eq(passed, 0);
-    return pages;
+    return pages_open(node_pages(nodes, node), &content, &passed);
 }
 
-static void close_as(Node *node, NodePages pages)
+static void close_pages(Node *node)
 {
-    cr_expect_eq(node_pages_close(nodes, node, pages), 0);
-}
-
-static void open_and_close(Node *node, const char *identity, NodePages expected)
-{
-    NodePages pages = open_as(node, "it", identity);
-
-    cr_expect_eq(pages, expected);
-    close_as(node, pages);
-}
-
-Test(node, pages_are_kept_only_for_the_same_bytes)
-{
-    uint64_t ino = look(NODE_ROOT, "a", NODE_IMAGE);
-    Node *node = nodes_get(nodes, ino);
-
-    cr_expect_eq(open_as(node, "it", "one"), NODE_PAGES_NEW);
-    cr_expect_eq(open_as(node, "it", "one"), NODE_PAGES_NEW, "nothing was read yet");
-    node_pages_settled(nodes, node);
-    cr_expect_eq(open_as(node, "it", "one"), NODE_PAGES_KEEP);
-    for (int i = 0; i < 3; i++)
-        close_as(node, NODE_PAGES_NEW);
-
-    open_and_close(node, "two", NODE_PAGES_NEW);
-    cr_expect_eq(open_as(node, "it", "two"), NODE_PAGES_KEEP);
-    node_pages_spoil(nodes, node);
-    open_and_close(node, "two", NODE_PAGES_NEW);
-    close_as(node, NODE_PAGES_KEEP);
-    open_and_close(node, "two", NODE_PAGES_NEW);
-    open_and_close(node, NULL, NODE_PAGES_NEW);
-    open_and_close(node, NULL, NODE_PAGES_NEW); /* NULL equals nothing */
-    node_unref(nodes, node);
-}
-
-Test(node, of_two_states_at_a_time_nothing_is_kept)
-{
-    uint64_t ino = look(NODE_ROOT, "a", NODE_IMAGE);
-    Node *node = nodes_get(nodes, ino);
-
-    cr_expect_eq(open_as(node, "it", "one"), NODE_PAGES_NEW);
-    node_pages_settled(nodes, node);
-    cr_expect_eq(open_as(node, "it", "two"), NODE_PAGES_NEW);
-    node_pages_settled(nodes, node);
-    open_and_close(node, "one", NODE_PAGES_NEW);
-    open_and_close(node, "two", NODE_PAGES_NEW);
-    close_as(node, NODE_PAGES_NEW);
-    close_as(node, NODE_PAGES_NEW);
-    open_and_close(node, "two", NODE_PAGES_NEW);
-    open_and_close(node, "two", NODE_PAGES_KEEP);
-    node_unref(nodes, node);
+    pages_close(node_pages(nodes, node), PAGES_NEW);
 }
 
 /* Also for who reads past the pages: mmap(2) and sendfile(2) would mix theirs. */
@@ -176,105 +125,39 @@ Test(node, another_thing_by_the_name_is_another_node)
     uint64_t ino = look(NODE_ROOT, "a", NODE_IMAGE);
     Node *node = nodes_get(nodes, ino);
 
-    cr_expect_eq(open_as(node, "it", "one"), NODE_PAGES_NEW);
-    cr_expect_eq(open_as(node, "that", "two"), NODE_PAGES_STALE);
+    cr_expect_eq(open_as(node, "it", "one"), PAGES_NEW);
+    cr_expect_eq(open_as(node, "that", "two"), PAGES_STALE);
     uint64_t next = look(NODE_ROOT, "a", NODE_IMAGE);
     cr_expect_neq(next, ino);
     Node *other = nodes_get(nodes, next);
-    cr_expect_eq(open_as(other, "that", "two"), NODE_PAGES_NEW);
-    close_as(other, NODE_PAGES_NEW);
-    close_as(node, NODE_PAGES_NEW);
-    open_and_close(node, "one", NODE_PAGES_KEEP);
+    cr_expect_eq(open_as(other, "that", "two"), PAGES_NEW);
+    close_pages(other);
+    close_pages(node);
+    cr_expect_eq(open_as(node, "it", "one"), PAGES_KEEP);
+    close_pages(node);
     node_unref(nodes, other);
     node_unref(nodes, node);
 }
 
-/* ---- files that the kernel reads by itself ------------------------------------------------ */
-
-static const NodeFile file_a = {1, 10}, file_b = {1, 11}, other_device = {2, 10};
-
-/* Open with a number of a file, 0: none; the number that it is passed by, which is then the
- * node's. */
-static int pass(Node *node, NodeFile file, int number, NodePages expected)
-{
-    const NodeContent content = {.what = "it", .identity = "one", .size = 1000};
-
-    cr_expect_eq(node_pages_open(nodes, node, file, &content, &number), expected);
-    return number;
-}
-
-static Node *node_of(NodeFile file)
-{
-    return nodes_get(nodes, look_at_file(NODE_ROOT, "1-base.raw", NODE_LAYER, file, 1000));
-}
-
 Test(node, another_file_by_the_name_is_another_node)
 {
-    Node *a = node_of(file_a), *b = node_of(file_b), *c = node_of(other_device);
+    const NodeFile file_a = {1, 10}, file_b = {1, 11}, other_device = {2, 10};
+    const NodeFile files[] = {file_a, file_b, other_device, file_a};
+    Node *found[G_N_ELEMENTS(files)];
 
-    cr_expect_neq(a, b);
-    cr_expect_neq(a, c);
-    cr_expect_neq(node_ino(a), node_ino(c));
-    cr_expect(node_file_equal(node_file(a), file_a));
-    cr_expect_eq(node_ino(a),
+    for (unsigned i = 0; i < G_N_ELEMENTS(files); i++)
+        found[i] =
+            nodes_get(nodes, look_at_file(NODE_ROOT, "1-base.raw", NODE_LAYER, files[i], 1000));
+    cr_expect_neq(found[0], found[1]);
+    cr_expect_neq(found[0], found[2]);
+    cr_expect_neq(node_ino(found[0]), node_ino(found[2]));
+    cr_expect_eq(found[0], found[3]);
+    cr_expect(node_file_equal(node_file(found[0]), file_a));
+    cr_expect_not(node_file_equal(node_file(found[0]), file_b));
+    cr_expect_eq(node_ino(found[0]),
                  node_child_ino(nodes_get(nodes, NODE_ROOT), "1-base.raw", NODE_LAYER, file_a));
-    Node *again = node_of(file_a);
-    cr_expect_eq(a, again);
-    node_unref(nodes, again);
-    node_unref(nodes, a);
-    node_unref(nodes, b);
-    node_unref(nodes, c);
-}
-
-Test(node, all_who_read_the_same_share_a_number)
-{
-    Node *node = node_of(file_a);
-
-    cr_expect(node_may_pass(nodes, node, file_a));
-    cr_expect_eq(pass(node, file_a, 3, NODE_PAGES_PASSED), 3);
-    cr_expect_not(node_may_pass(nodes, node, file_a), "there is a number");
-    cr_expect_eq(pass(node, file_a, 0, NODE_PAGES_PASSED), 3);
-    cr_expect_eq(pass(node, file_a, 4, NODE_PAGES_PASSED), 3, "4 is still the caller's");
-    cr_expect_eq(pass(node, file_b, 5, NODE_PAGES_STALE), 5, "this is not its file");
-    cr_expect_eq(pass(node, none, 0, NODE_PAGES_STALE), 0);
-    cr_expect_eq(node_pages_close(nodes, node, NODE_PAGES_PASSED), 0);
-    cr_expect_eq(node_pages_close(nodes, node, NODE_PAGES_PASSED), 0);
-    cr_expect_eq(node_pages_close(nodes, node, NODE_PAGES_PASSED), 3, "the last gives it back");
-
-    cr_expect_eq(pass(node, file_a, 4, NODE_PAGES_PASSED), 4);
-    cr_expect_eq(node_pages_close(nodes, node, NODE_PAGES_PASSED), 4);
-    node_unref(nodes, node);
-}
-
-Test(node, who_is_not_passed_keeps_others_from_it)
-{
-    Node *node = node_of(file_a);
-
-    pass(node, file_a, 0, NODE_PAGES_NEW);
-    cr_expect_not(node_may_pass(nodes, node, file_a));
-    cr_expect_eq(pass(node, file_a, 4, NODE_PAGES_NEW), 4, "they read through the pages");
-    close_as(node, NODE_PAGES_NEW);
-    close_as(node, NODE_PAGES_NEW);
-
-    cr_expect_not(node_may_pass(nodes, node, file_b), "its file is another");
-    cr_expect_eq(pass(node, file_b, 4, NODE_PAGES_KEEP), 4);
-    pass(node, file_a, 0, NODE_PAGES_KEEP);
-    node_pages_spoil(nodes, node);
-    pass(node, file_a, 0, NODE_PAGES_NEW);
-    close_as(node, NODE_PAGES_KEEP);
-    close_as(node, NODE_PAGES_KEEP);
-    cr_expect_not(node_may_pass(nodes, node, file_a), "somebody reads through the pages");
-    close_as(node, NODE_PAGES_NEW);
-    cr_expect(node_may_pass(nodes, node, file_a));
-    node_unref(nodes, node);
-}
-
-Test(node, what_is_no_file_is_not_passed)
-{
-    Node *node = node_of(none);
-
-    cr_expect_not(node_may_pass(nodes, node, none));
-    node_unref(nodes, node);
+    for (unsigned i = 0; i < G_N_ELEMENTS(files); i++)
+        node_unref(nodes, found[i]);
 }
 
 Test(node, what_is_open_with_pages_keeps_its_size)
@@ -292,7 +175,7 @@ Test(node, what_is_open_with_pages_keeps_its_size)
     cr_expect_neq(ino, look_at(NODE_ROOT, "monday", NODE_SNAPSHOT, 1000), "left for good");
     cr_expect(node_pages_size(nodes, node, &size));
     cr_expect_eq(size, 1000);
-    close_as(node, NODE_PAGES_NEW);
+    close_pages(node);
     cr_expect_not(node_pages_size(nodes, node, &size));
     node_unref(nodes, node);
 }
