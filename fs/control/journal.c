@@ -126,13 +126,6 @@ void journal_set_running(Journal *journal, const char *image, const JournalAbout
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&journal->lock);
     GList *link = running_find(journal, image, whose);
 
-    if (!line) {
-        if (link) {
-            running_free(link->data);
-            g_queue_delete_link(&journal->running, link);
-        }
-        return;
-    }
     if (!link) {
         Running *running = g_new0(Running, 1);
 
@@ -145,6 +138,17 @@ void journal_set_running(Journal *journal, const char *image, const JournalAbout
     Running *running = link->data;
     g_free(running->line);
     running->line = g_strndup(line, JOURNAL_BYTES);
+}
+
+void journal_clear_running(Journal *journal, const char *image, const void *whose)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&journal->lock);
+    GList *link = running_find(journal, image, whose);
+
+    if (!link)
+        return;
+    running_free(link->data);
+    g_queue_delete_link(&journal->running, link);
 }
 
 static bool is_meant(const JournalAbout *about, uid_t who, const QcFileStat *file)

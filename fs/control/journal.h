@@ -28,10 +28,12 @@ void journal_add(Journal *journal, const char *image, const JournalAbout *about,
 
 /*
  * What is to be read of a command that still runs, behind the results: at most a line for each
- * whose, an address that tells commands apart. NULL: it has ended.
+ * whose, an address that tells commands apart.
  */
 void journal_set_running(Journal *journal, const char *image, const JournalAbout *about,
                          const void *whose, const char *line);
+/* The command has ended; nothing happens where no line of it was set. */
+void journal_clear_running(Journal *journal, const char *image, const void *whose);
 
 /*
  * The results of a control file that somebody has asked for, oldest first, and what runs, each with

@@ -81,10 +81,8 @@ static int check_item(const char *path, const StoreItem *item, GError **error)
 static int look(Fs *fs, const char *path, const Creds *creds, StoreItem *item, Target *ret_target,
                 GError **error)
 {
-    int r = store_reach(fs->gate, creds, path);
+    int r = store_look_as(fs->gate, creds, path, item);
 
-    if (r == 0)
-        r = store_look(fs->gate, path, item);
     if (r < 0)
         return fail(error, r, r == -ENOENT ? "no such image: %s" : "cannot reach %s", path);
     if (!creds_may(creds, &item->stat, CREDS_WRITE))

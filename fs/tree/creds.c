@@ -1,5 +1,7 @@
 #include "creds.h"
 
+#include <unistd.h>
+
 Creds *creds_new(uid_t uid, gid_t gid, const gid_t *groups, unsigned n_groups)
 {
     Creds *creds = g_new0(Creds, 1);
@@ -40,6 +42,11 @@ static bool in_group(const Creds *creds, gid_t gid)
 bool creds_is_root(const Creds *creds)
 {
     return creds->uid == 0 && (!creds->opener || creds_is_root(creds->opener));
+}
+
+bool creds_is_trusted(const Creds *creds)
+{
+    return creds->uid == 0 || creds->uid == geteuid();
 }
 
 /* Of the caller alone. */

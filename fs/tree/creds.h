@@ -29,6 +29,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Creds, creds_free)
 
 /* Whether nothing has to be asked. */
 bool creds_is_root(const Creds *creds);
+/* Whether the caller alone, whatever the opener is, is root or the user who has mounted. */
+bool creds_is_trusted(const Creds *creds);
 
 /* Whether the caller has the wanted CREDS_ bits on a file. */
 bool creds_may(const Creds *creds, const QcFileStat *file, unsigned want);

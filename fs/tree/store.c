@@ -246,6 +246,13 @@ int store_reach(QcGate *gate, const Creds *creds, const char *path)
     return r;
 }
 
+int store_look_as(QcGate *gate, const Creds *creds, const char *path, StoreItem *ret)
+{
+    int r = store_reach(gate, creds, path);
+
+    return r < 0 ? r : store_look(gate, path, ret);
+}
+
 int store_reach_file(QcGate *gate, const Creds *creds, QcFile *file)
 {
     g_autofree char *place = NULL;

@@ -59,8 +59,10 @@ char *store_path_from_argument(const char *arg);
  * nothing has to be looked at: 0.
  */
 int store_reach(QcGate *gate, const Creds *creds, const char *path);
+/* store_reach() of a path, then store_look(). */
+int store_look_as(QcGate *gate, const Creds *creds, const char *path, StoreItem *ret);
 /*
- * The same of where an open file lies, which links may have led to; outside the store only the
+ * store_reach() of where an open file lies, which links may have led to; outside the store only the
  * file's own mode counts, and nothing has to be looked at.
  */
 int store_reach_file(QcGate *gate, const Creds *creds, QcFile *file);

@@ -204,7 +204,7 @@ TOLD_REPLY(fuse_reply_lseek, (fuse_req_t req, off_t off), req, off)
 TOLD_REPLY(fuse_reply_open, (fuse_req_t req, const struct fuse_file_info *fi), req, fi)
 
 /*
- * libfuse calls on_signal() (fs/control/control.c) under the request's lock, which taking it back,
+ * libfuse calls on_signal() (fs/control/job.c) under the request's lock, which taking it back,
  * before the job is freed, waits for. The sanitizer does not see libfuse's locks.
  */
 const char *__tsan_default_suppressions(void);

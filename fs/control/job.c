@@ -1,0 +1,359 @@
+/*
+ * job.c - see job.h.
+ *
+ * The commands of a job run in the thread pool, each in the line of its image (serial.h). The job
+ * belongs to one thread at a time: to the one that runs its current command, or looks whether that
+ * is still to be run. Only `signalled` is set by others.
+ *
+ * What a command says goes to the control file that was written to, and, where that is the
+ * store's, to the image's own as well.
+ */
+#include "job.h"
+
+#include "command.h"
+#include "perform.h"
+#include "text.h"
+#include "writer.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#define LOOK_INTERVAL (100 * G_TIME_SPAN_MILLISECOND)
+
+/* What is known of the thread that waits for the write; see is_stopped(). */
+typedef struct Watch {
+    gint signalled; /* atomic: it got a signal; which one is looked up */
+    gint64 asked;   /* when it was looked up last: monotonic time, microseconds */
+    gint64 looked;  /* when it was looked last whether the thread is still there */
+    bool seen;      /* it was there */
+} Watch;
+
+/* The command that waits or runs. */
+typedef struct Current {
+    Command *command;
+    char *path;    /* its image */
+    Target target; /* what lies there */
+    int percent;   /* shown last; -1: nothing yet */
+} Current;
+
+typedef struct Job {
+    Fs *fs;
+    JobWrite write;
+    JobDoneFunc done;
+    gpointer data;
+    bool counted; /* among the writes of a user */
+    Script *script;
+    Current current;
+    GString *results;
+    int error; /* of the last command */
+    Watch watch;
+    const char *stopped; /* why no more of it is to be done, in words, or NULL */
+} Job;
+
+static void job_next(Job *job);
+
+static bool is_of_store(const Job *job)
+{
+    return *job->write.image == '\0';
+}
+
+/* ---- what is said of the current command ------------------------------------------------- */
+
+/* At one moment; each without its newline. */
+typedef struct Lines {
+    char *own;      /* for the control file that was written to, with the command as it was typed */
+    char *of_image; /* for the image's own, with the command as one types it there; NULL: none */
+} Lines;
+
+static void lines_clear(Lines *lines)
+{
+    g_free(lines->own);
+    g_free(lines->of_image);
+}
+
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Lines, lines_clear)
+
+/* note: NULL for none. */
+static Lines make_lines(const Job *job, const char *status, const char *note)
+{
+    const Current *current = &job->current;
+    g_autoptr(GDateTime) now = g_date_time_new_now_utc();
+    g_autofree char *when = g_date_time_format(now, "%Y-%m-%dT%H:%M:%SZ");
+    g_autofree char *end = note ? g_strdup_printf(": %s", note) : g_strdup("");
+    Lines lines = {
+        .own = g_strdup_printf("%s %s %s%s", when, status, current->command->text, end),
+    };
+
+    /* Neither for images that somebody made up, nor over the results of those who may. */
+    if (is_of_store(job) && current->target.allowed) {
+        g_autofree char *text = command_to_text(current->command);
+
+        lines.of_image = g_strdup_printf("%s %s %s%s", when, status, text, end);
+    }
+    return lines;
+}
+
+static JournalAbout about_of(const Job *job)
+{
+    const Target *target = &job->current.target;
+    JournalAbout about = {.who = job->write.creds->uid, .file = target->file};
+    g_auto(StoreItem) item = {0};
+
+    /* What was refused has no target; said of the image's control file, it is about the image. */
+    if (!is_of_store(job) && !target->allowed &&
+        store_look_as(job->fs->gate, job->write.creds->opener, job->write.image, &item) == 0)
+        about.file = item.stat;
+    return about;
+}
+
+/* Note how the command ended, for this descriptor and for later ones. reason: NULL for none. */
+static void note_result(Job *job, int error, const char *reason)
+{
+    Journal *journal = job->fs->journal;
+    const JournalAbout about = about_of(job);
+    const char *name = error == 0 ? "ok" : strerrorname_np(-error);
+    g_autofree char *note = reason       ? text_one_line(reason)
+                            : error == 0 ? NULL
+                                         : g_strdup(g_strerror(-error));
+    g_auto(Lines) lines = make_lines(job, name ? name : "EIO", note);
+
+    g_string_append_printf(job->results, "%s\n", lines.own);
+    journal_add(journal, job->write.image, &about, lines.own);
+    if (lines.of_image)
+        journal_add(journal, job->current.path, &about, lines.of_image);
+}
+
+static void show_running(Job *job, unsigned percent)
+{
+    Journal *journal = job->fs->journal;
+    const JournalAbout about = about_of(job);
+    g_autofree char *status = g_strdup_printf("%u%%", percent);
+    g_auto(Lines) lines = make_lines(job, status, NULL);
+
+    journal_set_running(journal, job->write.image, &about, job, lines.own);
+    if (lines.of_image)
+        journal_set_running(journal, job->current.path, &about, job, lines.of_image);
+}
+
+static void show_running_no_more(Job *job)
+{
+    journal_clear_running(job->fs->journal, job->write.image, job);
+    if (is_of_store(job))
+        journal_clear_running(job->fs->journal, job->current.path, job);
+}
+
+/* ---- whether it is still wanted ---------------------------------------------------------- */
+
+/* The writer got a signal. Nothing else is done here: a lock of libfuse is held. */
+static void on_signal(fuse_req_t req, void *data)
+{
+    Job *job = data;
+
+    (void)req;
+    g_atomic_int_set(&job->watch.signalled, 1);
+}
+
+/* Microseconds, good enough here. It is asked for at each step of a command, of millions. */
+static gint64 coarse_time(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return now.tv_sec * G_USEC_PER_SEC + now.tv_nsec / 1000;
+}
+
+/* Whether it is time to look again, after the last time. */
+static bool is_due(gint64 *last)
+{
+    gint64 now = coarse_time();
+
+    if (*last && now - *last < LOOK_INTERVAL)
+        return false;
+    *last = now;
+    return true;
+}
+
+/*
+ * Whether the writer is to stop. The kernel tells of its first signal only, which may be a
+ * harmless one; so from then on we look ourselves, now and then. Of asynchronous writes (libaio) it
+ * tells nothing, not even that nobody waits for them any more.
+ */
+static bool is_stopped(Job *job)
+{
+    Watch *watch = &job->watch;
+    pid_t writer = fuse_req_ctx(job->write.req)->pid;
+    bool told = g_atomic_int_get(&watch->signalled);
+
+    /* of signals before a write, a ring does not tell */
+    if ((told || job->fs->ring) && is_due(&watch->asked))
+        job->stopped = writer_asked_to_stop(writer, told) ? "by a signal" : job->stopped;
+    if (is_due(&watch->looked) && writer_has_ended(writer, &watch->seen))
+        job->stopped = "as its writer is gone";
+    return job->stopped;
+}
+
+/* Whether it is not even to begin. */
+static bool is_unwanted(gpointer data)
+{
+    Job *job = data;
+
+    if (atomic_load(&job->fs->ending))
+        job->stopped = "as the tree is being unmounted";
+    return is_stopped(job);
+}
+
+/* A QcProgressFunc. */
+static bool go_on(void *data, unsigned percent)
+{
+    Job *job = data;
+
+    if (job->current.percent != (int)percent) {
+        job->current.percent = (int)percent;
+        show_running(job, percent);
+    }
+    return !is_stopped(job);
+}
+
+/* ---- one command after another ----------------------------------------------------------- */
+
+/* Whose write it is where they are counted: of writer and opener the one who is not trusted. */
+static const Creds *payer(const Creds *creds)
+{
+    return creds_is_trusted(creds) ? creds->opener : creds;
+}
+
+static void job_finish(Job *job)
+{
+    fuse_req_t req = job->write.req;
+
+    if (job->counted)
+        allowance_give_back(job->fs->writes, payer(job->write.creds)->uid);
+    job->done(job->data, job->results->str);
+    fuse_req_interrupt_func(req, NULL, NULL); /* and on_signal() is not running any more */
+    if (job->error < 0)
+        fuse_reply_err(req, -job->error);
+    else
+        fuse_reply_write(req, job->write.len);
+    creds_free(job->write.creds);
+    script_free(job->script);
+    g_string_free(job->results, TRUE);
+    g_free(job->current.path);
+    g_free(job);
+}
+
+static void end_command(Job *job, int error, const char *reason)
+{
+    note_result(job, error, reason);
+    job->error = error;
+    job_next(job);
+}
+
+/* In words (g_free). */
+static char *why_cancelled(const Job *job, const char *rest)
+{
+    return g_strdup_printf("cancelled %s%s", job->stopped, rest);
+}
+
+/* It waits, or was just about to begin. */
+static void cancel_command(gpointer data)
+{
+    Job *job = data;
+
+    perform_find(job->fs, job->current.path, job->write.creds, &job->current.target);
+    g_autofree char *reason = why_cancelled(job, " before it began");
+    end_command(job, -ECANCELED, reason);
+}
+
+/* In the line of the image. */
+static void run_command(gpointer data)
+{
+    Job *job = data;
+    Current *current = &job->current;
+    Progress progress = {go_on, job};
+    g_autoptr(GError) error = NULL;
+    g_autofree char *note = NULL;
+
+    if (is_unwanted(job)) {
+        cancel_command(job);
+        return;
+    }
+    current->percent = -1;
+    int r = perform(job->fs, current->path, job->write.creds, current->command, &progress,
+                    &current->target, &note, &error);
+    show_running_no_more(job);
+    g_autofree char *cancelled =
+        r == -ECANCELED ? why_cancelled(job, "; nothing was changed") : NULL;
+    end_command(job, r, cancelled ? cancelled : error ? error->message : note);
+}
+
+static const SerialKind command_kind = {run_command, is_unwanted, cancel_command};
+
+/* Where commands on an image wait: an image of several names has one line (g_free). */
+static char *line_of(Fs *fs, const char *path)
+{
+    QcFileStat file;
+
+    return qc_gate_stat(fs->gate, path, &file) < 0 ? g_strdup(path) : claims_key(&file);
+}
+
+/* Start the next command, or end the job. */
+static void job_next(Job *job)
+{
+    Current *current = &job->current;
+
+    command_free(current->command);
+    g_free(current->path);
+    *current = (Current){.command = job->error == 0 ? script_next(job->script) : NULL};
+
+    const Command *command = current->command;
+    if (!command) {
+        job_finish(job);
+        return;
+    }
+    if (command->error) {
+        end_command(job, -command->error->code, command->error->message);
+        return;
+    }
+    current->path =
+        is_of_store(job) ? store_path_from_argument(command->image) : g_strdup(job->write.image);
+    if (!current->path) {
+        end_command(job, -ENOENT,
+                    "no such image; a path begins at the top of this tree, without a / in front, "
+                    "and has no . or ..");
+        return;
+    }
+    g_autofree char *line = line_of(job->fs, current->path);
+    serial_push(job->fs->serial, line, &command_kind, job);
+}
+
+/* The commands of a write, if its user may have one more under way. */
+static Script *admit(Job *job)
+{
+    const JobWrite *write = &job->write;
+    const Creds *user = payer(write->creds);
+
+    job->counted = !creds_is_trusted(user) && allowance_take(job->fs->writes, user->uid);
+    if (job->counted || creds_is_trusted(user))
+        return script_new(write->bytes, write->len, is_of_store(job));
+    return script_new_refused(write->len, EAGAIN,
+                              "you, or all users together, have as many writes under way as may "
+                              "be; none of this one was run");
+}
+
+void job_start(Fs *fs, const JobWrite *write, JobDoneFunc done, gpointer data)
+{
+    Job *job = g_new0(Job, 1);
+
+    job->fs = fs;
+    job->write = *write;
+    job->done = done;
+    job->data = data;
+    job->script = admit(job);
+    job->write.bytes = NULL;
+    job->results = g_string_new(NULL);
+
+    fuse_req_interrupt_func(write->req, on_signal, job);
+    is_stopped(job); /* so that it is known of the writer that it was there */
+    job_next(job);
+}
