@@ -1,7 +1,7 @@
 /*
  * job.c - see job.h.
  *
- * The commands of a job run in the thread pool, each in the line of its image (serial.h). The job
+ * The commands of a job run in the thread pool, each in the queue of its image (serial.h). The job
  * belongs to one thread at a time: to the one that runs its current command, or looks whether that
  * is still to be run. Only `signalled` is set by others.
  *
@@ -265,7 +265,7 @@ static void cancel_command(gpointer data)
     end_command(job, -ECANCELED, reason);
 }
 
-/* In the line of the image. */
+/* In the queue of the image. */
 static void run_command(gpointer data)
 {
     Job *job = data;
@@ -289,8 +289,8 @@ static void run_command(gpointer data)
 
 static const SerialKind command_kind = {run_command, is_unwanted, cancel_command};
 
-/* Where commands on an image wait: an image of several names has one line (g_free). */
-static char *line_of(Fs *fs, const char *path)
+/* The key of the queue that commands on an image wait in: one for all its names (g_free). */
+static char *queue_of(Fs *fs, const char *path)
 {
     QcFileStat file;
 
@@ -323,8 +323,8 @@ static void job_next(Job *job)
                     "and has no . or ..");
         return;
     }
-    g_autofree char *line = line_of(job->fs, current->path);
-    serial_push(job->fs->serial, line, &command_kind, job);
+    g_autofree char *queue = queue_of(job->fs, current->path);
+    serial_push(job->fs->serial, queue, &command_kind, job);
 }
 
 /* The commands of a write, if its user may have one more under way. */

@@ -1,11 +1,15 @@
 /*
- * A line is the tasks of one key that wait. A line is in the thread pool exactly once as long as
- * it has tasks or one of them runs: a worker runs its head and puts the line back behind the
+ * serial.c - see serial.h.
+ *
+ * A Queue is the tasks of one key that wait. It is in the thread pool exactly once as long as it
+ * has tasks or one of them runs: a worker runs its first task and puts the queue back behind the
  * others, so one busy image does not starve the rest. The workers are there from the start: one
  * that could not be started later would be a command that is never run.
  *
- * One more thread looks at those that wait, for as long as any do, and takes out of their lines
- * those that nobody wants any more.
+ * One more thread looks at the tasks that wait, for as long as any do, and takes out of their
+ * queues those that are not wanted any more.
+ *
+ * Serial.lock protects the queues; tasks are run and dropped without it.
  */
 #include "serial.h"
 
@@ -16,33 +20,33 @@ typedef struct Task {
     gpointer data;
 } Task;
 
-typedef struct Line {
+typedef struct Queue {
     char *key;
     GQueue tasks; /* of Task, owned: those that wait; protected by Serial.lock */
-} Line;
+} Queue;
 
 struct Serial {
-    GThreadPool *pool; /* of Line */
+    GThreadPool *pool; /* of Queue */
     GThread *watcher;
     GMutex lock;
     GCond idle;
-    GCond more;        /* a task waits, or it is over */
-    GHashTable *lines; /* key (the line's) -> Line; protected by lock */
-    unsigned waiting;  /* tasks; lock */
-    unsigned dropping; /* tasks that have left their lines; lock */
-    bool over;         /* lock */
+    GCond more;         /* a task waits, or it is over */
+    GHashTable *queues; /* key (the queue's) -> Queue; protected by lock */
+    unsigned waiting;   /* tasks; lock */
+    unsigned dropping;  /* tasks that have left their queues; lock */
+    bool over;          /* lock */
 };
 
-static void line_free(Line *line)
+static void queue_free(Queue *queue)
 {
-    g_free(line->key);
-    g_free(line);
+    g_free(queue->key);
+    g_free(queue);
 }
 
 /* Lock held. */
 static bool is_idle(const Serial *serial)
 {
-    return g_hash_table_size(serial->lines) == 0 && serial->dropping == 0;
+    return g_hash_table_size(serial->queues) == 0 && serial->dropping == 0;
 }
 
 /* Lock held. */
@@ -54,11 +58,11 @@ static void tell_when_idle(Serial *serial)
 
 static void work(gpointer data, gpointer user_data)
 {
-    Line *line = data;
+    Queue *queue = data;
     Serial *serial = user_data;
 
     g_mutex_lock(&serial->lock);
-    g_autofree Task *task = g_queue_pop_head(&line->tasks); /* NULL: it was dropped */
+    g_autofree Task *task = g_queue_pop_head(&queue->tasks); /* NULL: it was dropped */
     serial->waiting -= task ? 1 : 0;
     g_mutex_unlock(&serial->lock);
 
@@ -66,26 +70,26 @@ static void work(gpointer data, gpointer user_data)
         task->kind->run(task->data);
 
     g_mutex_lock(&serial->lock);
-    if (g_queue_is_empty(&line->tasks))
-        g_hash_table_remove(serial->lines, line->key);
+    if (g_queue_is_empty(&queue->tasks))
+        g_hash_table_remove(serial->queues, queue->key);
     else
-        g_thread_pool_push(serial->pool, line, NULL);
+        g_thread_pool_push(serial->pool, queue, NULL);
     tell_when_idle(serial);
     g_mutex_unlock(&serial->lock);
 }
 
 /* ---- what waits and is not wanted -------------------------------------------------------- */
 
-/* Take it out of the line; lock held. */
-static void take_unwanted(Serial *serial, Line *line, GQueue *unwanted)
+/* Move the unwanted tasks of a queue; lock held. */
+static void take_unwanted(Serial *serial, Queue *queue, GQueue *unwanted)
 {
-    for (GList *at = line->tasks.head, *next; at; at = next) {
+    for (GList *at = queue->tasks.head, *next; at; at = next) {
         Task *task = at->data;
 
         next = at->next;
         if (!task->kind->unwanted || !task->kind->unwanted(task->data))
             continue;
-        g_queue_unlink(&line->tasks, at);
+        g_queue_unlink(&queue->tasks, at);
         g_queue_push_tail_link(unwanted, at);
         serial->waiting--;
         serial->dropping++;
@@ -97,11 +101,11 @@ static void drop_unwanted(Serial *serial)
 {
     GQueue unwanted = G_QUEUE_INIT;
     GHashTableIter iter;
-    gpointer line;
+    gpointer queue;
 
-    g_hash_table_iter_init(&iter, serial->lines);
-    while (g_hash_table_iter_next(&iter, NULL, &line))
-        take_unwanted(serial, line, &unwanted);
+    g_hash_table_iter_init(&iter, serial->queues);
+    while (g_hash_table_iter_next(&iter, NULL, &queue))
+        take_unwanted(serial, queue, &unwanted);
 
     while (!g_queue_is_empty(&unwanted)) {
         g_autofree Task *task = g_queue_pop_head(&unwanted);
@@ -141,7 +145,8 @@ Serial *serial_new(unsigned threads)
     g_mutex_init(&serial->lock);
     g_cond_init(&serial->idle);
     g_cond_init(&serial->more);
-    serial->lines = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)line_free);
+    serial->queues =
+        g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)queue_free);
     serial->pool = g_thread_pool_new(work, serial, (gint)threads, TRUE, NULL);
     serial->watcher = g_thread_new("watch", watch, serial);
     return serial;
@@ -171,7 +176,7 @@ void serial_free(Serial *serial)
     serial_drain(serial);
     stop_watcher(serial);
     g_thread_pool_free(serial->pool, FALSE, TRUE);
-    g_hash_table_unref(serial->lines);
+    g_hash_table_unref(serial->queues);
     g_cond_clear(&serial->more);
     g_cond_clear(&serial->idle);
     g_mutex_clear(&serial->lock);
@@ -182,16 +187,16 @@ void serial_push(Serial *serial, const char *key, const SerialKind *kind, gpoint
 {
     Task *added = g_new0(Task, 1);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&serial->lock);
-    Line *line = g_hash_table_lookup(serial->lines, key);
+    Queue *queue = g_hash_table_lookup(serial->queues, key);
 
     *added = (Task){.kind = kind, .data = data};
-    if (!line) {
-        line = g_new0(Line, 1);
-        line->key = g_strdup(key);
-        g_hash_table_insert(serial->lines, line->key, line);
-        g_thread_pool_push(serial->pool, line, NULL);
+    if (!queue) {
+        queue = g_new0(Queue, 1);
+        queue->key = g_strdup(key);
+        g_hash_table_insert(serial->queues, queue->key, queue);
+        g_thread_pool_push(serial->pool, queue, NULL);
     }
-    g_queue_push_tail(&line->tasks, added);
+    g_queue_push_tail(&queue->tasks, added);
     serial->waiting++;
     g_cond_signal(&serial->more);
 }

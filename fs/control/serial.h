@@ -9,7 +9,7 @@ typedef struct Serial Serial;
 
 /*
  * What a task does. While it waits, unwanted() is asked ten times a second or so, on another
- * thread; it must not block. When it says so, the task leaves its line, and drop() is called
+ * thread; it must not block. When it says so, the task leaves its queue, and drop() is called
  * instead of run(). Both may be NULL: then it is wanted in any case.
  */
 typedef struct SerialKind {

@@ -1,9 +1,11 @@
 /*
- * The order matters: what can go wrong is tried while somebody still reads standard error, and the
- * process that was called waits until the tree is there;
- * the process that serves is confined when all is opened that it could not open later, and
- * before it has threads; commands that run at the end are finished before the session, which
- * they answer to, goes away; and the keeper, which is not confined, unmounts.
+ * daemon.c - see daemon.h.
+ *
+ * The order matters: what can go wrong is tried while standard error is still open, and the process
+ * that was called waits until the tree is there; the process that serves is confined when all is
+ * opened that it could not open later, and before it has threads; commands that run at the end are
+ * finished before the session, which they answer to, goes away; and the keeper, which is not
+ * confined, unmounts.
  */
 #include "daemon.h"
 
@@ -28,10 +30,18 @@ enum {
     MIN_THREADS = 16,
 };
 
+/* One mount, and what serves it. */
 typedef struct Mounted {
-    struct fuse_session *session;
+    const Options *options;
+    QcGate *gate;
     const char *mountpoint;
+    struct fuse_session *session;
     dev_t device; /* st_dev of the tree; 0: not known */
+    /* the rest is set in the process that serves */
+    Keeper *keeper; /* NULL: there is none */
+    Ring *ring;     /* NULL: none is wanted, or to be had */
+    int read_ahead; /* see tune.h; the Fs owns it */
+    Fs *fs;         /* requests find it through its address here */
 } Mounted;
 
 static void add_option(GString *list, const char *key, const char *value)
@@ -67,8 +77,9 @@ static void fill_args(struct fuse_args *args, const Options *options, const char
 }
 
 /* Serve requests until the tree is unmounted. */
-static int loop(struct fuse_session *session, const Options *options)
+static int loop(const Mounted *mounted)
 {
+    const Options *options = mounted->options;
     struct fuse_loop_config *config = fuse_loop_cfg_create();
     unsigned threads = options->max_threads ? options->max_threads
                                             : MAX(MIN_THREADS, 2 * g_get_num_processors() + 8);
@@ -76,7 +87,7 @@ static int loop(struct fuse_session *session, const Options *options)
     fuse_loop_cfg_set_max_threads(config, threads);
     fuse_loop_cfg_set_idle_threads(config, threads);
     fuse_loop_cfg_set_clone_fd(config, options->clone_fd);
-    int r = fuse_session_loop_mt(session, config);
+    int r = fuse_session_loop_mt(mounted->session, config);
     fuse_loop_cfg_destroy(config);
     return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
@@ -89,86 +100,102 @@ static void say_why_no_ring(int r)
                  : g_strerror(-r));
 }
 
-/* Have requests come through what there is. Frees a ring that is of no use. */
-static void open_channel(struct fuse_session *session, Fs *fs, Ring *ring, const Options *options)
+/* Make a ring, as wanted, and as the kernel has them. */
+static void make_ring(Mounted *mounted)
 {
-    int r = options->clone_fd ? -EINVAL : channel_attach(session);
+    const Options *options = mounted->options;
+
+    if (options->io_uring && options->clone_fd) {
+        log_info("no requests over io_uring: clone_fd wants them otherwise");
+    } else if (options->io_uring) {
+        int r = ring_new(fuse_session_fd(mounted->session), &mounted->ring);
+        if (r < 0)
+            say_why_no_ring(r);
+    }
+}
+
+/* Have requests come through what there is. Frees a ring that is of no use. */
+static void open_channel(Mounted *mounted)
+{
+    const Options *options = mounted->options;
+    Fs *fs = mounted->fs;
+    int r = options->clone_fd ? -EINVAL : channel_attach(mounted->session);
 
     if (r < 0 && !options->clone_fd)
         log_error("no memory to fetch requests in our own way; they are fetched in libfuse's");
-    if (r == 0 && ring)
-        r = ring_start(ring, session);
-    if (r < 0 && ring)
+    if (r == 0 && mounted->ring)
+        r = ring_start(mounted->ring, mounted->session);
+    if (r < 0 && mounted->ring) {
         say_why_no_ring(r);
-    if (r == 0)
-        fs->ring = ring;
-    else
-        ring_free(ring);
+        g_clear_pointer(&mounted->ring, ring_free);
+    }
+    fs->ring = mounted->ring;
     if (fs->ring)
         greeting_want(fs->greeting, GREETING_RINGS);
     if (geteuid() == 0 && options->backing != QC_BACKING_ANY) /* the kernel lets nobody else */
         greeting_want(fs->greeting, GREETING_PASSTHROUGH);
 }
 
-/* Rings as wanted, and as the kernel has them; or NULL. */
-static Ring *make_ring(struct fuse_session *session, const Options *options)
+/* From the first request to the last, and to the end of the commands that run then. */
+static int serve_requests(const Mounted *mounted)
 {
-    Ring *ring = NULL;
+    Fs *fs = mounted->fs;
 
-    if (options->io_uring && options->clone_fd) {
-        log_info("no requests over io_uring: clone_fd wants them otherwise");
-    } else if (options->io_uring) {
-        int r = ring_new(fuse_session_fd(session), &ring);
-        if (r < 0)
-            say_why_no_ring(r);
-    }
-    return ring;
-}
-
-/* Serve the tree in this process. keeper: NULL when there is none; so ring, which it frees. */
-static int serve(struct fuse_session *session, Fs **fs, QcGate *gate, Keeper *keeper, Ring *ring,
-                 int read_ahead, const Options *options)
-{
-    int status = EXIT_FAILURE;
-
-    tune_file_table(qc_gate_dirfd(gate));
-    *fs = fs_new(gate, keeper, fuse_session_fd(session), read_ahead, options);
-    if (!*fs) {
-        log_error("no memory for the cache");
-        ring_free(ring);
-        return status;
-    }
-    open_channel(session, *fs, ring, options);
-    if (fuse_set_signal_handlers(session) == 0) {
-        signals_hold(false);
-        status = loop(session, options);
-        signals_hold(true); /* a second one has nothing to add */
-        atomic_store(&(*fs)->ending, true);
-        if ((*fs)->ring && ring_has_failed((*fs)->ring))
-            status = EXIT_FAILURE;
-        if ((*fs)->ring)
-            ring_pause((*fs)->ring);
-        serial_drain((*fs)->serial);
-        fuse_remove_signal_handlers(session);
-    }
-    ring_free((*fs)->ring);
-    fs_free(*fs);
+    if (fuse_set_signal_handlers(mounted->session) < 0)
+        return EXIT_FAILURE;
+    signals_hold(false);
+    int status = loop(mounted);
+    signals_hold(true); /* a second one has nothing to add */
+    atomic_store(&fs->ending, true);
+    if (fs->ring && ring_has_failed(fs->ring))
+        status = EXIT_FAILURE;
+    if (fs->ring)
+        ring_pause(fs->ring);
+    serial_drain(fs->serial);
+    fuse_remove_signal_handlers(mounted->session);
     return status;
 }
 
-static void confine(QcGate *gate, Keeper *keeper, bool has_ring, const Options *options)
+/* What has to be opened before the process is confined. */
+static void prepare(Mounted *mounted)
 {
+    mounted->read_ahead = tune_open_read_ahead(mounted->device);
+    make_ring(mounted);
+}
+
+/* Serve the tree in this process. */
+static int serve(Mounted *mounted)
+{
+    int status = EXIT_FAILURE;
+
+    tune_file_table(qc_gate_dirfd(mounted->gate));
+    mounted->fs = fs_new(mounted->gate, mounted->keeper, fuse_session_fd(mounted->session),
+                         mounted->read_ahead, mounted->options);
+    if (mounted->fs) {
+        open_channel(mounted);
+        status = serve_requests(mounted);
+    } else {
+        log_error("no memory for the cache");
+    }
+    ring_free(mounted->ring);
+    fs_free(mounted->fs);
+    return status;
+}
+
+static void confine(const Mounted *mounted)
+{
+    const Options *options = mounted->options;
     SandboxPolicy policy = {
-        .store = qc_gate_dirfd(gate),
+        .store = qc_gate_dirfd(mounted->gate),
         .may_write = !options->read_only,
         .read_anywhere = options->backing == QC_BACKING_ANY,
         .fuse_device = options->clone_fd,
-        .io_uring = has_ring,
+        .io_uring = mounted->ring != NULL,
     };
 
     if (!options->foreground)
-        log_to_sink(keeper_log, keeper);
-    qc_gate_set_device_opener(gate, keeper_open_device, keeper);
+        log_to_sink(keeper_log, mounted->keeper);
+    qc_gate_set_device_opener(mounted->gate, keeper_open_device, mounted->keeper);
     g_autofree char *in_force = sandbox_enter(&policy);
     log_info("confined: %s", in_force);
 }
@@ -192,24 +219,22 @@ static void take_away(void *data)
 }
 
 /* Serve it in a confined process, and wait for that. */
-static int serve_confined(Mounted *mounted, Fs **fs, QcGate *gate, const Options *options)
+static int serve_confined(Mounted *mounted)
 {
-    struct fuse_session *session = mounted->session;
-    Keeper *keeper;
-    int status, r = keeper_split(gate, !options->read_only, fuse_session_fd(session), take_away,
-                                 mounted, &keeper, &status);
+    int status;
+    int r =
+        keeper_split(mounted->gate, !mounted->options->read_only, fuse_session_fd(mounted->session),
+                     take_away, mounted, &mounted->keeper, &status);
 
     if (r < 0) {
         log_error("cannot start the process that serves: %s", g_strerror(-r));
         return EXIT_FAILURE;
     }
-    if (!keeper)
+    if (!mounted->keeper)
         return status;
-
-    int read_ahead = tune_open_read_ahead(mounted->device);
-    Ring *ring = make_ring(session, options);
-    confine(gate, keeper, ring != NULL, options);
-    exit(serve(session, fs, gate, keeper, ring, read_ahead, options));
+    prepare(mounted);
+    confine(mounted);
+    exit(serve(mounted));
 }
 
 /*
@@ -261,37 +286,39 @@ static dev_t device_of(const char *mountpoint)
     return mounts_find(mountpoint, &mount) == 0 ? mount.device : 0;
 }
 
-static int serve_as_daemon(Mounted *mounted, Fs **fs, QcGate *gate, const Options *options)
+static int serve_as_daemon(Mounted *mounted)
 {
-    qc_gate_set_own_device(gate, mounted->device);
-    mountpoint_forbid_links(gate, mounted->mountpoint);
+    const Options *options = mounted->options;
+
+    qc_gate_set_own_device(mounted->gate, mounted->device);
+    mountpoint_forbid_links(mounted->gate, mounted->mountpoint);
     if (!options->foreground && become_daemon(mounted) < 0)
         return EXIT_FAILURE;
     if (options->sandbox)
-        return serve_confined(mounted, fs, gate, options);
+        return serve_confined(mounted);
     log_info("not confined: sandbox=off");
-    return serve(mounted->session, fs, gate, NULL, make_ring(mounted->session, options),
-                 tune_open_read_ahead(mounted->device), options);
+    prepare(mounted);
+    return serve(mounted);
 }
 
 static int mount_and_serve(QcGate *gate, const Options *options, const char *mountpoint)
 {
     struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
-    Fs *fs = NULL; /* set in the process that serves; requests find it through its address */
+    Mounted mounted = {.options = options, .gate = gate, .mountpoint = mountpoint};
     int status = EXIT_FAILURE;
 
     fill_args(&args, options, qc_gate_store(gate));
-    struct fuse_session *session = fuse_session_new(&args, &ops_table, sizeof(ops_table), &fs);
+    mounted.session = fuse_session_new(&args, &ops_table, sizeof(ops_table), &mounted.fs);
     fuse_opt_free_args(&args);
-    if (!session)
+    if (!mounted.session)
         return status;
     signals_hold(true); /* from here on somebody has to unmount */
-    if (fuse_session_mount(session, mountpoint) == 0) {
-        Mounted mounted = {session, mountpoint, device_of(mountpoint)};
-        status = serve_as_daemon(&mounted, &fs, gate, options);
+    if (fuse_session_mount(mounted.session, mountpoint) == 0) {
+        mounted.device = device_of(mountpoint);
+        status = serve_as_daemon(&mounted);
         take_away(&mounted);
     }
-    fuse_session_destroy(session); /* closes the device; so the kernel gives the tree up */
+    fuse_session_destroy(mounted.session); /* closes the device; so the kernel gives the tree up */
     return status;
 }
 

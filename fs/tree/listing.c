@@ -10,17 +10,17 @@
 
 #include <string.h>
 
-typedef struct Line {
+typedef struct Entry {
     uint64_t ino;
     size_t name_at; /* in names */
     bool is_dir;
-} Line;
+} Entry;
 
 struct Listing {
     Listings *shared_in; /* NULL: not yet, and there is one reference */
     unsigned refs;       /* lock */
     guint hash;
-    GArray *lines;
+    GArray *entries;
     GString *names; /* each with its NUL */
 };
 
@@ -38,12 +38,12 @@ static gboolean is_equal(gconstpointer a, gconstpointer b)
 {
     const Listing *one = a, *other = b;
 
-    if (one->lines->len != other->lines->len || one->names->len != other->names->len ||
+    if (one->entries->len != other->entries->len || one->names->len != other->names->len ||
         memcmp(one->names->str, other->names->str, one->names->len) != 0)
         return FALSE;
-    for (guint i = 0; i < one->lines->len; i++) {
-        const Line *x = &g_array_index(one->lines, Line, i);
-        const Line *y = &g_array_index(other->lines, Line, i);
+    for (guint i = 0; i < one->entries->len; i++) {
+        const Entry *x = &g_array_index(one->entries, Entry, i);
+        const Entry *y = &g_array_index(other->entries, Entry, i);
 
         if (x->ino != y->ino || x->is_dir != y->is_dir)
             return FALSE;
@@ -74,16 +74,16 @@ Listing *listing_new(void)
     Listing *listing = g_new0(Listing, 1);
 
     listing->refs = 1;
-    listing->lines = g_array_new(FALSE, FALSE, sizeof(Line));
+    listing->entries = g_array_new(FALSE, FALSE, sizeof(Entry));
     listing->names = g_string_new(NULL);
     return listing;
 }
 
 void listing_add(Listing *listing, const ListingEntry *entry)
 {
-    Line line = {.ino = entry->ino, .name_at = listing->names->len, .is_dir = entry->is_dir};
+    Entry added = {.ino = entry->ino, .name_at = listing->names->len, .is_dir = entry->is_dir};
 
-    g_array_append_val(listing->lines, line);
+    g_array_append_val(listing->entries, added);
     g_string_append_len(listing->names, entry->name, (gssize)strlen(entry->name) + 1);
     listing->hash = listing->hash * 31 + (guint)(entry->ino ^ entry->ino >> 32);
 }
@@ -125,18 +125,18 @@ void listing_unref(Listing *listing)
 {
     if (!listing || !drop(listing))
         return;
-    g_array_unref(listing->lines);
+    g_array_unref(listing->entries);
     g_string_free(listing->names, TRUE);
     g_free(listing);
 }
 
 bool listing_get(const Listing *listing, uint64_t place, ListingEntry *ret)
 {
-    if (place >= listing->lines->len)
+    if (place >= listing->entries->len)
         return false;
 
-    const Line *line = &g_array_index(listing->lines, Line, place);
+    const Entry *entry = &g_array_index(listing->entries, Entry, place);
     *ret = (ListingEntry){
-        .ino = line->ino, .name = listing->names->str + line->name_at, .is_dir = line->is_dir};
+        .ino = entry->ino, .name = listing->names->str + entry->name_at, .is_dir = entry->is_dir};
     return true;
 }

@@ -70,7 +70,7 @@ enum {
 
 static gint done[3], dropped[3]; /* atomic */
 
-/* Runs for as long as the second has not left the line. */
+/* Runs for as long as the second has not left the queue. */
 static void run_until_dropped(gpointer data)
 {
     while (GPOINTER_TO_INT(data) == RUNNING_TASK && !g_atomic_int_get(&dropped[UNWANTED_TASK]))
@@ -88,7 +88,7 @@ static void drop(gpointer data)
     g_atomic_int_inc(&dropped[GPOINTER_TO_INT(data)]);
 }
 
-/* With one thread it does not matter in whose line it waits. */
+/* With one thread it does not matter in whose queue it waits. */
 static void drop_one(const char *key)
 {
     static const SerialKind kind = {run_until_dropped, is_unwanted, drop};
@@ -102,7 +102,7 @@ static void drop_one(const char *key)
     cr_expect(dropped[RUNNING_TASK] == 0 && dropped[UNWANTED_TASK] == 1 && dropped[LAST_TASK] == 0);
 }
 
-Test(serial, what_is_not_wanted_leaves_the_line_at_once, .timeout = 60)
+Test(serial, what_is_not_wanted_leaves_the_queue_at_once, .timeout = 60)
 {
     drop_one("a");
 }
