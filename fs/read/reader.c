@@ -25,32 +25,26 @@
  */
 #include "reader.h"
 
+#include "claimset.h"
 #include "subject.h"
 
 #include <errno.h>
-#include <string.h>
 
 enum {
     MAX_RELOADS = 4,
     SMALLEST_READ = 4096,
 };
 
-typedef struct Claim {
-    QcFileStat file;
-    char *part;
-} Claim;
-
 struct Reader {
     Fs *fs;
     Node *node;  /* a reference */
-    char *path;  /* of its image */
     bool opened; /* as the node knows it */
     bool live;
     QcFile *file;    /* live: the top file, with our lock; the same after a reload. Passed: it */
     QcFileStat stat; /* live: which file it is */
     Subject subject; /* what it shows */
-    GArray *claims;  /* of Claim */
-    Pages *pages;    /* of the node; borrowed */
+    ClaimSet *claims;
+    Pages *pages; /* of the node; borrowed */
     PagesUse use;
     int passed;   /* the kernel reads the file by itself, which has this number; or 0 */
     Ahead *ahead; /* NULL: what was read of this file is not worth keeping */
@@ -85,35 +79,6 @@ static int open_live(Fs *fs, const char *path, Image **ret)
     return images_open(fs->images, path, &item, ret);
 }
 
-/* With backing=any, a layer may lie where we do not know the directories above. */
-static bool is_outside(const char *path)
-{
-    return *path == '/' || g_str_has_prefix(path, "../");
-}
-
-/* Whether the caller may read every file that the view rests on. */
-static int check_access(Fs *fs, const Reader *reader, const Image *image, const Creds *creds)
-{
-    if (creds_is_root(creds))
-        return 0;
-    for (unsigned i = 0; i < image_n_layers(image); i++) {
-        const QcImage *layer = qc_chain_image(image_chain(image), i);
-        const char *path = qc_image_path(layer);
-
-        if ((int)i < reader->subject.layer)
-            continue;
-
-        QcFileStat stat = image_layer_stat(image, i);
-        if (!creds_may(creds, &stat, CREDS_READ))
-            return -EACCES;
-        if (!is_outside(path) && store_reach(fs->gate, creds, path) < 0)
-            return -EACCES;
-        if (store_reach_file(fs->gate, creds, qc_image_file(layer)) < 0)
-            return -EACCES;
-    }
-    return 0;
-}
-
 /*
  * Whether nobody writes to a file that the view rests on; but the top one's own writer is no
  * matter to its snapshots, and is asked for elsewhere for its disk.
@@ -129,34 +94,20 @@ static int check_writers(const Reader *reader, const Image *image)
     return 0;
 }
 
-static void claim_clear(gpointer claim)
+/* A snapshot rests on the disks beneath its own image; a layer, on its own as well. */
+static int claim_all(Reader *reader, const Image *image)
 {
-    g_free(((Claim *)claim)->part);
-}
-
-static int hold(Reader *reader, const QcFileStat *file, char *part)
-{
-    Claim claim = {.file = *file, .part = part};
-    int r = claims_hold(reader->fs->claims, file, part, reader->path);
-
-    if (r == 0)
-        g_array_append_val(reader->claims, claim);
-    else
-        g_free(part);
-    return r;
-}
-
-static int hold_all(Reader *reader, const Image *image)
-{
+    const Subject *subject = &reader->subject;
+    unsigned i = subject_is_snapshot(subject) ? 1 : (unsigned)subject->layer;
     int r = 0;
 
-    if (subject_is_snapshot(&reader->subject))
-        r = hold(reader, image_stat(image), subject_part_of_snapshot(&reader->subject.snapshot));
-    for (unsigned i = 0; i < image_n_layers(image) && r == 0; i++) {
-        /* A snapshot rests on the disks beneath its own image; a layer, on its own as well. */
-        if ((int)i >= (subject_is_snapshot(&reader->subject) ? 1 : reader->subject.layer))
-            r = hold(reader, &image_layer_info(image, i)->stat, g_strdup(CLAIMS_DISK));
+    if (subject_is_snapshot(subject)) {
+        g_autofree char *part = subject_part_of_snapshot(&subject->snapshot);
+
+        r = claimset_hold(reader->claims, image_stat(image), part);
     }
+    for (; i < image_n_layers(image) && r == 0; i++)
+        r = claimset_hold(reader->claims, &image_layer_info(image, i)->stat, CLAIMS_DISK);
     return r;
 }
 
@@ -285,11 +236,11 @@ static int set_up(Reader *reader, const Creds *creds)
     if (r == 0)
         r = image_readable(reader->image);
     if (r == 0)
-        r = check_access(reader->fs, reader, reader->image, creds);
+        r = subject_check_access(&reader->subject, reader->image, reader->fs->gate, creds);
     if (r == 0)
         r = check_writers(reader, reader->image);
     if (r == 0)
-        r = hold_all(reader, reader->image);
+        r = claim_all(reader, reader->image);
     if (r == 0)
         r = subject_view(&reader->subject, reader->image, &reader->view);
     if (r == 0 && subject_is_snapshot(&reader->subject))
@@ -315,13 +266,12 @@ static int set_up(Reader *reader, const Creds *creds)
 int reader_open(Fs *fs, Node *node, const Creds *creds, Reader **ret)
 {
     g_autoptr(Reader) reader = g_new0(Reader, 1);
+    g_autofree char *path = node_path(node);
 
     reader->fs = fs;
     reader->node = nodes_get(fs->nodes, node_ino(node));
-    reader->path = node_path(node);
     reader->live = is_live_node(node);
-    reader->claims = g_array_new(FALSE, FALSE, sizeof(Claim));
-    g_array_set_clear_func(reader->claims, claim_clear);
+    reader->claims = claimset_new(fs->claims, path);
     reader->pages = node_pages(fs->nodes, reader->node);
     reader->use = PAGES_DIRECT;
     g_mutex_init(&reader->reload);
@@ -341,12 +291,7 @@ void reader_free(Reader *reader)
         node_close(reader->fs->nodes, reader->node);
     if (reader->opened && !reader->live)
         close_pages(reader);
-    for (guint i = 0; i < reader->claims->len; i++) {
-        Claim *claim = &g_array_index(reader->claims, Claim, i);
-
-        claims_drop(reader->fs->claims, &claim->file, claim->part, reader->path);
-    }
-    g_array_unref(reader->claims);
+    claimset_free(reader->claims);
     ahead_free(reader->ahead);
     qc_view_unref(reader->view);
     image_unref(reader->image);
@@ -355,7 +300,6 @@ void reader_free(Reader *reader)
     g_mutex_clear(&reader->lock);
     g_mutex_clear(&reader->reload);
     subject_clear(&reader->subject);
-    g_free(reader->path);
     g_free(reader);
 }
 
@@ -467,27 +411,14 @@ static int64_t try_views(Reader *reader, ViewAction *action)
     return -ESTALE;
 }
 
-/* Let no command begin on a file that the reader rests on, or let them again. */
-static void pause_commands(Reader *reader, bool pause)
-{
-    for (guint i = 0; i < reader->claims->len; i++) {
-        const QcFileStat *file = &g_array_index(reader->claims, Claim, i).file;
-
-        if (pause)
-            claims_pause(reader->fs->claims, file);
-        else
-            claims_resume(reader->fs->claims, file);
-    }
-}
-
 static int64_t with_view(Reader *reader, ViewAction *action)
 {
     int64_t result = try_views(reader, action);
 
     if (result == -ESTALE) {
-        pause_commands(reader, true);
+        claimset_pause(reader->claims);
         result = try_views(reader, action);
-        pause_commands(reader, false);
+        claimset_resume(reader->claims);
     }
     return result == -ESTALE ? -EIO : result;
 }

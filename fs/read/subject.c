@@ -53,6 +53,32 @@ int subject_choose(Subject *subject, Image *image, const Node *node)
     return 0;
 }
 
+/* With backing=any, a layer may lie where we do not know the directories above. */
+static bool is_outside(const char *path)
+{
+    return *path == '/' || g_str_has_prefix(path, "../");
+}
+
+int subject_check_access(const Subject *subject, const Image *image, QcGate *gate,
+                         const Creds *creds)
+{
+    if (creds_is_root(creds))
+        return 0;
+    for (unsigned i = (unsigned)MAX(subject->layer, 0); i < image_n_layers(image); i++) {
+        const QcImage *layer = qc_chain_image(image_chain(image), i);
+        const char *path = qc_image_path(layer);
+        const QcFileStat stat = image_layer_stat(image, i);
+
+        if (!creds_may(creds, &stat, CREDS_READ))
+            return -EACCES;
+        if (!is_outside(path) && store_reach(gate, creds, path) < 0)
+            return -EACCES;
+        if (store_reach_file(gate, creds, qc_image_file(layer)) < 0)
+            return -EACCES;
+    }
+    return 0;
+}
+
 char *subject_part_of_snapshot(const QcSnapshot *snapshot)
 {
     return g_strdup_printf("snapshot %s %" G_GINT64_MODIFIER "x", snapshot->id,

@@ -16,6 +16,13 @@ bool subject_is_snapshot(const Subject *subject);
 /* Note what a node's name stands for in this image. Start with zeros. -ENOENT, -ENOMEM. */
 int subject_choose(Subject *subject, Image *image, const Node *node);
 
+/*
+ * Whether the caller may read every file of the image that its bytes rest on, and reach each where
+ * it lies in the store: 0 or -EACCES.
+ */
+int subject_check_access(const Subject *subject, const Image *image, QcGate *gate,
+                         const Creds *creds);
+
 /* The view of it in an image, which may be another state of the same; a new reference. -EIO: it is
  * not there. */
 int subject_view(const Subject *subject, const Image *image, QcView **ret);
