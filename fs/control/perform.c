@@ -34,6 +34,7 @@ enum {
     READERS_SHOWN = 4,
 };
 
+/* Returns r, -errno; the message is for people. */
 static int fail(GError **error, int r, const char *format, ...) G_GNUC_PRINTF(3, 4);
 static int fail(GError **error, int r, const char *format, ...)
 {
@@ -128,7 +129,7 @@ static int open_for_writing(const Work *work, QcFile **ret, GError **error)
         return command_error(r);
     if (!qc_file_same_file(&stat, work->file))
         return fail(error, -EBUSY, "%s is being replaced by another file; try again", path);
-    work->target->file = stat; /* an overlay makes the file anew when it is opened so */
+    work->target->file = stat; /* overlayfs copies the file up when it is opened so */
     r = qc_lock_writer(file, error);
     if (r == -EBUSY)
         explain_busy(work->fs, path, work->file, error);
