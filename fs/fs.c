@@ -1,3 +1,11 @@
+/*
+ * fs.c - making and freeing a mount, and the questions that take several of its parts to answer.
+ *
+ * The order of freeing: commands that still run use all the parts, so serial_free(), which waits
+ * for them, comes first. Of the other parts none uses another without a reference, so their order
+ * does not matter. Ring and keeper are the daemon's, which frees the ring before the Fs, as the
+ * ring's threads handle requests.
+ */
 #include "fs.h"
 
 #include "passthrough.h"

@@ -1,3 +1,4 @@
+/* main.c - the program: reads the command line, then mounts. */
 #include "daemon.h"
 #include "log.h"
 

@@ -1,4 +1,8 @@
-/* A user is in the table for as long as something is taken; one mutex protects everything. */
+/*
+ * allowance.c - see allowance.h.
+ *
+ * A user is in the table for as long as something is taken. Allowance.lock protects everything.
+ */
 #include "allowance.h"
 
 struct Allowance {

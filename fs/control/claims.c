@@ -1,12 +1,12 @@
 /*
- * Claims.
+ * claims.c - see claims.h.
  *
  * A file is known by device and inode number, so two names of one image share their claims.
  * A part is a string: CLAIMS_DISK, or what identifies a snapshot. Invariant: no part is both
  * read by a handle and changed by a command. The kernel tells of a closed file a moment after
  * close(2) has returned; a command gives readers that moment to go away.
  *
- * One mutex protects everything; nothing else is called while it is held, so it is the last in
+ * Claims.lock protects everything; nothing else is called while it is held, so it is the last in
  * any order.
  */
 #include "claims.h"

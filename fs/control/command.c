@@ -1,3 +1,4 @@
+/* command.c - see command.h. */
 #include "command.h"
 
 #include "qcow.h"

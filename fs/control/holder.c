@@ -1,6 +1,8 @@
 /*
- * Many may have a file open and have nothing to do with a command's being refused: who is in the
- * way has a lock. The kernel shows locks in /proc/PID/fdinfo/FD, each in a line such as
+ * holder.c - see holder.h.
+ *
+ * Many processes may have a file open without being the reason that a command is refused: those
+ * that are have a lock. The kernel shows locks in /proc/PID/fdinfo/FD, each in a line such as
  *
  *   lock:\t1: OFDLCK  ADVISORY  READ  -1 08:01:131 100 101
  */

@@ -1,7 +1,9 @@
 /*
+ * journal.c - see journal.h.
+ *
  * A page is the results of one control file, a queue of lines, newest at the tail. Pages hang
  * in a queue in the order of their last line, so that the oldest is found when there are too
- * many. One mutex protects everything; nothing is called while it is held.
+ * many. Journal.lock protects everything; nothing is called while it is held.
  */
 #include "journal.h"
 

@@ -1,5 +1,7 @@
 /*
- * A command in steps; each undoes what it did when a later one fails:
+ * perform.c - see perform.h.
+ *
+ * A command is done in steps; each undoes what it did when a later one fails:
  *
  *   look       what is at the path; may the caller write it
  *   begin      claim the file inside this daemon (claims.h)

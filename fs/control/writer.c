@@ -1,3 +1,4 @@
+/* writer.c - see writer.h. */
 #include "writer.h"
 
 #include <glib.h>

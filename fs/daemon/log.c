@@ -1,3 +1,10 @@
+/*
+ * log.c - see log.h.
+ *
+ * Where lines go is set before there are threads, and only read from then on. Lines may be logged
+ * by any thread: syslog(), stdio and the keeper's socket each keep a line whole. The only lock is
+ * that of said_just_now(), for what libfuse said last.
+ */
 #include "log.h"
 
 #include "text.h"

@@ -1,4 +1,6 @@
 /*
+ * memory.c - see memory.h.
+ *
  * Left to itself, the C library raises its limits when it sees large blocks come and go, as
  * tables of large images do, and then keeps up to 64 MiB for each thread.
  */

@@ -1,8 +1,10 @@
 /*
+ * mountpoint.c - see mountpoint.h.
+ *
  * A mount whose daemon was killed, keeper and all, answers ENOTCONN (or, for a moment,
- * ECONNABORTED, or ECANCELED when requests came over io_uring) to everything, for ever. Nobody can
- * use it for anything; so it is taken away when the next daemon is to be mounted there, as after a
- * restart by a supervisor. Only a mount of our own type.
+ * ECONNABORTED, or ECANCELED when requests came over io_uring) to everything, for ever. It is of no
+ * use to anybody, so it is taken away when the next daemon is to be mounted there, as after a
+ * restart by a supervisor. Only a mount of our own type is.
  *
  * A mount can be taken away by its path only, and what that takes is whatever is on top. So a
  * daemon that ends looks first whether that is its own tree.

@@ -1,3 +1,4 @@
+/* mounts.c - see mounts.h. */
 #include "mounts.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* signals.c - see signals.h. */
 #include "signals.h"
 
 void signals_that_end(sigset_t *ret)

@@ -1,3 +1,9 @@
+/*
+ * tune.c - see tune.h.
+ *
+ * Nothing here reports a failure: the limit stays as it was then, and reading is slower, or fewer
+ * files can be open.
+ */
 #include "tune.h"
 
 #include <fcntl.h>

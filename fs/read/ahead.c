@@ -1,5 +1,5 @@
 /*
- * Ahead.
+ * ahead.c - see ahead.h.
  *
  * A reader that asks for one range after the other is given chunks, which threads of the pool
  * fill while earlier ones are on their way to the kernel: decoding uses all processors, and

@@ -1,12 +1,15 @@
 /*
+ * buffers.c - see buffers.h.
+ *
  * Large buffers are kept for the next read, a limited number of them, which bounds what an idle
  * daemon holds on to. Small ones come from the allocator and go back to it; so do huge ones.
  *
- * The first few lie in one piece of memory, in pages as large as the kernel has them: bytes are
- * copied into a buffer, and from there by the kernel, which looks up each page. The others come
- * from the allocator; they are kept, too, in the place of those of the slab that are in use.
+ * The first few lie in one piece of memory, the slab, in pages as large as the kernel has them:
+ * bytes are copied into a buffer, and from there by the kernel, which looks up each page. The
+ * others come from the allocator; while buffers of the slab are in use, they are kept in their
+ * place.
  *
- * Invariants, under the lock: each buffer of the slab is in idle or in use; idle has at most
+ * Invariants, under Buffers.lock: each buffer of the slab is in idle or in use; idle has at most
  * max_idle buffers. A page of the slab takes memory once it was used.
  */
 #include "buffers.h"

@@ -1,6 +1,8 @@
 /*
- * What was read ahead is handed out where it lies, in chunks that the Bytes hold a reference of;
- * what was not, is read into one buffer. Zeros lie in the same place for all.
+ * bytes.c - see bytes.h.
+ *
+ * Bytes that were read ahead are handed out where they lie, in chunks that the Bytes hold
+ * references of; others are read into one buffer. Zeros lie in the same place for all.
  */
 #include "bytes.h"
 

@@ -1,3 +1,4 @@
+/* passthrough.c - see passthrough.h. Keeps no state: the kernel has the table of numbers. */
 #include "passthrough.h"
 
 #include <fuse_lowlevel.h>

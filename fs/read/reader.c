@@ -1,5 +1,5 @@
 /*
- * Reader.
+ * reader.c - see reader.h.
  *
  * A reader holds an opened image and one view of it. Whatever was read is handed out only
  * after qc_view_check() has said that the view was right all the time; when it says that the

@@ -1,3 +1,4 @@
+/* subject.c - see subject.h. */
 #include "subject.h"
 
 #include <errno.h>

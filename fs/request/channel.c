@@ -1,5 +1,5 @@
 /*
- * Channel.
+ * channel.c - see channel.h.
  *
  * Somebody who reads in small pieces asks again a few microseconds after he was answered. If all
  * threads slept, the way there and back would be mostly the waking of a processor: that costs

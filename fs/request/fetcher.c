@@ -1,5 +1,5 @@
 /*
- * Fetcher.
+ * fetcher.c - see fetcher.h.
  *
  * A fetcher is a thread with an io_uring of its own and memory for one request and its answer,
  * which the kernel and the fetcher own in turn. So as many requests can be in work on a processor

@@ -1,3 +1,13 @@
+/*
+ * greeting.c - see greeting.h.
+ *
+ * Who writes what: `wanted` is set before the first request is read. The thread that reads the
+ * first request sets `offered`, and then `unique`. Each thread that answers a request compares its
+ * number with `unique`; the one that finds it there has the answer to the first request in hand,
+ * and `offered` is set by then. That thread clears `unique`, so that nothing else is taken for this
+ * answer, and sets `agreed` once the kernel has taken the answer: until then the kernel refuses
+ * what is agreed on. A thread that handles the next request before `agreed` is set does without.
+ */
 #include "greeting.h"
 
 #include "fs.h"

@@ -1,3 +1,4 @@
+/* handle.c - see handle.h. */
 #include "handle.h"
 
 #include "info.h"

@@ -1,4 +1,6 @@
 /*
+ * ops.c - see ops.h.
+ *
  * One function per kind of request; each answers exactly once, and holds no lock when it
  * does. Nothing may be cached by the kernel but the pages of snapshots and lower layers
  * (reader.h): names are right only at the moment of the answer, so their time-out is 0, and

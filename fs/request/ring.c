@@ -1,5 +1,5 @@
 /*
- * Ring.
+ * ring.c - see ring.h.
  *
  * A request that is read(2) from /dev/fuse wakes a thread on some other processor, and its answer
  * wakes the reader again. Over io_uring a request goes to a thread that stays on the processor on

@@ -1,7 +1,9 @@
 /*
- * The two talk over a socket that keeps messages whole: a Request one way, a Reply the other,
- * where the kind has one. Keeper.lock makes a request and its reply one exchange. Both ends are
- * the same program, so the structs themselves are sent. The keeper takes nothing in them for
+ * keeper.c - see keeper.h.
+ *
+ * Keeper and worker talk over a socket that keeps messages whole: a Request one way, a Reply the
+ * other, where the kind has one. Keeper.lock makes a request and its reply one exchange. Both ends
+ * are the same program, so the structs themselves are sent. The keeper takes nothing in them for
  * granted: a worker that was taken over sends what it likes.
  *
  * Told to end, the worker stops serving, and finishes its commands. Where it cannot end, everybody

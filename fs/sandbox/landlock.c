@@ -1,6 +1,8 @@
 /*
- * Landlock: which files a process may open, by the directory they lie in, whatever its user may.
- * What is open already is not affected, nor are names that are only looked at (O_PATH).
+ * landlock.c - which files the process may open.
+ *
+ * Landlock decides by the directory in which a file lies, whatever the process's user may do. What
+ * is open already is not affected, nor are names that are only looked at (O_PATH).
  *
  * The kernel's interface has grown by versions; each right is named here with the first that
  * knows it, as the headers of the system may be older than its kernel.

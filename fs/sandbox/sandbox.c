@@ -1,3 +1,4 @@
+/* sandbox.c - see sandbox.h. */
 #include "sandbox.h"
 
 #include <cap-ng.h>

@@ -1,7 +1,9 @@
 /*
- * seccomp: which system calls there are. Listed is what serving files takes; of everything
- * else the kernel says ENOSYS, with which libc falls back on something older, or gives up. So
- * there is no socket, no process, no program, no mount, no file that could be executed.
+ * seccomp.c - which system calls the process may make.
+ *
+ * Listed is what serving files takes. To every other call the kernel answers ENOSYS, upon which
+ * libc falls back on something older, or gives up. So the process can make no socket, no other
+ * process and no mount, run no program, and map no file so that it could be executed.
  */
 #include "sandbox.h"
 

@@ -1,3 +1,4 @@
+/* acl.c - see acl.h. */
 #include "acl.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* creds.c - see creds.h. */
 #include "creds.h"
 
 #include <unistd.h>

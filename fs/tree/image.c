@@ -1,5 +1,7 @@
 /*
- * Image: everything but names and texts is set before the image is shared and never changes.
+ * image.c - see image.h.
+ *
+ * Everything but names and texts is set before the image is shared and never changes.
  * Names and texts are made on first use; Image.lock protects them, and no other lock is taken
  * while it is held.
  */

@@ -1,5 +1,7 @@
 /*
- * Images: the most recently used images stay open, bounded by number and by how many snapshots
+ * images.c - see images.h.
+ *
+ * The most recently used images stay open, bounded by number and by how many snapshots
  * they have together (a table of 65,536 takes megabytes). An image is used again only while
  * all files beneath it are what they were, by name and by stat; otherwise it is opened anew,
  * and what is still the same of its lower layers is taken over. Only a caller that found every

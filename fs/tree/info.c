@@ -1,4 +1,6 @@
 /*
+ * info.c - see info.h.
+ *
  * Keys and meanings are those of QEMU's ImageInfo (qapi/block-core.json); the "snaptree"
  * object at the end is ours. The text is worked out once per opened image and state of use.
  */

@@ -1,6 +1,6 @@
 /*
- * Writing JSON as it comes, into one growing text: an image may have 65,536 snapshots, and a tree
- * of objects for each of them would take ten times the memory. Pure.
+ * json.h - writing JSON as it comes, into one growing text: an image may have 65,536 snapshots, and
+ * a tree of objects for each of them would take ten times the memory. Pure.
  */
 #ifndef SNAPTREE_JSON_H
 #define SNAPTREE_JSON_H

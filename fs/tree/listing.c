@@ -1,5 +1,7 @@
 /*
- * Listings: an image can have 65,536 snapshots with names of 255 bytes, and anybody can open their
+ * listing.c - see listing.h.
+ *
+ * An image can have 65,536 snapshots with names of 255 bytes, and anybody can open their
  * directory a thousand times. So all that are open and say the same are one, whatever has been
  * opened or changed in between. The names are one piece of memory, which goes back to the system
  * when it is freed.

@@ -1,3 +1,4 @@
+/* names.c - see names.h. */
 #include "names.h"
 
 #include "text.h"

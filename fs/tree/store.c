@@ -1,3 +1,4 @@
+/* store.c - see store.h. */
 #include "store.h"
 
 #include "acl.h"

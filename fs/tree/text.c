@@ -1,3 +1,4 @@
+/* text.c - see text.h. */
 #include "text.h"
 
 #include <string.h>

@@ -1,4 +1,4 @@
-/* Text for people: one line, valid UTF-8, nothing that a terminal obeys. Pure. */
+/* text.h - text for people: one line, valid UTF-8, nothing that a terminal obeys. Pure. */
 #ifndef SNAPTREE_TEXT_H
 #define SNAPTREE_TEXT_H
 

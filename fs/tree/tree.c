@@ -1,3 +1,4 @@
+/* tree.c - see tree.h. */
 #include "tree.h"
 
 #include "info.h"
