@@ -88,7 +88,7 @@ int fs_begin_passthrough(Fs *fs, const char *path, const QcFileStat *file)
 
     int r = fs->keeper ? keeper_begin_passthrough(fs->keeper, path, file)
                        : passthrough_begin(fs->device, fs->gate, path, file);
-    if (r == -EPERM || r == -ELOOP) /* so it will be with all others */
+    if (r == -EPERM || r == -ELOOP) /* the answer would be the same for all other files */
         atomic_store(&fs->passes_nothing, true);
     return r == -ESTALE ? r : MAX(r, 0);
 }

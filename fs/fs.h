@@ -1,4 +1,4 @@
-/* fs.h - one mounted file system: the parts that what serves it shares. */
+/* fs.h - one mounted file system, with all its parts. */
 #ifndef SNAPTREE_FS_H
 #define SNAPTREE_FS_H
 
@@ -23,9 +23,9 @@
 #define FS_MAX_REQUEST (1024u * 1024u) /* bytes of one read or write */
 
 /*
- * Asynchronous requests that the kernel hands over at a time. While there are more, what anybody
- * wants to read through the page cache waits, so writes to control files may be no more than this
- * of them: of one user, and of all but those who are trusted.
+ * How many asynchronous requests the kernel hands over at a time. While that many are under way,
+ * reads through the page cache wait. So there may be fewer writes to control files: so many of one
+ * user, and so many of all users together but the trusted ones (creds_is_trusted()).
  */
 #define FS_MAX_BACKGROUND 64u
 #define FS_WRITES_EACH    16u
@@ -49,12 +49,12 @@ typedef struct Fs {
     const void *zeros;          /* FS_MAX_REQUEST bytes */
     Keeper *keeper;             /* borrowed; NULL: there is none */
     int device;                 /* of /dev/fuse; borrowed */
-    atomic_bool ending;         /* what has not begun is not begun any more */
-    atomic_bool passes_nothing; /* of files that the kernel could read by itself */
-    int read_ahead;             /* see tune.h; closed with it */
+    atomic_bool ending;         /* commands that wait are not begun any more */
+    atomic_bool passes_nothing; /* the kernel refuses passthrough, so it is asked no more */
+    int read_ahead;             /* see tune.h; owned */
     unsigned max_read; /* bytes of a request, as the mount option has it; 0: none was given */
     bool read_only;
-    bool splices_pages; /* sendfile(2) reads through the page cache what was opened past it */
+    bool splices_pages; /* sendfile(2) uses the page cache also of a file opened past it */
 } Fs;
 
 /* Starts threads: not before the daemon has forked and is confined. NULL: no memory. */
@@ -63,13 +63,14 @@ Fs *fs_new(QcGate *gate, Keeper *keeper, int device, int read_ahead, const Optio
 void fs_free(Fs *fs);
 
 /*
- * Have the kernel read a file by itself: its number of it, or 0 when it cannot; -ESTALE: another
- * file lies there by now. Take that back: passthrough.h has the rest. Thread-safe.
+ * Have the kernel read a file by itself. Returns the kernel's number of the file; 0 when it cannot;
+ * -ESTALE: another file lies there by now. fs_end_passthrough() takes that back; see passthrough.h.
+ * Thread-safe.
  */
 int fs_begin_passthrough(Fs *fs, const char *path, const QcFileStat *file);
 void fs_end_passthrough(Fs *fs, int number);
 
-/* Whether a process other than this one writes to the file. */
+/* Whether another process has the image open for writing, as QEMU's locks tell. Thread-safe. */
 bool fs_has_foreign_writer(Fs *fs, QcFile *file, const QcFileStat *stat);
 
 #endif

@@ -11,7 +11,7 @@ enum {
     EXIT_USAGE = 2,
 };
 
-/* What is opened later must not become standard input or output, where somebody closed them. */
+/* What is opened later must not become standard input or output, should these be closed. */
 static void open_standard_files(void)
 {
     int fd;

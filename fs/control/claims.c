@@ -16,7 +16,7 @@
 
 enum {
     MOMENT_MS = 500,
-    MAX_NAMED = 16, /* of those who read a part */
+    MAX_NAMED = 16, /* paths that claims_readers() gives */
 };
 
 struct Claims {

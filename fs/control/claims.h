@@ -1,6 +1,6 @@
 /*
- * claims.h - who uses which part of an image file inside this daemon: open handles read
- * parts, one command at a time works on a file and may change a part.
+ * claims.h - which parts of an image file are in use inside this daemon, and for what: open handles
+ * read parts; one command at a time works on a file, and may change a part.
  */
 #ifndef SNAPTREE_CLAIMS_H
 #define SNAPTREE_CLAIMS_H
@@ -18,12 +18,12 @@ Claims *claims_new(void);
 void claims_free(Claims *claims); /* accepts NULL */
 
 /*
- * Start reading a part of a file, for what somebody has open in the image at this path of the
- * store: the file itself, or an overlay. -EBUSY while a command changes it.
+ * An open handle starts reading a part of a file. path: of the image in the store that was opened:
+ * the file itself, or an overlay on it. -EBUSY while a command changes the part.
  */
 int claims_hold(Claims *claims, const QcFileStat *file, const char *part, const char *path);
 void claims_drop(Claims *claims, const QcFileStat *file, const char *part, const char *path);
-/* The paths of those that read a part, some of them, each once, in order (g_strfreev). */
+/* The paths of the open images that read a part: some of them, each once, sorted (g_strfreev). */
 char **claims_readers(Claims *claims, const QcFileStat *file, const char *part);
 
 /* Start a command on a file, after the one before, and pauses. -EIO when the file is poisoned. */
@@ -32,12 +32,12 @@ int claims_begin(Claims *claims, const QcFileStat *file);
 void claims_locked(Claims *claims, const QcFileStat *file);
 /* The running command will change this part. -EBUSY when a handle goes on reading it. */
 int claims_change(Claims *claims, const QcFileStat *file, const char *part);
-/* The command is over. poison: nobody knows what is on disk; refuse all further commands. */
+/* The command is over. poison: what is on disk is not known; refuse all further commands. */
 void claims_end(Claims *claims, const QcFileStat *file, bool poison);
 
 /*
  * Keep commands off a file for a moment, for a reader that they have overtaken again and again;
- * waits for the one that runs. Several may pause at once.
+ * waits for the command that runs. Several readers may pause at once.
  */
 void claims_pause(Claims *claims, const QcFileStat *file);
 void claims_resume(Claims *claims, const QcFileStat *file);

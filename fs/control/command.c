@@ -8,7 +8,7 @@
 #include <string.h>
 
 enum {
-    PIECE = 4096, /* what buffers have, or a multiple of it */
+    PIECE = 4096, /* bytes of the buffers that programs write, or a multiple of it */
 };
 
 static const struct {
@@ -119,7 +119,7 @@ static Command *parse_line(const char *line, bool with_image)
     return command;
 }
 
-/* What stands for a write that is none of commands. */
+/* In place of the commands of a write that is refused as a whole. */
 static Command *refuse(int error, size_t len, const char *reason)
 {
     Command *command = g_new0(Command, 1);
@@ -130,15 +130,15 @@ static Command *refuse(int error, size_t len, const char *reason)
 }
 
 /*
- * A longer text that was cut where a buffer was full: what its last line says so far may be
- * another command than it becomes.
+ * Whether this seems to be a piece of a longer text, cut where a program's buffer was full: its
+ * last line may become another command than it is so far.
  */
 static bool is_cut(const char *bytes, size_t len)
 {
     return len > 0 && len % PIECE == 0 && bytes[len - 1] != '\n';
 }
 
-/* NULL: there is nothing against it. */
+/* NULL: there is no reason to refuse it. */
 static Command *refuse_write(const char *bytes, size_t len)
 {
     if (len > COMMAND_MAX_BYTES)

@@ -1,6 +1,6 @@
 /*
- * command.h - the language of the control files: bytes that somebody wrote -> commands.
- * Pure: it knows the words and how many arguments each takes, not what they do.
+ * command.h - the language of the control files: bytes that were written -> commands. Pure: it
+ * knows the words and how many arguments each takes, not what they do.
  */
 #ifndef SNAPTREE_COMMAND_H
 #define SNAPTREE_COMMAND_H
@@ -44,7 +44,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Script, script_free)
 
 /*
  * The next command, or NULL behind the last (command_free). Blank lines and comments are left out.
- * What cannot be commands is one that has an error.
+ * A write that cannot be commands gives one, which has an error.
  */
 Command *script_next(Script *script);
 

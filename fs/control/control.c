@@ -62,7 +62,7 @@ static void take_results(gpointer data, const char *results)
 
     g_mutex_lock(&control->lock);
     g_string_assign(control->text, results);
-    control->origin = UINT64_MAX; /* who read while it ran has read something else */
+    control->origin = UINT64_MAX; /* what was read while it ran was another text */
     g_mutex_unlock(&control->lock);
     control_unref(control);
 }
@@ -83,7 +83,7 @@ void control_write(Control *control, fuse_req_t req, const char *bytes, size_t l
     job_start(control->fs, &write, take_results, control);
 }
 
-/* The image that lies now where the control file's lies; false: none, or not for the opener. */
+/* The file that the control file is about; false: there is none, or the opener may not read it. */
 static bool find_file(const Control *control, QcFileStat *ret)
 {
     g_auto(StoreItem) item = {0};
@@ -119,7 +119,7 @@ static uint64_t place_of(Control *control, uint64_t offset)
     return offset - control->origin;
 }
 
-/* Whether a read there is to find out what there is to be shown. */
+/* Whether a read at this offset is given a new overview. */
 static bool begins_anew(Control *control, uint64_t offset)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&control->lock);
@@ -127,7 +127,7 @@ static bool begins_anew(Control *control, uint64_t offset)
     return !control->text || (!control->written && offset == 0);
 }
 
-/* Unless somebody has written meanwhile. Takes text. */
+/* Have reads give this text, unless there was a write meanwhile. Takes text. */
 static void show(Control *control, GString *text)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&control->lock);

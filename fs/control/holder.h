@@ -5,10 +5,11 @@
 #include "qcow.h"
 
 /*
- * Who keeps a writer out by a lock: "qemu-system-x86 (process 4711) has", several with commas
- * between and "have" after them. Where no such lock is to be seen, as not all file systems show
- * theirs: who has the file open. NULL when nobody was found, because the process is on another
- * machine or not ours to look at. except: a process that does not count, because it is our own.
+ * The processes that keep a writer out by a lock: "qemu-system-x86 (process 4711) has"; of several,
+ * with commas between them and "have" behind. Where no such lock is to be seen, as not all file
+ * systems show them: the processes that have the file open. NULL when none was found, because the
+ * process is on another machine or not ours to look at. except: a process that does not count,
+ * because it is our own.
  */
 char *holder_find(const QcFileStat *file, pid_t except);
 

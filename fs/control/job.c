@@ -85,7 +85,7 @@ static Lines make_lines(const Job *job, const char *status, const char *note)
         .own = g_strdup_printf("%s %s %s%s", when, status, current->command->text, end),
     };
 
-    /* Neither for images that somebody made up, nor over the results of those who may. */
+    /* Not for made-up paths; and users who may not write an image do not fill its journal. */
     if (is_of_store(job) && current->target.allowed) {
         g_autofree char *text = command_to_text(current->command);
 
@@ -100,7 +100,7 @@ static JournalAbout about_of(const Job *job)
     JournalAbout about = {.who = job->write.creds->uid, .file = target->file};
     g_auto(StoreItem) item = {0};
 
-    /* What was refused has no target; said of the image's control file, it is about the image. */
+    /* A refused command has no target; at an image's control file it is about that image. */
     if (!is_of_store(job) && !target->allowed &&
         store_look_as(job->fs->gate, job->write.creds->opener, job->write.image, &item) == 0)
         about.file = item.stat;
@@ -154,7 +154,7 @@ static void on_signal(fuse_req_t req, void *data)
     g_atomic_int_set(&job->watch.signalled, 1);
 }
 
-/* Microseconds, good enough here. It is asked for at each step of a command, of millions. */
+/* In microseconds, and some milliseconds late: a command asks at each of millions of steps. */
 static gint64 coarse_time(void)
 {
     struct timespec now;
@@ -175,9 +175,9 @@ static bool is_due(gint64 *last)
 }
 
 /*
- * Whether the writer is to stop. The kernel tells of its first signal only, which may be a
- * harmless one; so from then on we look ourselves, now and then. Of asynchronous writes (libaio) it
- * tells nothing, not even that nobody waits for them any more.
+ * Whether the writer is to stop, or is gone. The kernel tells of the writer's first signal only,
+ * which may be a harmless one; so from then on /proc is looked at, now and then. Of the writer of
+ * an asynchronous write (libaio) the kernel tells nothing, not even that it is gone.
  */
 static bool is_stopped(Job *job)
 {
@@ -185,7 +185,7 @@ static bool is_stopped(Job *job)
     pid_t writer = fuse_req_ctx(job->write.req)->pid;
     bool told = g_atomic_int_get(&watch->signalled);
 
-    /* of signals before a write, a ring does not tell */
+    /* over a ring, the kernel does not tell of signals that came before the write */
     if ((told || job->fs->ring) && is_due(&watch->asked))
         job->stopped = writer_asked_to_stop(writer, told) ? "by a signal" : job->stopped;
     if (is_due(&watch->looked) && writer_has_ended(writer, &watch->seen))
@@ -193,7 +193,7 @@ static bool is_stopped(Job *job)
     return job->stopped;
 }
 
-/* Whether it is not even to begin. */
+/* Whether the command is not even to begin. */
 static bool is_unwanted(gpointer data)
 {
     Job *job = data;
@@ -217,7 +217,7 @@ static bool go_on(void *data, unsigned percent)
 
 /* ---- one command after another ----------------------------------------------------------- */
 
-/* Whose write it is where they are counted: of writer and opener the one who is not trusted. */
+/* The user among whose writes it counts: the writer, or, if that one is trusted, the opener. */
 static const Creds *payer(const Creds *creds)
 {
     return creds_is_trusted(creds) ? creds->opener : creds;
@@ -255,7 +255,7 @@ static char *why_cancelled(const Job *job, const char *rest)
     return g_strdup_printf("cancelled %s%s", job->stopped, rest);
 }
 
-/* It waits, or was just about to begin. */
+/* End a command that waits, or was just about to begin. */
 static void cancel_command(gpointer data)
 {
     Job *job = data;
@@ -265,7 +265,7 @@ static void cancel_command(gpointer data)
     end_command(job, -ECANCELED, reason);
 }
 
-/* In the queue of the image. */
+/* Called when it is the command's turn in the queue of its image. */
 static void run_command(gpointer data)
 {
     Job *job = data;
@@ -327,7 +327,7 @@ static void job_next(Job *job)
     serial_push(job->fs->serial, queue, &command_kind, job);
 }
 
-/* The commands of a write, if its user may have one more under way. */
+/* The commands of a write, if its user may have one more write under way. */
 static Script *admit(Job *job)
 {
     const JobWrite *write = &job->write;

@@ -12,7 +12,7 @@ typedef struct JobWrite {
     Creds *creds; /* the writer's, with the opener's (creds.h); the job owns them */
 } JobWrite;
 
-/* Takes what there is to say of all commands that were run; just before the write is answered. */
+/* Is given the results of all commands that were run, just before the write is answered. */
 typedef void (*JobDoneFunc)(gpointer data, const char *results);
 
 /*

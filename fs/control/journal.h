@@ -10,17 +10,17 @@
 #define JOURNAL_BYTES  1024u /* of a line; the rest is not remembered */
 #define JOURNAL_IMAGES 1024u /* control files with results; the least recently used go first */
 
-#define JOURNAL_ALL ((uid_t)-1) /* whoever it was */
+#define JOURNAL_ALL ((uid_t)-1) /* all users */
 
 typedef struct Journal Journal;
 
 Journal *journal_new(void);
 void journal_free(Journal *journal); /* accepts NULL */
 
-/* Whose a line is. */
+/* What a line is about. */
 typedef struct JournalAbout {
-    uid_t who;       /* asked for it */
-    QcFileStat file; /* that it is about: what lies at the image's path may be another by now */
+    uid_t who;       /* the user who has asked for it */
+    QcFileStat file; /* the image: what lies at its path may be another by now */
 } JournalAbout;
 
 /* Add a line (without newline) to the results of a control file; "" is the store's own. */
@@ -36,8 +36,8 @@ void journal_set_running(Journal *journal, const char *image, const JournalAbout
 void journal_clear_running(Journal *journal, const char *image, const void *whose);
 
 /*
- * The results of a control file that somebody has asked for, oldest first, and what runs, each with
- * its newline (g_free). file: only those about this one; NULL: whichever.
+ * The results of a control file, oldest first, and what runs, each with its newline (g_free). Only
+ * what this user has asked for (JOURNAL_ALL: any), and what is about this file (NULL: any).
  */
 char *journal_text(Journal *journal, const char *image, uid_t who, const QcFileStat *file);
 

@@ -28,7 +28,7 @@ typedef struct Work {
     const QcFileStat *file;
     Target *target;
     bool opened;  /* the image's metadata could be read */
-    bool unknown; /* nobody knows what is on disk */
+    bool unknown; /* what is on disk is not known */
 } Work;
 
 enum {
@@ -104,7 +104,7 @@ void perform_find(Fs *fs, const char *path, const Creds *creds, Target *ret)
 
 /* ---- open -------------------------------------------------------------------------------- */
 
-/* Say who is in the way of the lock. */
+/* Name the processes that are in the way of the lock. */
 static void explain_busy(Fs *fs, const char *path, const QcFileStat *file, GError **error)
 {
     g_autofree char *holder = keeper_find_holder(fs->keeper, file);
@@ -131,7 +131,7 @@ static int open_for_writing(const Work *work, QcFile **ret, GError **error)
         return command_error(r);
     if (!qc_file_same_file(&stat, work->file))
         return fail(error, -EBUSY, "%s is being replaced by another file; try again", path);
-    work->target->file = stat; /* overlayfs copies the file up when it is opened so */
+    work->target->file = stat; /* overlayfs makes a new file when one is opened for writing */
     r = qc_lock_writer(file, error);
     if (r == -EBUSY)
         explain_busy(work->fs, path, work->file, error);
@@ -168,7 +168,7 @@ static int new_name(const char *arg, char **ret, GError **error)
     return 0;
 }
 
-/* Which of the images that others have open the caller may know of, in words (g_free). */
+/* The images that are open with this part, as far as the caller may know of them (g_free). */
 static char *name_readers(const Work *work, const char *part)
 {
     g_auto(GStrv) paths = claims_readers(work->fs->claims, work->file, part);

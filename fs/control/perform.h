@@ -5,7 +5,7 @@
 #include "command.h"
 #include "fs.h"
 
-/* As QcProgressFunc: told how far the command is, answers whether to go on. */
+/* As qc_image_set_progress() takes it: told how far the command is, answers whether to go on. */
 typedef struct Progress {
     QcProgressFunc func;
     void *data;
@@ -18,15 +18,15 @@ typedef struct Target {
 } Target;
 
 /*
- * Run the command on the image at this path for this caller. Blocks until it is durable, or
- * has failed and changed nothing; -ECANCELED: it was stopped. ret_target: set before
- * progress is told. ret_note: what a command that succeeded
- * has to say, or NULL (g_free). Not from two threads for one path.
+ * Run the command on the image at this path for this caller. Blocks until it is durable, or has
+ * failed and changed nothing; -ECANCELED: it was stopped. ret_target: set before progress is told.
+ * ret_note: what a command that succeeded has to say, or NULL (g_free). Not from two threads for
+ * one path.
  */
 int perform(Fs *fs, const char *path, const Creds *creds, const Command *command,
             const Progress *progress, Target *ret_target, char **ret_note, GError **error);
 
-/* What it would be on. */
+/* Set *ret as perform() sets *ret_target, for a command that is not to run. */
 void perform_find(Fs *fs, const char *path, const Creds *creds, Target *ret);
 
 #endif

@@ -6,7 +6,7 @@
 #include <string.h>
 
 enum {
-    EXITING = 0x4, /* PF_EXITING of the kernel's; it waits for its asynchronous writes then */
+    EXITING = 0x4, /* PF_EXITING: set while asynchronous writes are waited for */
 };
 
 static guint64 bit_of(int number)

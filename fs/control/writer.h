@@ -16,8 +16,8 @@
 bool writer_asked_to_stop(pid_t thread, bool otherwise);
 
 /*
- * Whether the thread is ending, or has ended, as one can without waiting for what it has begun.
- * seen: set once it was found alive; of one that never was, as it is not of our namespace (0), or
+ * Whether the thread is ending, or has ended: it can without waiting for asynchronous writes. seen:
+ * set once the thread was found alive; of one that never was, as it is not of our namespace (0), or
  * hidden from us, nothing is known.
  */
 bool writer_has_ended(pid_t thread, bool *seen);

@@ -100,7 +100,7 @@ static void say_why_no_ring(int r)
                  : g_strerror(-r));
 }
 
-/* Make a ring, as wanted, and as the kernel has them. */
+/* Make a ring, if one is wanted and the kernel offers it. */
 static void make_ring(Mounted *mounted)
 {
     const Options *options = mounted->options;
@@ -114,7 +114,7 @@ static void make_ring(Mounted *mounted)
     }
 }
 
-/* Have requests come through what there is. Frees a ring that is of no use. */
+/* Have requests fetched by the channel, and over the ring. A ring that cannot be used is freed. */
 static void open_channel(Mounted *mounted)
 {
     const Options *options = mounted->options;
@@ -132,7 +132,7 @@ static void open_channel(Mounted *mounted)
     fs->ring = mounted->ring;
     if (fs->ring)
         greeting_want(fs->greeting, GREETING_RINGS);
-    if (geteuid() == 0 && options->backing != QC_BACKING_ANY) /* the kernel lets nobody else */
+    if (geteuid() == 0 && options->backing != QC_BACKING_ANY) /* the kernel allows root only */
         greeting_want(fs->greeting, GREETING_PASSTHROUGH);
 }
 
@@ -145,7 +145,7 @@ static int serve_requests(const Mounted *mounted)
         return EXIT_FAILURE;
     signals_hold(false);
     int status = loop(mounted);
-    signals_hold(true); /* a second one has nothing to add */
+    signals_hold(true); /* a second signal has nothing to add */
     atomic_store(&fs->ending, true);
     if (fs->ring && ring_has_failed(fs->ring))
         status = EXIT_FAILURE;
@@ -208,7 +208,7 @@ static bool is_given_up(struct fuse_session *session)
     return poll(&device, 1, 0) == 1 && device.revents & POLLERR;
 }
 
-/* A KeeperUnmount; data is the Mounted. Not what somebody else has mounted at the same place. */
+/* A KeeperUnmount; data is the Mounted. Leaves alone what others have mounted at the same place. */
 static void take_away(void *data)
 {
     Mounted *mounted = data;
@@ -238,8 +238,9 @@ static int serve_confined(Mounted *mounted)
 }
 
 /*
- * In the process that was called: wait until the tree is served. Its exit status. Only the daemon
- * may have /dev/fuse open: when it ends, the kernel gives up on what nobody has answered.
+ * In the process that was called: wait until the tree is served. Returns the exit status. Only the
+ * daemon may have /dev/fuse open, so that the kernel ends all requests without an answer when the
+ * daemon ends.
  */
 static int wait_for_tree(const Mounted *mounted)
 {
@@ -278,7 +279,7 @@ static int become_daemon(const Mounted *mounted)
     return 0;
 }
 
-/* The device number of the tree; 0: not known. It cannot be asked itself before it is served. */
+/* The device number of the tree; 0: not known. The tree does not answer before it is served. */
 static dev_t device_of(const char *mountpoint)
 {
     g_auto(Mount) mount = {0};
@@ -312,7 +313,7 @@ static int mount_and_serve(QcGate *gate, const Options *options, const char *mou
     fuse_opt_free_args(&args);
     if (!mounted.session)
         return status;
-    signals_hold(true); /* from here on somebody has to unmount */
+    signals_hold(true); /* from here on, what is mounted has to be unmounted */
     if (fuse_session_mount(mounted.session, mountpoint) == 0) {
         mounted.device = device_of(mountpoint);
         status = serve_as_daemon(&mounted);
@@ -328,8 +329,8 @@ int daemon_run(const Options *options)
     g_autoptr(QcGate) gate = NULL;
 
     log_catch_fuse();
-    signal(SIGPIPE, SIG_IGN); /* of a standard error that nobody reads */
-    signal(SIGIO, SIG_IGN);   /* somebody writes to a file that we just asked about */
+    signal(SIGPIPE, SIG_IGN); /* of a standard error whose reader is gone */
+    signal(SIGIO, SIG_IGN);   /* of a lease, by which the engine asks for writers */
     signal(SIGXFSZ, SIG_IGN); /* of a limit to the size of files: the write says so as well */
     if (qc_gate_new(options->store, options->backing, &gate, &error) < 0) {
         log_error("%s", error->message);

@@ -4,7 +4,7 @@
 
 /* From now on large blocks that are freed go back to the system, in whichever thread. */
 void memory_tune(void);
-/* So do, this once, the small ones: for after something that may have had very many. */
+/* Give back small ones as well, now: for after something that may have had very many. */
 void memory_give_back(void);
 
 #endif

@@ -4,7 +4,7 @@
  * A mount whose daemon was killed, keeper and all, answers ENOTCONN (or, for a moment,
  * ECONNABORTED, or ECANCELED when requests came over io_uring) to everything, for ever. It is of no
  * use to anybody, so it is taken away when the next daemon is to be mounted there, as after a
- * restart by a supervisor. Only a mount of our own type is.
+ * restart by a supervisor. Only mounts of our own type are.
  *
  * A mount can be taken away by its path only, and what that takes is whatever is on top. So a
  * daemon that ends looks first whether that is its own tree.
@@ -31,7 +31,7 @@ static bool is_our_mount(const char *path)
     return mounts_find(path, &mount) == 0 && g_strcmp0(mount.type, "fuse.snaptree") == 0;
 }
 
-/* Any may be a store, which can be given another subtype; the lower one would not be seen. */
+/* Of any subtype, as a mount of ours can be given another; mounting over it would hide it. */
 static bool is_fuse_mount(const char *path)
 {
     g_auto(Mount) mount = {0};
@@ -138,7 +138,7 @@ bool mountpoint_may_unmount(const char *mountpoint, dev_t device)
     g_auto(Mount) mount = {0};
     int r = mounts_find(mountpoint, &mount);
 
-    if (!device || r == -EIO) /* nobody knows better than the path */
+    if (!device || r == -EIO) /* there is only the path to go by */
         return true;
     if (r == 0 && mount.device == device)
         return true;

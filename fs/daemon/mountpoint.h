@@ -13,9 +13,10 @@
 char *mountpoint_check(const char *store, const char *mountpoint);
 
 /*
- * Have the kernel follow no symbolic link in the tree that is mounted there, which has none: so a
- * process that serves it and was taken over cannot lead anybody elsewhere. Where kernel and rights
- * allow; to be called when the gate knows its own device. Waits for nobody to serve the tree.
+ * Have the kernel follow no symbolic link in the tree that is mounted there. The tree has none, but
+ * a process that serves it, once taken over, could make some up, and lead programs elsewhere. Done
+ * where the kernel can and our rights allow it. The gate has to know its own device by then; the
+ * tree need not be served yet.
  */
 void mountpoint_forbid_links(const QcGate *gate, const char *mountpoint);
 

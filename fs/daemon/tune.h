@@ -4,22 +4,22 @@
 
 #include <sys/types.h>
 
-/* As many open files as we may have: chains are long. */
+/* Allow as many open files as the hard limit does: each layer of a chain is one. */
 void tune_open_files(void);
 
 /*
- * Have the kernel make room for a few thousand of them in its table. It does so by itself, but
- * while there are threads it waits each time until no processor looks at the old table: a chain
- * of 200 layers waited twice, for half of the time that opening it took. A fork gives the room up
- * again. Call it before the first thread is started. fd: any that is open.
+ * Have the kernel make room for a few thousand open files in its table. It does so by itself, but
+ * while there are threads it waits each time until no processor looks at the old table: a chain of
+ * 200 layers waited twice, for half of the time that opening it took. A process that is forked off
+ * has a small table again. Call it before the first thread is started. fd: any that is open.
  */
 void tune_file_table(int fd);
 
 /*
  * Let the kernel read 1 MiB ahead on this mount. That works only once the mount has been
- * initialised, when the setting can no longer be opened: so it is opened first (-1: cannot, only
- * root can; costs nothing but speed), and written at the first open of a file. The second does
- * something at its first call only, and is thread-safe.
+ * initialised, when the setting can no longer be opened: so it is opened first (-1: it cannot be,
+ * as only root can; that costs nothing but speed), and written at the first open of a file.
+ * tune_read_ahead() may be called at each open, by any thread: it writes at its first call only.
  */
 int tune_open_read_ahead(dev_t device);
 void tune_read_ahead(int fd);

@@ -1,23 +1,24 @@
 /*
  * ahead.c - see ahead.h.
  *
- * A reader that asks for one range after the other is given chunks, which threads of the pool
- * fill while earlier ones are on their way to the kernel: decoding uses all processors, and
- * copying out of the page cache happens next to the copying into the reply. Whoever needs a
- * chunk that no thread has begun with fills it himself, so nobody waits for a busy pool. The
- * threads are there from the start: one that cannot be had later would leave chunks queued for
- * ever. A thread that has filled a chunk of a long chain then prepares what comes after it.
+ * A reader that asks for one range after the other is given chunks, which threads of the pool fill
+ * while earlier ones are on their way to the kernel: decoding uses all processors, and copying out
+ * of the page cache happens next to the copying into the reply. A request that needs a chunk with
+ * which no thread has begun fills it, so that no request waits for a busy pool. The threads are
+ * there from the start: one that cannot be had later would leave chunks queued for ever. A thread
+ * that has filled a chunk of a long chain then prepares what comes after it.
  *
- * The chunks of a file are neighbours, in the order of their offsets. A chunk is filled from
- * one view and never changes afterwards; that the view was right until the bytes are handed
- * out, is for the caller to check (reader.c). References keep a chunk, and its view, alive: the
- * file has one, and so have the thread that is to fill it and each reply.
+ * The chunks of a file are neighbours, in the order of their offsets. A chunk is filled from one
+ * view and never changes afterwards; the caller checks (reader.c) that the view was right until the
+ * bytes are handed out. References keep a chunk, and its view, alive: the file has one, and so have
+ * the thread that is to fill it and each reply.
  *
- * There are at most MAX_CHUNKS in the pool. When they are all in use, a file that nobody reads
- * from any more loses its own; while all are read from, the newcomers read for themselves.
+ * There are at most MAX_CHUNKS in the pool. When they are all in use, a file that has not been read
+ * from for a while loses its own; while all files are read from, those that come later are read
+ * without.
  *
- * Locks: the pool's, which protects all but what says otherwise; nothing else is called with
- * it. Chunks are let go of without it: that may close files.
+ * AheadPool.lock protects everything that does not say otherwise; nothing else is called while it
+ * is held. References of chunks are given up without it: that may close files.
  */
 #include "ahead.h"
 
@@ -27,14 +28,14 @@ enum {
     IDLE_BUFFERS = 16,            /* of chunks that are gone */
     START = AHEAD_CHUNK,          /* bytes read in order before anything is read ahead */
     MAX_WINDOW = 8 * AHEAD_CHUNK, /* bytes ahead of the reader */
-    IDLE_US = 100 * 1000,         /* after which nobody reads from a file any more */
+    IDLE_US = 100 * 1000,         /* without a read, after which a file is idle */
 };
 
 typedef enum ChunkState {
     CHUNK_QUEUED,
     CHUNK_RUNNING,
     CHUNK_FILLED,
-    CHUNK_FAILED, /* or dropped before anybody began with it */
+    CHUNK_FAILED, /* or dropped before a thread began with it */
 } ChunkState;
 
 struct AheadChunk {
@@ -131,7 +132,9 @@ static ChunkState fill(AheadChunk *chunk)
     return n == (ssize_t)chunk->len ? CHUNK_FILLED : CHUNK_FAILED;
 }
 
-/* Fill a chunk unless somebody else does; then, if so wanted, wait for that. Whether it is filled.
+/*
+ * Fill a chunk, unless another thread does; then, if so wanted, wait for that thread. Returns
+ * whether the chunk is filled.
  */
 static bool chunk_settle(AheadChunk *chunk, bool wait)
 {
@@ -240,7 +243,7 @@ static bool is_in_order(Ahead *ahead, uint64_t offset, size_t len)
     return ahead->streak >= START;
 }
 
-/* Chunks that the reader has left behind, or that are not of this view. */
+/* Drop chunks that the reader has left behind, or that are not of this view. */
 static void drop_useless(Ahead *ahead, const QcView *view, uint64_t offset, size_t len,
                          GQueue *dropped)
 {
@@ -324,7 +327,7 @@ void ahead_free(Ahead *ahead)
     g_free(ahead);
 }
 
-/* Whether all are filled; if not, the references are gone. */
+/* Whether all are filled; if not, gives up the references. */
 static bool settle_all(AheadChunk **chunks, unsigned n)
 {
     bool filled = true;

@@ -1,6 +1,4 @@
-/*
- * ahead.h - reading ahead of those who read a file from one end to the other, on all processors.
- */
+/* ahead.h - reading ahead, on all processors, in files that are read from one end to the other. */
 #ifndef SNAPTREE_AHEAD_H
 #define SNAPTREE_AHEAD_H
 
@@ -30,9 +28,10 @@ typedef struct AheadChunk AheadChunk;
 void ahead_chunk_unref(AheadChunk *chunk); /* accepts NULL */
 
 /*
- * Somebody reads the range, which lies in the view. When it continues what was read before,
- * give the n chunks that it lies in (ret_chunks has to have room for all that it can touch;
- * references), and read on. 0: it does not, or something went wrong: read it yourself.
+ * A range is to be read, which lies in the view. When it continues what was read before, have what
+ * follows it read ahead, and give the chunks that it lies in (references; ret_chunks has to have
+ * room for all that it can touch). Returns how many; 0: it does not continue, or something went
+ * wrong, and the caller has to read the range.
  */
 unsigned ahead_get(Ahead *ahead, QcView *view, uint64_t offset, size_t len,
                    AheadChunk **ret_chunks);

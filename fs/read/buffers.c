@@ -6,8 +6,7 @@
  *
  * The first few lie in one piece of memory, the slab, in pages as large as the kernel has them:
  * bytes are copied into a buffer, and from there by the kernel, which looks up each page. The
- * others come from the allocator; while buffers of the slab are in use, they are kept in their
- * place.
+ * others come from the allocator; they are kept, too, while there are buffers of the slab in use.
  *
  * Invariants, under Buffers.lock: each buffer of the slab is in idle or in use; idle has at most
  * max_idle buffers. A page of the slab takes memory once it was used.
@@ -96,7 +95,9 @@ void *buffers_get(Buffers *buffers, size_t len)
     return kept ? kept : g_try_malloc(buffers->size);
 }
 
-/* Keep a buffer; what is one too many then, which is none of the slab, or NULL. Lock held. */
+/*
+ * Keep a buffer. Returns one that is too many then, which is none of the slab; or NULL. Lock held.
+ */
 static void *keep(Buffers *buffers, void *buffer)
 {
     guint i = 0;

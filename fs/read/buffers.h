@@ -6,7 +6,7 @@
 
 typedef struct Buffers Buffers;
 
-/* Buffers of some 100 KiB up to size bytes are kept when they are given back, so many of them. */
+/* Buffers of more than 64 KiB and at most size bytes are kept when given back, max_idle of them. */
 Buffers *buffers_new(size_t size, unsigned max_idle);
 void buffers_free(Buffers *buffers); /* accepts NULL */
 

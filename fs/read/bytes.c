@@ -16,14 +16,14 @@ void bytes_clear(Bytes *bytes, const Fs *fs)
     *bytes = (Bytes){0};
 }
 
-/* What was read is that many bytes more. data NULL: zeros. */
+/* Add len bytes to what was read. data NULL: zeros. */
 static void add_part(Bytes *bytes, const Fs *fs, const void *data, size_t len)
 {
     bytes->iov[bytes->n_iov++] =
         (struct iovec){.iov_base = (void *)(data ? data : fs->zeros), .iov_len = len};
 }
 
-/* The bytes of the chunks that a range lies in. */
+/* Add a range, which lies in the chunks. */
 static void take_chunks(Bytes *bytes, const Fs *fs, size_t len, uint64_t offset)
 {
     for (unsigned i = 0; i < bytes->n_chunks; i++) {

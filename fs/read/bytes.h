@@ -24,9 +24,9 @@ typedef struct Bytes {
 } Bytes;
 
 /*
- * Read len bytes of a view (at most FS_MAX_REQUEST), fewer only where it ends, in the place of what
- * was there. ahead: of the open file, NULL to read just that. Returns how many; -ENOMEM, -EIO.
- * Whether the view was right meanwhile is for the caller to check.
+ * Replace what is there by len bytes of a view (at most FS_MAX_REQUEST), fewer only where it ends.
+ * ahead: of the open file; NULL: read nothing ahead. Returns how many; -ENOMEM, -EIO. The caller
+ * has to check whether the view was right meanwhile.
  */
 int64_t bytes_read(Bytes *bytes, const Fs *fs, Ahead *ahead, QcView *view, size_t len,
                    uint64_t offset);

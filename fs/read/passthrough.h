@@ -11,20 +11,20 @@ struct fuse_req;
 struct fuse_file_info;
 
 /*
- * Tell the kernel of a regular file of the store, as it lies there now. device: of /dev/fuse. file:
- * the one that is meant; when another lies there by now, -ESTALE. With backing=any, which leads out
- * of the store, -EXDEV. On a file system without direct I/O, which whoever opens it may ask for,
- * -EINVAL. Returns the kernel's number of it, at least 1, which passthrough_end()
- * takes back; or -errno: it is to be read as usual. The kernel holds the file for as long as it is
- * open in the tree, number or not. Thread-safe.
+ * Tell the kernel of the regular file at a path of the store. device: of /dev/fuse. file: the one
+ * that is meant. Returns the kernel's number of the file, at least 1, which passthrough_end() takes
+ * back; or -errno, and the file is to be read as usual: -ESTALE when another file lies there by
+ * now; -EXDEV with backing=any, which leads out of the store; -EINVAL on a file system without
+ * direct I/O, which programs may ask for when they open the file. The kernel holds the file for as
+ * long as it is open in the tree, whether it has a number or not. Thread-safe.
  */
 int passthrough_begin(int device, QcGate *gate, const char *path, const QcFileStat *file);
 /* -errno: there is no such number. Thread-safe. */
 int passthrough_end(int device, int number);
 
 /*
- * fuse_reply_open(): the kernel is to read that file; with fi->direct_io it asks all the same, but
- * for what is mapped. Other flags of fi have no meaning here.
+ * As fuse_reply_open(): the kernel is to read that file by itself. With fi->direct_io it asks the
+ * daemon nevertheless, but for what is mapped. Other flags of fi have no meaning here.
  */
 int passthrough_reply(struct fuse_req *req, const struct fuse_file_info *fi, int number);
 

@@ -1,27 +1,29 @@
 /*
  * reader.c - see reader.h.
  *
- * A reader holds an opened image and one view of it. Whatever was read is handed out only
- * after qc_view_check() has said that the view was right all the time; when it says that the
- * view is of the past, the reader opens the same file anew, looks for the same thing in it
- * (the disk; the layer; the snapshot by id, date and L1 table) and reads again.
+ * A reader holds an opened image and one view of it. What comes of a view is handed out only after
+ * the engine has said that the view was right all the time: qc_view_check_reading() of what was
+ * read, qc_view_check() of sizes and holes. When it says that the view is of the past, the reader
+ * opens the same file anew, looks for the same thing in it (the disk; the layer; the snapshot by
+ * id, date and L1 table) and tries again.
  *
- * "Live" readers (disk, layers/0) show a file that may be written: they bypass the kernel's
- * page cache, have the file open for themselves with QEMU's lock of a reader on it, and refuse
- * to read while somebody writes. Snapshots and lower layers hold no lock. Nothing is opened, or
- * opened anew after a change, that rests on a file beneath which somebody writes to.
+ * "Live" readers (disk, layers/0) show a file that may be written: they bypass the kernel's page
+ * cache, have opened the file for themselves, with QEMU's lock of a reader on it, and refuse to
+ * read while another process writes. Snapshots and lower layers hold no lock. Nothing is opened, or
+ * opened anew after a change, while another process writes to a file beneath it.
  *
  * A lower layer that is a raw file, and so the last, is read by the kernel itself where it can
- * (passthrough.h): what somebody writes there is seen at once, as nobody does but through this
- * kernel. `disk` and `layers/0` are not, as nobody would see that a writer has come.
+ * (passthrough.h): what is written there is seen at once, as all writes go through this kernel.
+ * `disk` and `layers/0` are not, as then the daemon would not see that a writer has come.
  *
- * Claims: while a reader is open it holds the part of the top file that it shows and the disk
- * of every file beneath, so that no command pulls them away. Commands that change something
- * else, one right after the other, can make every view one of the past: a reader that tried in
- * vain has them wait until it has read.
+ * Claims: while a reader is open it holds the part of the top file that it shows and the disk of
+ * every file beneath, so that no command pulls them away. Commands that change something else, one
+ * right after the other, can make every view one of the past: a reader that tried in vain has them
+ * wait until it has read.
  *
- * Locks, in order: `reload` serialises reloading, which does I/O; `lock` protects image and
- * view. The rest is set before the reader is shared.
+ * Opening and reading are one module, as they share all of the Reader. Locks, in order: `reload`
+ * serialises reloading, which does I/O; `lock` protects image and view. The rest is set before the
+ * reader is shared.
  */
 #include "reader.h"
 
@@ -38,15 +40,15 @@ enum {
 struct Reader {
     Fs *fs;
     Node *node;  /* a reference */
-    bool opened; /* as the node knows it */
+    bool opened; /* node_close() has to follow */
     bool live;
-    QcFile *file;    /* live: the top file, with our lock; the same after a reload. Passed: it */
+    QcFile *file;    /* live: the top file, with our lock, also after reloads; passed: that */
     QcFileStat stat; /* live: which file it is */
     Subject subject; /* what it shows */
     ClaimSet *claims;
     Pages *pages; /* of the node; borrowed */
     PagesUse use;
-    int passed;   /* the kernel reads the file by itself, which has this number; or 0 */
+    int passed;   /* the kernel's number of a file that it reads by itself; 0: none */
     Ahead *ahead; /* NULL: what was read of this file is not worth keeping */
     gint settled; /* atomic: a read came through the page cache */
 
@@ -58,7 +60,7 @@ struct Reader {
 
 /* ---- opening ----------------------------------------------------------------------------- */
 
-/* Open a file of our own, with a reader's lock, that nobody writes to. */
+/* Open the image with a file of its own and a reader's lock. -EBUSY: a process writes to it. */
 static int open_live(Fs *fs, const char *path, Image **ret)
 {
     g_auto(StoreItem) item = {0};
@@ -80,8 +82,8 @@ static int open_live(Fs *fs, const char *path, Image **ret)
 }
 
 /*
- * Whether nobody writes to a file that the view rests on; but the top one's own writer is no
- * matter to its snapshots, and is asked for elsewhere for its disk.
+ * -EBUSY: another process writes to a file beneath. Not asked of the top file: its writer does not
+ * disturb its snapshots, and for its disk open_live() and check() ask.
  */
 static int check_writers(const Reader *reader, const Image *image)
 {
@@ -136,7 +138,7 @@ static int begin_passthrough(const Reader *reader, const Image *image)
     return fs_begin_passthrough(reader->fs, qc_image_path(layer), stat);
 }
 
-/* Decide how the kernel is to read a file that is not live. -ESTALE: it has to look it up anew. */
+/* Decide how the kernel is to read a file that is not live. -ESTALE: it has to look up the name. */
 static int open_pages(Reader *reader, const Image *image)
 {
     g_autofree char *what = subject_what(&reader->subject, image);
@@ -187,8 +189,8 @@ static int get_image(Reader *reader, const Node *node, Image **ret)
 }
 
 /*
- * Whether a view may be taken from the image opened anew: the caller's rights and the claims are
- * those of the files that were there at open, so it has to rest on the very same ones.
+ * Whether a view may be taken from the image opened anew. It has to rest on the very same files:
+ * for them the caller's rights were checked, and claims made.
  */
 static bool has_same_files(const Image *was, const Image *now)
 {
@@ -203,8 +205,8 @@ static bool has_same_files(const Image *was, const Image *now)
 }
 
 /*
- * What is claimed cannot be taken away; but a command may have done that after the look at the
- * image and before the claim. So look once more.
+ * What is claimed cannot be taken away; but a command may have taken it away after the image was
+ * looked at and before the claim. So look once more.
  */
 static int look_again(Reader *reader)
 {
@@ -225,7 +227,7 @@ static int look_again(Reader *reader)
     return 0;
 }
 
-/* Fill in a reader; what it holds by then is freed with it, also on failure. */
+/* Fill in a reader. What it holds by then is freed with it, also on failure. */
 static int set_up(Reader *reader, const Creds *creds)
 {
     uint64_t size;
@@ -246,7 +248,7 @@ static int set_up(Reader *reader, const Creds *creds)
     if (r == 0 && subject_is_snapshot(&reader->subject))
         r = look_again(reader);
     if (r == 0 && pages_size(reader->pages, &size) && size != qc_view_size(reader->view))
-        r = -ESTALE; /* not what this node is; the kernel looks the name up once more */
+        r = -ESTALE; /* another thing than the node's pages show */
     if (r == 0 && !reader->live)
         r = open_pages(reader, reader->image);
     if (r < 0)
@@ -327,7 +329,7 @@ static QcView *current_view(Reader *reader)
     return qc_view_ref(reader->view);
 }
 
-/* Replace a view that is of the past, unless somebody else just did. */
+/* Replace a view that is of the past, unless another thread just did. */
 static int reload(Reader *reader, const QcView *stale)
 {
     g_autoptr(GMutexLocker) reloading G_GNUC_UNUSED = g_mutex_locker_new(&reader->reload);
@@ -374,7 +376,7 @@ static int check(Reader *reader, QcView *view, const QcReading *reading)
     return reading ? qc_view_check_reading(view, reading) : qc_view_check(view);
 }
 
-/* What is done with a view until it was done with the right one. */
+/* Something to be done with a view, until it was done with one that was right. */
 typedef struct ViewAction {
     int64_t (*func)(Reader *reader, QcView *view, struct ViewAction *action);
     size_t len;
@@ -385,8 +387,9 @@ typedef struct ViewAction {
 } ViewAction;
 
 /*
- * -ESTALE: each time the view was one of the past. Where it is not, but the file was changed and
- * has no such bytes for it, a view of the file as it is now may have them; that is tried once.
+ * -ESTALE: each time, the view was one of the past. A view that is right may give -EIO, as the file
+ * was changed and has lost bytes of it: a view of the file as it is now may have them; that is
+ * tried once.
  */
 static int64_t try_views(Reader *reader, ViewAction *action)
 {
@@ -434,7 +437,7 @@ int reader_read(Reader *reader, size_t len, uint64_t offset, Bytes *ret)
         .func = do_read, .len = len, .offset = offset, .bytes = ret, .reading = &ret->reading};
     int64_t n = with_view(reader, &action);
 
-    /* Past the cache a read may be short: give what lies before the bad place. */
+    /* Past the page cache a read may be short: give what lies before the bad place. */
     while (n == -EIO && !uses_pages(reader) && action.len > SMALLEST_READ) {
         action.len = MAX(action.len / 2 / SMALLEST_READ * SMALLEST_READ, SMALLEST_READ);
         n = with_view(reader, &action);

@@ -8,9 +8,10 @@
 typedef struct Reader Reader;
 
 /*
- * Open what the node (NODE_DISK, NODE_SNAPSHOT, NODE_LAYER) stands for. -EBUSY: somebody
- * writes to it, or a command is changing it. -EACCES: the caller may not read one of the
- * files beneath. -EOPNOTSUPP: its data cannot be read.
+ * Open what the node (NODE_DISK, NODE_SNAPSHOT, NODE_LAYER) stands for. -EBUSY: another process
+ * writes to it, or a command is changing it. -EACCES: the caller may not read one of the files that
+ * it rests on. -EOPNOTSUPP: its data cannot be read. -ESTALE: its name leads to another node by
+ * now.
  */
 int reader_open(Fs *fs, Node *node, const Creds *creds, Reader **ret);
 void reader_free(Reader *reader); /* accepts NULL */
@@ -18,7 +19,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Reader, reader_free)
 
 /* How the kernel is to treat its pages of the file. */
 PagesUse reader_pages(const Reader *reader);
-/* The number of the file that it is to read by itself (passthrough.h); 0: none. */
+/* The number of the file that the kernel is to read by itself (passthrough.h); 0: none. */
 int reader_passed(const Reader *reader);
 
 /*

@@ -27,9 +27,9 @@ int subject_check_access(const Subject *subject, const Image *image, QcGate *gat
  * not there. */
 int subject_view(const Subject *subject, const Image *image, QcView **ret);
 
-/* It, and the files that its bytes rest on, whatever state they are in (g_free). */
+/* A text of it and the files that its bytes rest on, whatever state they are in (g_free). */
 char *subject_what(const Subject *subject, const Image *image);
-/* The same as long as no byte has changed (g_free); NULL when that is not sure. */
+/* A text that is equal only when no byte differs (g_free); NULL when that is not sure. */
 char *subject_identity(const Subject *subject, const Image *image, QcGate *gate);
 
 /* What identifies a snapshot among the parts of its image, see claims.h (g_free). */

@@ -1,19 +1,19 @@
 /*
  * channel.c - see channel.h.
  *
- * Somebody who reads in small pieces asks again a few microseconds after he was answered. If all
+ * A program that reads in small pieces asks again a few microseconds after it was answered. If all
  * threads slept, the way there and back would be mostly the waking of a processor: that costs
  * several times what a small request does, in a virtual machine most of all. So a thread that is
  * about to sleep looks for a short while whether the next request comes.
  *
- * That must not cost others anything. So only one thread looks at a time, and only while no
- * request is worked on; it yields its processor to whoever wants it; each time that nothing came,
- * threads sleep at once for twice as many requests as before, until looking paid once more; and
- * they do while requests come two at a time: then there is work enough, and the kernel, which
- * does not know that somebody looks, wakes another thread for each of them in vain.
+ * That must not cost others anything. So only one thread looks at a time, and only while no request
+ * is worked on; and it yields its processor to any thread that wants it. Each time that nothing
+ * came, threads sleep at once for twice as many requests as before, until looking has paid once
+ * more. They also do while requests come two at a time: then there is work enough, and the kernel,
+ * which does not know that a thread looks, wakes another one in vain for each request.
  *
- * A request may be taken by another thread after it was seen: then this one sleeps in read() as
- * it would have anyway. Nothing but speed depends on what is kept here. All of it is atomic and
+ * A request may be taken by another thread after it was seen: then this one sleeps in read() as it
+ * would have anyway. Nothing but speed depends on what is kept here. All of it is atomic and
  * relaxed: it orders nothing else, for the processor or for ThreadSanitizer.
  */
 #include "channel.h"
@@ -29,13 +29,13 @@
 
 enum {
     LOOK_US = 50,     /* how long to look for a request */
-    MAX_PENALTY = 63, /* requests for which nobody looks */
+    MAX_PENALTY = 63, /* requests for which no thread looks */
 };
 
 struct Channel {
     bool look; /* at all: set at the start */
     atomic_uint at_work;
-    atomic_uint to_skip; /* requests, before somebody looks again */
+    atomic_uint to_skip; /* requests, before a thread looks again */
     atomic_bool looking;
     atomic_uint penalty; /* of the thread that has set `looking` */
 };
@@ -119,7 +119,7 @@ ssize_t channel_receive(Channel *channel, int fd, void *buf, size_t len)
     ssize_t n = read(fd, buf, len);
     if (n > 0)
         begin_work(channel);
-    else if (n < 0 && errno == ECONNABORTED) /* unmounted while it had something to say */
+    else if (n < 0 && errno == ECONNABORTED) /* unmounted while the kernel had a request */
         errno = ENODEV;
     return n;
 }

@@ -3,22 +3,24 @@
  *
  * A fetcher is a thread with an io_uring of its own and memory for one request and its answer,
  * which the kernel and the fetcher own in turn. So as many requests can be in work on a processor
- * as it has fetchers; while all are busy, the next waits, also when other processors have some that
- * are idle. A request that is left to another thread to answer (a command) keeps its fetcher
- * waiting, as only that may talk to its ring. (To lend it more memory meanwhile does not help: what
- * the kernel gives out last it wants back first, and a slow read would hold up what came after it
- * to the same thread; and it looks for requests that wait only when one is answered.) Of several
- * idle ones the kernel takes the one that was busy last.
+ * as it has fetchers; while all are busy, the next request waits, even if other processors have
+ * fetchers that are idle. Of several idle ones the kernel takes the one that was busy last. A
+ * request that is left to another thread to answer (a command) keeps its fetcher waiting, as only
+ * the fetcher may talk to its ring. (To lend the ring more memory meanwhile does not help: the
+ * kernel wants back first what it has given out last, so a slow read would hold up the requests
+ * that came after it to the same thread; and the kernel looks for requests that wait only when one
+ * is answered.)
  *
  * A ring can do two things only, and on two descriptors: exchange requests on /dev/fuse, and wait
  * for the fetcher's own wake-up. It is restricted to that before the process is confined, which
  * afterwards can make no other.
  *
- * Large answers are copied at length, by a fetcher that would take the processor from the very
- * reader it works for: while answers are large, it runs on any.
+ * To copy a large answer takes long, and a fetcher that stays on the processor of the reader takes
+ * that time from the very reader it works for. So while answers are large, it runs on any
+ * processor.
  *
- * Locks: Crew.lock for its state, Fetcher.lock for what says so; of the two, none is held with the
- * other.
+ * Locks: Crew.lock protects the state of the crew, Fetcher.lock the fields that say so; neither is
+ * taken while the other is held.
  */
 #include "fetcher.h"
 
@@ -67,7 +69,7 @@ static void *map(size_t len)
     return mem == MAP_FAILED ? NULL : mem;
 }
 
-/* Make an answer of it. */
+/* Copy an answer, its header and the rest, to where the kernel takes it. */
 static void fill(Fetcher *fetcher, const struct iovec *iov, int n)
 {
     struct fuse_out_header out = *(const struct fuse_out_header *)iov[0].iov_base;
@@ -140,7 +142,10 @@ static void note_size(Fetcher *fetcher, size_t len)
     }
 }
 
-/* As if it had been read from the device: its header, that of its kind, the rest. 0: it is none. */
+/*
+ * Put the request together as if it had been read from the device: its header, the header of its
+ * kind, the rest. Returns its length; 0: it is not sound.
+ */
 static size_t assemble(const Fetcher *fetcher)
 {
     const FetcherHeaders *headers = &fetcher->headers;
@@ -157,7 +162,7 @@ static size_t assemble(const Fetcher *fetcher)
     return len;
 }
 
-/* Whether it is to be handled; if not, the end of the connection answers it. */
+/* Whether the request is to be handled; if not, the end of the connection answers it. */
 static bool begin(Fetcher *fetcher)
 {
     g_mutex_lock(&fetcher->lock);
@@ -169,7 +174,7 @@ static bool begin(Fetcher *fetcher)
     return wanted;
 }
 
-/* Wait for the answer, if it is another thread that gives it. Whether there is one. */
+/* Wait for the answer, if another thread gives it. Returns whether there is one. */
 static bool finish(Fetcher *fetcher)
 {
     g_mutex_lock(&fetcher->lock);
@@ -184,7 +189,7 @@ static bool finish(Fetcher *fetcher)
     return answered;
 }
 
-/* Of a request that is not as it should be, the reader gets to know. */
+/* Answer a request that is not sound. */
 static void refuse(Fetcher *fetcher)
 {
     struct fuse_out_header out = {
@@ -224,7 +229,8 @@ static bool connection_is_over(const Crew *crew)
 
 /*
  * The kernel has no more requests for this fetcher. At the end of the connection that is as it
- * should be; and as long as it has not begun, rings may be turned off, and the device does it all.
+ * should be. And before the first request rings may be turned off; then all requests come through
+ * the device.
  */
 static void lose(const Fetcher *fetcher, int error)
 {
@@ -271,7 +277,10 @@ static CrewState current_state(Crew *crew)
     return state;
 }
 
-/* Report, and wait until the kernel may be told. Whether it may. */
+/*
+ * Report, and wait until the kernel has agreed to rings, or the end. Returns whether to use this
+ * ring.
+ */
 static bool wait_for_kernel(Crew *crew, int error)
 {
     g_mutex_lock(&crew->lock);
@@ -291,7 +300,7 @@ static gpointer work(gpointer data)
     Fetcher *fetcher = data;
     unsigned ring = (unsigned)fetcher->uring.ring_fd;
 
-    /* Whoever enables a ring is the one who may use it. */
+    /* Only the thread that enables a ring may use it. */
     if (!wait_for_kernel(fetcher->crew,
                          io_uring_register(ring, IORING_REGISTER_ENABLE_RINGS, NULL, 0)))
         return NULL;
@@ -337,7 +346,7 @@ void fetcher_end(Fetcher *fetcher)
     g_cond_broadcast(&fetcher->changed);
     g_mutex_unlock(&fetcher->lock);
     if (write(fetcher->wake, &one, sizeof(one)) < 0)
-        return; /* it was woken before, or has not come so far that it sleeps */
+        return; /* it was woken before, or does not sleep yet */
 }
 
 bool fetcher_answer_own(uint64_t unique, const struct iovec *iov, int n)

@@ -70,7 +70,7 @@ typedef struct Fetcher {
     bool answered;   /* lock, when it is another thread that answers */
     bool busy;       /* it is being handled by this thread; lock */
     bool paused;     /* lock */
-    bool gone;       /* nobody answers any more; lock */
+    bool gone;       /* no answer comes any more; lock */
 } Fetcher;
 
 /* Make a fetcher of zeros; to be cleared also when that fails. 0 or -errno. */
@@ -82,7 +82,7 @@ void fetcher_clear(Fetcher *fetcher);
 int fetcher_start(Fetcher *fetcher);
 /* Have it handle nothing more, and wait until it does not. */
 void fetcher_pause(Fetcher *fetcher);
-/* Have it see that it is to go. */
+/* Wake it, to see that it is to go. */
 void fetcher_end(Fetcher *fetcher);
 
 /* Answer the request that this very thread is handling, if that is the one. */

@@ -1,12 +1,13 @@
 /*
  * greeting.c - see greeting.h.
  *
- * Who writes what: `wanted` is set before the first request is read. The thread that reads the
- * first request sets `offered`, and then `unique`. Each thread that answers a request compares its
- * number with `unique`; the one that finds it there has the answer to the first request in hand,
- * and `offered` is set by then. That thread clears `unique`, so that nothing else is taken for this
- * answer, and sets `agreed` once the kernel has taken the answer: until then the kernel refuses
- * what is agreed on. A thread that handles the next request before `agreed` is set does without.
+ * Which thread writes what: `wanted` is set before the first request is read. The thread that reads
+ * the first request sets `offered`, and then `unique`. Each thread that answers a request compares
+ * its number with `unique`; the one that finds it there has the answer to the first request in
+ * hand, and `offered` is set by then. That thread clears `unique`, so that nothing else is taken
+ * for this answer, and sets `agreed` once the kernel has taken the answer: until then the kernel
+ * refuses what is agreed on. A thread that handles the next request before `agreed` is set does
+ * without.
  */
 #include "greeting.h"
 
@@ -25,7 +26,7 @@ enum {
     FLAGS2_OVER_IO_URING = 1 << (41 - 32),
 };
 
-/* What the kernel reads by itself must not lie on a file system that lies on another. */
+/* A file that the kernel reads by itself must not lie on a file system that lies on another. */
 #define STACK_DEPTH 1
 /* Where the answer says so: behind flags2, since Linux 6.9. */
 #define DEPTH_AT (offsetof(struct fuse_init_out, flags2) + sizeof(uint32_t))

@@ -27,7 +27,7 @@ void greeting_want(Greeting *greeting, GreetingOffer offer);
 /* Whether it was offered and asked for. Thread-safe. */
 bool greeting_has(const Greeting *greeting, GreetingOffer offer);
 
-/* A request as it came from the device. Only the first matters. Thread-safe. */
+/* Look at a request as it came from the device, for the first one. Thread-safe. */
 void greeting_look_at(Greeting *greeting, const void *request, size_t len);
 /* Whether this is the answer to it. Thread-safe. */
 bool greeting_is_answer(const Greeting *greeting, const struct iovec *iov);

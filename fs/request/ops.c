@@ -43,7 +43,7 @@ static void reply_status(fuse_req_t req, int r)
     fuse_reply_err(req, -r);
 }
 
-/* Who asks, with supplementary groups. */
+/* The user who asks, with supplementary groups. */
 static Creds *creds_of(fuse_req_t req)
 {
     const struct fuse_ctx *ctx = fuse_req_ctx(req);
@@ -80,8 +80,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 /* ---- names and attributes ---------------------------------------------------------------- */
 
 /*
- * Whether one of our own threads asks: an image names a file of this very tree as its backing
- * file. It would wait for an answer that takes another thread, and so on, for ever.
+ * Whether a thread of the daemon's asks: an image names a file of this very tree as its backing
+ * file. The thread would wait for an answer that takes another thread, and so on, for ever.
  */
 static bool is_from_ourselves(fuse_req_t req)
 {
@@ -207,7 +207,7 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 
 /* ---- files ------------------------------------------------------------------------------- */
 
-/* Take a handle into the answer; the kernel may not want it any more. */
+/* Answer with a handle, and free it where the kernel does not want it any more. */
 static void reply_open(fuse_req_t req, struct fuse_file_info *fi, Handle *handle)
 {
     int passed = handle->reader ? reader_passed(handle->reader) : 0;
@@ -283,10 +283,11 @@ static void read_disk(fuse_req_t req, Reader *reader, size_t len, uint64_t offse
 }
 
 /*
- * Whether a read is to fill a page that might be shown when it is not true any more. Of what is
- * open past the page cache, mmap(2) reads pages nevertheless, and from Linux 6.5 on sendfile(2) and
- * splice(2) do, which find there what came before, whoever has written to the image since, without
- * asking us. (A read that is for no page has an owner.) EINVAL has programs use read(2) instead.
+ * Whether a read is to fill a page that might be shown when it is not true any more. Of a file that
+ * was opened past the page cache, mmap(2) reads pages nevertheless, and from Linux 6.5 on
+ * sendfile(2) and splice(2) do. They would find the pages of earlier reads there, although the
+ * image was written to since, and the daemon would not be asked. (A read that is for no page has an
+ * owner.) EINVAL has programs use read(2) instead.
  */
 static bool is_for_lasting_page(const Fs *fs, const struct fuse_file_info *fi, const Reader *reader)
 {
@@ -386,7 +387,7 @@ static bool entry_at(const Listing *listing, uint64_t place, const char **ret_na
     if (place < 2) {
         *ret_name = place == 0 ? "." : "..";
         attr->st_mode = S_IFDIR;
-        attr->st_ino = NODE_ROOT; /* nobody relies on it; 0 would hide the entry */
+        attr->st_ino = NODE_ROOT; /* programs do not rely on it; 0 would hide the entry */
         return true;
     }
     if (!listing_get(listing, place - 2, &entry))

@@ -3,13 +3,13 @@
  *
  * A request that is read(2) from /dev/fuse wakes a thread on some other processor, and its answer
  * wakes the reader again. Over io_uring a request goes to a thread that stays on the processor on
- * which it was made, and an answer and the wait for the next request are one system call: nobody
- * has to be woken from afar, and small requests take half the time.
+ * which it was made, and an answer and the wait for the next request are one system call: no thread
+ * on another processor has to be woken, and small requests take half the time.
  *
  * The kernel has a queue for each processor, which fetchers (fetcher.c) serve. It offers that in
  * its first request (greeting.c); once it has the answer, it waits with all requests until each
- * queue is served. So all that can fail is done before. What has no answer - forgetting, interrupts
- * - still comes through the device, and so do notices to the kernel go.
+ * queue is served. So all that can fail is done before. Requests without a reply (FORGET,
+ * INTERRUPT) still arrive through the device; notifications leave through it.
  */
 #include "ring.h"
 
@@ -36,7 +36,7 @@ struct Ring {
 
 /* ---- making and ending ------------------------------------------------------------------- */
 
-/* How many processors the kernel has queues for; 0 when that is not plain. */
+/* How many processors the kernel has queues for; 0 when that cannot be told. */
 static unsigned count_processors(void)
 {
     g_autofree char *text = NULL;
@@ -164,7 +164,7 @@ ssize_t ring_reply(Ring *ring, int fd, const struct iovec *iov, int n)
 {
     uint64_t unique = ((const struct fuse_out_header *)iov[0].iov_base)->unique;
 
-    if (unique == 0) /* nobody's question */
+    if (unique == 0) /* a notification */
         return writev(fd, iov, n);
     if (fetcher_answer_own(unique, iov, n))
         return total(iov, n);

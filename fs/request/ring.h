@@ -30,11 +30,13 @@ int ring_start(Ring *ring, struct fuse_session *session);
 /* The kernel has agreed to it: fetch from now on. */
 void ring_open(Ring *ring);
 
-/* Whether it is for a ring that the mount ends. */
+/* Whether the mount ends because a ring has failed. */
 bool ring_has_failed(Ring *ring);
 
-/* Let no request be handled any more, and wait for those that are. What they leave to other
- * threads can be answered until ring_free(). */
+/*
+ * Let no request be handled any more, and wait for those that are being handled. Those that are
+ * left to other threads can be answered until ring_free().
+ */
 void ring_pause(Ring *ring);
 
 /*

@@ -6,11 +6,12 @@
  * are the same program, so the structs themselves are sent. The keeper takes nothing in them for
  * granted: a worker that was taken over sends what it likes.
  *
- * Told to end, the worker stops serving, and finishes its commands. Where it cannot end, everybody
- * who comes to the tree would wait with it; so it is unmounted under the worker after a while.
+ * A worker that is told to end stops serving, and finishes its commands. Where it cannot end, every
+ * program that comes to the tree would wait with it; so after a while the keeper unmounts the tree,
+ * and leaves the worker alone.
  *
- * When the worker ends, however, its end of the socket closes, and that ends the keeper's
- * loop. When the keeper is killed, the worker gets SIGTERM from the kernel, and finishes.
+ * In whatever way the worker ends, its end of the socket closes, and that ends the keeper's loop.
+ * When the keeper is killed, the worker gets SIGTERM from the kernel, and finishes.
  */
 #include "keeper.h"
 
@@ -34,8 +35,8 @@
 
 enum {
     REPLY_TEXT = 1024,
-    MAX_PASSED = 4096,  /* files that the kernel reads by itself; no more, whoever asks */
-    PATIENCE_MS = 5000, /* with a worker that was told to end, until nobody new comes to it */
+    MAX_PASSED = 4096,  /* files that the kernel reads by itself, at most */
+    PATIENCE_MS = 5000, /* with a worker that was told to end, until the tree is unmounted */
     KILLED = 128, /* plus the signal, as a shell has it: exit status of a worker that was killed */
 };
 
@@ -244,7 +245,7 @@ static int pass(Watch *watch, const Request *request)
     return number;
 }
 
-/* The worker waits for it; where the descriptor does not go through, the reason does. */
+/* The worker waits for a reply; one whose descriptor cannot be sent says why instead. */
 static int send_reply(const Watch *watch, Reply *reply, QcFile *device)
 {
     int r = send_message(watch->socket, reply, sizeof(*reply), device ? qc_file_fd(device) : -1, 0);
@@ -307,7 +308,10 @@ static int time_left(const Watch *watch)
     return watch->deadline ? (int)CLAMP(left, 0, PATIENCE_MS) : -1;
 }
 
-/* It answers nobody any more, but may be in a command; so it is left alone, and out of the way. */
+/*
+ * The worker answers no request any more, but may be in a command: so it is left alone, and the
+ * tree is unmounted.
+ */
 static void unmount_early(Watch *watch)
 {
     log_error("the process that serves the tree (%d) was told to end, and has not yet; unmounting",

@@ -33,13 +33,16 @@ typedef struct Keeper Keeper;
 int keeper_split(QcGate *gate, bool may_write, int device, KeeperUnmount unmount, void *data,
                  Keeper **ret_keeper, int *ret_status);
 
-/* holder_find(), for which others' descriptors must be looked at. keeper NULL: done here. */
+/*
+ * As holder_find(), which has to look at the descriptors of other processes. keeper NULL: it is
+ * called here.
+ */
 char *keeper_find_holder(Keeper *keeper, const QcFileStat *file);
 
 /* A QcDeviceOpener; data is the Keeper. */
 int keeper_open_device(void *data, const char *path, bool write);
 
-/* passthrough_begin(), and taking that back. */
+/* As passthrough_begin() and passthrough_end(). */
 int keeper_begin_passthrough(Keeper *keeper, const char *path, const QcFileStat *file);
 void keeper_end_passthrough(Keeper *keeper, int number);
 

@@ -69,7 +69,7 @@ static int allow_all(int ruleset, const SandboxPolicy *policy, uint64_t known)
     const uint64_t write = LANDLOCK_ACCESS_FS_WRITE_FILE | (known & TRUNCATE_V3);
     int r = allow(ruleset, policy->store, read | (policy->may_write ? write : 0));
 
-    if (r == 0) /* the groups of who makes a request */
+    if (r == 0) /* the groups of the process that makes a request */
         r = allow_path(ruleset, "/proc", read);
     if (r == 0 && policy->read_anywhere)
         r = allow_path(ruleset, "/", read);

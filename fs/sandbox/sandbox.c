@@ -23,8 +23,9 @@ static void load_what_is_loaded_late(void)
 }
 
 /*
- * Of root's rights keep those to read and write whatever the modes of images say, and to ask
- * whether somebody writes to them (by a lease): files of virtual machines belong to QEMU's user.
+ * Of root's rights keep those to read and write images whatever their modes say, as the files of
+ * virtual machines belong to QEMU's user, and to take leases, which tell whether an image is open
+ * for writing.
  */
 static int drop_capabilities(void)
 {

@@ -178,7 +178,10 @@ static int allow_opening(scmp_filter_ctx filter, const char *name, unsigned flag
     return r;
 }
 
-/* Of calls that do many things, those that serving takes; of those to a process, to this one. */
+/*
+ * Allow, of calls that do many things, those that serving takes; of calls to a process, those to
+ * this one.
+ */
 static int allow_partly(scmp_filter_ctx filter)
 {
     static const scmp_datum_t ioctls[] = {BLKGETSIZE64, FUSE_DEV_IOC_CLONE, TCGETS};

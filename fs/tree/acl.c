@@ -45,8 +45,8 @@ static void take(Grants *grants, uint16_t tag, uint32_t perm)
 }
 
 /*
- * Somebody in the group may be named as a user, which then counts; and of the others anybody may,
- * or be in a group that is named.
+ * A user in the file's group may be named in the list as well, and then has what that entry grants;
+ * so may any of the others, who may also be in a group that is named.
  */
 static uint32_t limited(const Grants *grants, uint32_t mode)
 {

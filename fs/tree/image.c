@@ -50,7 +50,7 @@ static void set_error(Image *image, const char *message)
         image->error = text_one_line(message);
 }
 
-/* Of what cannot be opened, at least what its header says. 0, or what is short. */
+/* Of an image that cannot be opened, read at least the header. 0, or what is short. */
 static int open_header(Image *image, QcCache *cache)
 {
     int r = image->format == QC_FORMAT_QCOW2

@@ -67,11 +67,11 @@ NodeFile image_layer_file(const Image *image, unsigned layer);
 char *image_identity(const Image *image, QcGate *gate, unsigned layer);
 
 /*
- * Whether its first layers are still what they were, by name and by stat; of more layers than it
- * has: and whether the chain ends as it did. False is always a safe answer.
+ * Whether its first layers are still what they were, by name and by stat. If that is more layers
+ * than it has, also whether the chain ends as it did. False is always a safe answer.
  */
 bool image_is_current(const Image *image, QcGate *gate, unsigned layers);
-/* Whether its files may stay open: a device is closed when nobody reads it. */
+/* Whether its files may stay open: those of a device are closed when they are not read. */
 bool image_may_be_kept(const Image *image);
 
 /* A text worked out from the image, kept with it; slot is 0 or 1. NULL when not there yet. */

@@ -1,16 +1,16 @@
 /*
  * images.c - see images.h.
  *
- * The most recently used images stay open, bounded by number and by how many snapshots
- * they have together (a table of 65,536 takes megabytes). An image is used again only while
- * all files beneath it are what they were, by name and by stat; otherwise it is opened anew,
- * and what is still the same of its lower layers is taken over. Only a caller that found every
- * layer unchanged makes it the most recently used: a file that was removed is let go.
- * A thread closes those that nobody asked for in a while and nobody else holds: an open file that
- * was removed keeps its space.
+ * The most recently used images stay open, bounded by number and by how many snapshots they have
+ * together (a table of 65,536 takes megabytes). An image is used again only while all files beneath
+ * it are what they were, by name and by stat; otherwise it is opened anew, and what is still the
+ * same of its lower layers is taken over. Only a caller that found every layer unchanged makes it
+ * the most recently used: a file that was removed is let go. A thread, the sweeper, closes images
+ * that were not asked for in a while and that only the queue holds: an open file that was removed
+ * keeps its space.
  *
- * Images.lock protects queue and table; images are opened and closed without it, and no other
- * lock is taken while it is held.
+ * Images.lock protects queue and table; images are opened and closed without it, and no other lock
+ * is taken while it is held.
  */
 #include "images.h"
 
@@ -86,7 +86,7 @@ static Image *wait_for_due(Images *images)
         gint64 due = oldest->used + KEPT_SECONDS * G_TIME_SPAN_SECOND;
         if (due > g_get_monotonic_time())
             g_cond_wait_until(&images->wake, &images->lock, due);
-        else if (image_is_shared(oldest->image)) /* it would stay, and be opened once more */
+        else if (image_is_shared(oldest->image)) /* it would stay open, and be opened once more */
             move_to_tail(images, images->order.head);
         else
             return take_out(images, images->order.head);

@@ -30,7 +30,7 @@ static void put_quoted(GString *text, const char *value)
     g_string_append_c(text, '"');
 }
 
-/* What stands before a value. */
+/* Put what stands before a value: a comma, a new line, the key. */
 static void lead(Json *json, const char *key)
 {
     if (json->has_members)

@@ -1,10 +1,10 @@
 /*
  * listing.c - see listing.h.
  *
- * An image can have 65,536 snapshots with names of 255 bytes, and anybody can open their
- * directory a thousand times. So all that are open and say the same are one, whatever has been
- * opened or changed in between. The names are one piece of memory, which goes back to the system
- * when it is freed.
+ * An image can have 65,536 snapshots with names of 255 bytes, and any user can open their directory
+ * a thousand times. So all open listings that say the same are one, whatever has been opened or
+ * changed in between. The names are one piece of memory, which goes back to the system when it is
+ * freed.
  *
  * Listings.lock protects the set and the references of what is in it.
  */
@@ -108,7 +108,7 @@ Listing *listings_share(Listings *listings, Listing *listing)
     return open;
 }
 
-/* Whether that was the last reference; then it is in no set any more. */
+/* Whether that was the last reference; then the listing is in no set any more. */
 static bool drop(Listing *listing)
 {
     Listings *listings = listing->shared_in;

@@ -15,7 +15,7 @@ struct Names {
 
 /* ---- escaping ---------------------------------------------------------------------------- */
 
-/* What cannot be in a file name, or must not reach a terminal: its control characters. */
+/* Characters that cannot be in a file name, and control characters, which terminals obey. */
 static bool must_escape(gunichar c)
 {
     return text_is_control(c) || c == '/' || c == '%';
@@ -163,7 +163,7 @@ static void show_with_id(Names *names, char **escaped)
     }
 }
 
-/* What is left has an id that is not its own: its place in the table makes it unique. */
+/* Show the rest, whose ids are not their own: their places in the table make them unique. */
 static void show_with_place(Names *names, char **escaped)
 {
     for (unsigned i = 0; i < names->count; i++) {

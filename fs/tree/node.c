@@ -4,12 +4,12 @@
  * An inode number is a hash of the parent's number, the kind, the name, and of a raw layer the
  * file's own number, so it is the same after a remount; should two collide, the later one takes the
  * next free number. A node lives as long as the kernel counts look-ups of it, it has children, or
- * somebody in the daemon holds a reference: `refs` counts children, references, and one for all
- * look-ups together, so the kernel's count and ours stay apart. A child holds its parent, so the
- * path of a node can be had without a lock: parent, name and kind never change.
+ * the daemon holds a reference: `refs` counts children, references, and one for all look-ups
+ * together, so the kernel's count and ours stay apart. A child holds its parent, so the path of a
+ * node can be had without a lock: parent, name and kind never change.
  *
- * Nodes.lock protects table and counts; nothing is called while it is held but what locks a node's
- * Pages.
+ * Nodes.lock protects table and counts. While it is held, nothing is called but functions of
+ * pages.h, which lock a node's Pages.
  */
 #include "node.h"
 

@@ -26,8 +26,10 @@ typedef struct Nodes Nodes;
 
 #define NODE_ROOT 1u /* inode number of the mount's root */
 
-/* A file of the store. A raw layer is one file and nothing else, so its node is of that file:
- * another one in its place is another node. Zeros: a node of whatever its name leads to. */
+/*
+ * A file of the store. A raw layer is one file and nothing else, so its node is of that file:
+ * another one in its place is another node. Zeros: the node is of whatever its name leads to.
+ */
 typedef struct NodeFile {
     uint64_t dev, ino;
 } NodeFile;
@@ -41,8 +43,8 @@ void node_unref(Nodes *nodes, Node *node); /* accepts NULL */
 
 /*
  * The child of a node, made if there is none; counts one look-up by the kernel, which
- * nodes_forget() takes back. Returns its inode number. While the child is open with pages of a
- * file that had another size, the name gets another one.
+ * nodes_forget() takes back. Returns its inode number. While the child is open with pages of
+ * another size, the name gets another child.
  */
 uint64_t nodes_lookup(Nodes *nodes, Node *parent, const char *name, NodeKind kind, NodeFile file,
                       uint64_t size);

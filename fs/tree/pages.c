@@ -1,5 +1,5 @@
 /*
- * pages.c - which pages of a node the kernel may keep, and who may read it in which way.
+ * pages.c - see pages.h.
  *
  * All handles that read a node through the kernel's page cache at the same time read the same thing
  * (what). An open that would read something else is refused, and the node is left: the next look-up
@@ -48,7 +48,7 @@ void pages_free(Pages *pages)
     g_free(pages);
 }
 
-/* Take a number for the node, or join those who have one. Lock held. */
+/* Take a number for the node, or share the one that it has. Lock held. */
 static PagesUse pass(Pages *pages, int *passed)
 {
     if (pages->n_passed++ == 0)
@@ -73,7 +73,7 @@ static PagesUse use_cache(Pages *pages, const PagesContent *content)
         pages->left = true;
         return PAGES_STALE;
     }
-    if (!same) { /* of two identities at a time nobody knows whose page comes last */
+    if (!same) { /* of two identities at a time it is not known whose page comes last */
         set_text(&pages->identity, pages->opens == 0 ? content->identity : NULL);
         pages->settled = false;
     }

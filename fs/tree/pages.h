@@ -1,6 +1,6 @@
 /*
- * pages.h - what the kernel's page cache has of one node, and what it reads without: how each that
- * opens the node is to be read.
+ * pages.h - the kernel's pages of one node: which of them it may keep, and whether it reads the
+ * node's file by itself instead.
  */
 #ifndef SNAPTREE_PAGES_H
 #define SNAPTREE_PAGES_H

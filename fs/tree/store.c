@@ -71,7 +71,7 @@ static const char *base_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
-/* Whether a file that nobody can look into is meant to be an image. */
+/* Whether a file that cannot be read is meant to be an image, by its name. */
 static bool sounds_like_image(const char *path)
 {
     static const char *const suffixes[] = {".qcow2", ".qcow", ".raw", ".img", ".iso",  ".vmdk",
@@ -263,9 +263,10 @@ int store_reach_file(QcGate *gate, const Creds *creds, QcFile *file)
 }
 
 /*
- * What is left of a file's mode below a directory. Who is only known as the file's owner, in its
- * group, or neither, may be anything to the directory that this does not exclude; root may search
- * every one.
+ * What is left of a file's mode below a directory. Of the users whom a mode means it is only known
+ * that they own the file, are in its group, or neither. To the directory they may be anything that
+ * this does not exclude, so they keep a right only where all that they may be can search it. Root
+ * can search every directory.
  */
 static uint32_t mode_below(const QcFileStat *dir, const QcFileStat *file)
 {

@@ -28,8 +28,8 @@ void store_item_clear(StoreItem *item);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(StoreItem, store_item_clear)
 
 /*
- * Look at a path ("" is the store itself). A file that cannot be opened counts as an image
- * where its name says so. *ret must be zeroed. -ENOENT: nothing that we show.
+ * Look at a path ("" is the store itself). A file that cannot be opened counts as an image where
+ * its name says so. *ret must be zeroed. -ENOENT: nothing that the tree shows.
  */
 int store_look(QcGate *gate, const char *path, StoreItem *ret);
 
@@ -55,8 +55,8 @@ char *store_join(const char *dir, const char *name);
 char *store_path_from_argument(const char *arg);
 
 /*
- * Search the directories above a path, as the caller. -EACCES: he may not; -ENOENT. For root
- * nothing has to be looked at: 0.
+ * Whether the caller may search the directories above a path: 0, -EACCES, -ENOENT. For root nothing
+ * has to be looked at: 0.
  */
 int store_reach(QcGate *gate, const Creds *creds, const char *path);
 /* store_reach() of a path, then store_look(). */
@@ -67,8 +67,9 @@ int store_look_as(QcGate *gate, const Creds *creds, const char *path, StoreItem 
  */
 int store_reach_file(QcGate *gate, const Creds *creds, QcFile *file);
 /*
- * The same for whoever it may be: limit the mode of the file's stat to what the directories above
- * let everybody do whom it means. (In the tree an image is where the link is.)
+ * The same for all users at once: take away, from the mode of the file's stat, what it grants to
+ * users who may not be able to search the directories above the file. (In the tree an image is
+ * where the link is.)
  */
 void store_limit(QcGate *gate, QcFile *file, QcFileStat *stat);
 

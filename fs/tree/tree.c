@@ -37,18 +37,18 @@ static void set_common(struct stat *attr, const QcFileStat *file, mode_t mode)
     attr->st_blksize = BLOCK_SIZE;
 }
 
-/* A directory of the store: as it is there, but nobody writes to it here. */
+/* A directory of the store: as it is there, but not to be written to. */
 static void set_store_dir(struct stat *attr, const QcFileStat *dir)
 {
     set_common(attr, dir, S_IFDIR | (dir->mode & 0555));
 }
 
-/* A directory of an image: who may read the image may look into it. */
+/* A directory of an image: users who may read the image may look into it. */
 static void set_image_dir(struct stat *attr, const QcFileStat *file, NodeKind kind)
 {
     mode_t readable = file->mode & 0444, passable = readable >> 2;
 
-    if (kind == NODE_IMAGE) /* and who may write it gets to its control */
+    if (kind == NODE_IMAGE) /* and users who may write it get to its control file */
         passable |= (file->mode & 0222) >> 1;
     set_common(attr, file, S_IFDIR | readable | passable);
 }
@@ -58,7 +58,7 @@ static void set_control(struct stat *attr, const QcFileStat *file)
     set_common(attr, file, S_IFREG | (file->mode & 0666));
 }
 
-/* Anybody may try: each command is refused to who may not write the image that it names. */
+/* Every user may try: a command is refused to users who may not write the image that it names. */
 static void set_store_control(struct stat *attr, const QcFileStat *dir)
 {
     set_common(attr, dir, S_IFREG | (dir->mode & 0444) | 0222);
@@ -330,7 +330,7 @@ static void add(Listing *listing, const Node *parent, const char *name, NodeKind
     listing_add(listing, &entry);
 }
 
-/* -errno: of a shortage. What is none of ours is passed over. */
+/* Add a name, unless the tree does not show it. -errno: of a shortage. */
 static int add_from_store(Fs *fs, const Node *node, const char *path, const StoreName *name,
                           Listing *listing)
 {

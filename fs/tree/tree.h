@@ -4,12 +4,14 @@
 
 #include "fs.h"
 
-/* What is called name in a directory node, and of which file. attr->st_ino is not set. -ENOENT. */
+/* Look up a name in a directory node. Sets all of its attributes but attr->st_ino. -ENOENT. */
 int tree_lookup(Fs *fs, const Node *parent, const char *name, NodeKind *ret_kind,
                 NodeFile *ret_file, struct stat *attr);
 
-/* The attributes of a node as it is now. -ENOENT when it is gone; -ESTALE: its name leads to
- * another file, and so to another node. */
+/*
+ * The attributes of a node as it is now. -ENOENT when it is gone; -ESTALE: its name leads to
+ * another file, and so to another node.
+ */
 int tree_attr(Fs *fs, const Node *node, struct stat *attr);
 
 /* The entries of a directory node, without . and .. */
