@@ -4,12 +4,6 @@
 #include <errno.h>
 #include <string.h>
 
-/* Where the first refcount block lies. */
-static uint64_t first_block(const MemFile *file)
-{
-    return mem_file_word(file, mem_file_word(file, offsetof(QcDiskHeader, refcount_table_offset)));
-}
-
 static void mark_dirty(MemFile *file)
 {
     mem_file_put_word(file, offsetof(QcDiskHeader, incompatible_features),
@@ -29,7 +23,7 @@ Test(check, clean_images_of_every_kind)
 /* Fill refcount bytes with a value: some clusters leak, others lose their protection. */
 static void spoil_refcounts(MemFile *file, uint8_t value)
 {
-    memset(file->data->data + first_block(file), value, 64);
+    memset(file->data->data + first_refcount_block(file), value, 64);
 }
 
 Test(check, wrong_refcounts_are_found_and_mended)
@@ -259,7 +253,7 @@ Test(check, no_command_gives_out_what_another_snapshot_uses)
     uint64_t l2 = mem_file_word(file, l1) & QC_OFFSET_MASK;
     /* The active disk has overwritten the third cluster: the snapshot alone has the old one. */
     uint64_t data = mem_file_word(file, l2 + 2 * 8) & QC_OFFSET_MASK;
-    memset(file->data->data + first_block(file) + (data >> 16) * 2, 0, 2);
+    memset(file->data->data + first_refcount_block(file) + (data >> 16) * 2, 0, 2);
     for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
         MemFile *copy = mem_file_copy(file);
         bool unknown;

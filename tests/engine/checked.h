@@ -5,31 +5,42 @@
 #ifndef TESTS_CHECKED_H
 #define TESTS_CHECKED_H
 
+#include "format.h"
 #include "judge.h"
+#include "opened.h"
 #include "script.h"
 #include <criterion/criterion.h>
 
-static inline MemFile *prepared(const Kind *kind)
+static inline MemFile *prepared_of_size(const Kind *kind, uint64_t size)
 {
     static const Step history[] = {
         {.kind = STEP_WRITE, .len = 200000, .seed = 1},
         {.kind = STEP_TAKE, .name = "one"},
         {.kind = STEP_WRITE, .offset = 100000, .len = 100000, .seed = 2},
     };
-    MemFile *file = script_image(kind, 300 * 1024);
+    MemFile *file = script_image(kind, size);
     bool unknown;
     for (size_t i = 0; i < G_N_ELEMENTS(history); i++)
         cr_assert_eq(0, script_run(file, &history[i], &unknown));
     return file;
 }
 
+static inline MemFile *prepared(const Kind *kind)
+{
+    return prepared_of_size(kind, 300 * 1024);
+}
+
+/* Where the first refcount block lies. */
+static inline uint64_t first_refcount_block(const MemFile *file)
+{
+    return mem_file_word(file, mem_file_word(file, offsetof(QcDiskHeader, refcount_table_offset)));
+}
+
 static inline QcCheck check(MemFile *file)
 {
-    g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
-    g_autoptr(QcImage) image = NULL;
+    g_auto(Opened) o = opened_new(mem_file(file), NULL);
     QcCheck result;
-    cr_assert_eq(0, qc_image_open(mem_file(file), "mem", QC_FORMAT_QCOW2, cache, &image, NULL));
-    cr_assert_eq(0, qc_image_check(image, &result, NULL));
+    cr_assert_eq(0, qc_image_check(o.image, &result, NULL));
     return result;
 }
 

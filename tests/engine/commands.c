@@ -5,6 +5,7 @@
 #include "be.h"
 #include "craft.h"
 #include "judge.h"
+#include "opened.h"
 #include "script.h"
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -192,15 +193,12 @@ Test(commands, one_bit_refcounts_are_refused)
 /* Take a snapshot with a date; ret: the date that the image then has. */
 static int take_at(MemFile *file, int64_t now_ns, int64_t *ret)
 {
-    g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
-    g_autoptr(QcImage) image = NULL, after = NULL;
-    QcFile *f = mem_file(file);
-    cr_assert_eq(0, qc_image_open(f, "mem", QC_FORMAT_QCOW2, cache, &image, NULL));
-    int err = qc_snapshot_take(image, "dated", now_ns, NULL, NULL);
+    g_auto(Opened) before = opened_new(mem_file(file), NULL);
+    int err = qc_snapshot_take(before.image, "dated", now_ns, NULL, NULL);
     if (err < 0)
         return err;
-    cr_assert_eq(0, qc_image_open(f, "mem", QC_FORMAT_QCOW2, cache, &after, NULL));
-    const QcSnapshot *s = qc_image_info(after)->snapshots;
+    g_auto(Opened) after = opened_new(mem_file(file), NULL);
+    const QcSnapshot *s = qc_image_info(after.image)->snapshots;
     *ret = s->date_sec * 1000000000 + s->date_nsec;
     return 0;
 }
@@ -294,14 +292,12 @@ Test(commands, the_longest_name_is_taken_and_no_instruction_count)
 {
     MemFile *file = script_image(&script_kinds[1], 1 << 20);
     g_autofree char *name = g_strnfill(255, 'x');
-    g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
-    g_autoptr(QcImage) image = NULL;
     bool unknown;
     cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_TAKE, .name = name}, &unknown));
-    cr_assert_eq(0, qc_image_open(mem_file(file), "mem", QC_FORMAT_QCOW2, cache, &image, NULL));
-    cr_assert_eq(1, qc_image_info(image)->n_snapshots);
-    cr_expect_str_eq(name, qc_image_info(image)->snapshots[0].name);
-    cr_expect_eq(UINT64_MAX, qc_image_info(image)->snapshots[0].icount);
+    g_auto(Opened) o = opened_new(mem_file(file), NULL);
+    cr_assert_eq(1, qc_image_info(o.image)->n_snapshots);
+    cr_expect_str_eq(name, qc_image_info(o.image)->snapshots[0].name);
+    cr_expect_eq(UINT64_MAX, qc_image_info(o.image)->snapshots[0].icount);
     qc_file_unref(mem_file(file));
 }
 
@@ -309,11 +305,9 @@ Test(commands, the_longest_name_is_taken_and_no_instruction_count)
 Test(commands, an_image_is_for_one_command)
 {
     MemFile *file = script_image(&script_kinds[1], 1 << 20);
-    g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
-    g_autoptr(QcImage) image = NULL;
-    cr_assert_eq(0, qc_image_open(mem_file(file), "mem", QC_FORMAT_QCOW2, cache, &image, NULL));
-    cr_assert_eq(0, qc_snapshot_take(image, "a", 0, NULL, NULL));
-    cr_expect_eq(-EINVAL, qc_snapshot_take(image, "b", 0, NULL, NULL));
+    g_auto(Opened) o = opened_new(mem_file(file), NULL);
+    cr_assert_eq(0, qc_snapshot_take(o.image, "a", 0, NULL, NULL));
+    cr_expect_eq(-EINVAL, qc_snapshot_take(o.image, "b", 0, NULL, NULL));
     g_autofree char *wrong = judge_check(file);
     cr_expect_null(wrong, "%s", wrong);
     qc_file_unref(mem_file(file));
@@ -350,11 +344,9 @@ Test(commands, a_revert_completes_other_snapshots)
     cr_expect_eq(0, script_run(file, &(Step){.kind = STEP_REVERT, .snapshot = 0}, &unknown));
     cr_expect_eq(script_size(file), 512 << 10);
 
-    g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
-    g_autoptr(QcImage) image = NULL;
-    cr_assert_eq(0, qc_image_open(mem_file(file), "mem", QC_FORMAT_QCOW2, cache, &image, NULL));
-    cr_expect_eq(qc_image_info(image)->snapshots[1].disk_size, 1 << 20);
-    cr_expect(qc_image_info(image)->snapshots[1].size_stated);
+    g_auto(Opened) o = opened_new(mem_file(file), NULL);
+    cr_expect_eq(qc_image_info(o.image)->snapshots[1].disk_size, 1 << 20);
+    cr_expect(qc_image_info(o.image)->snapshots[1].size_stated);
     qc_file_unref(mem_file(file));
 }
 

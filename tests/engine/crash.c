@@ -7,6 +7,7 @@
 #include "format.h"
 #include "image.h"
 #include "judge.h"
+#include "opened.h"
 #include "trial.h"
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -320,10 +321,8 @@ Test(crash, tables_grow_where_they_have_to)
 
 static uint64_t snapshot_table_bytes(MemFile *file)
 {
-    g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
-    g_autoptr(QcImage) image = NULL;
-    cr_assert_eq(0, qc_image_open(mem_file(file), "mem", QC_FORMAT_QCOW2, cache, &image, NULL));
-    return image->snapshots_end - image->header.snapshots_offset;
+    g_auto(Opened) o = opened_new(mem_file(file), NULL);
+    return o.image->snapshots_end - o.image->header.snapshots_offset;
 }
 
 Test(crash, the_last_slot_of_the_snapshot_table_is_the_last)

@@ -5,7 +5,7 @@
  */
 #include "countfile.h"
 #include "format.h"
-#include "qcow.h"
+#include "opened.h"
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <string.h>
@@ -77,29 +77,6 @@ static QcFile *finish(Made *m, uint64_t length)
     return file;
 }
 
-typedef struct Open {
-    QcCache *cache;
-    QcImage *image;
-    QcChain *chain;
-} Open;
-
-static Open open_image(QcFile *file)
-{
-    Open o = {.cache = qc_cache_new(8 * MIB)};
-    g_autoptr(GError) error = NULL;
-    cr_assert_eq(0, qc_image_open(file, "made", QC_FORMAT_QCOW2, o.cache, &o.image, &error), "%s",
-                 error ? error->message : "");
-    cr_assert_eq(0, qc_chain_open(NULL, o.image, o.cache, &o.chain));
-    return o;
-}
-
-static void close_image(Open *o)
-{
-    qc_chain_free(o->chain);
-    qc_image_unref(o->image);
-    qc_cache_unref(o->cache);
-}
-
 /* ---- searching for data ------------------------------------------------------------------ */
 
 /* As many L1 entries as there can be, step apart in the file, from 64 MiB on. */
@@ -114,13 +91,12 @@ static Made make_full_l1(unsigned bits, uint64_t step)
 /* The disk has no data at all, and to say so takes little more than to read the L1 table. */
 static void expect_no_data(Made *m, uint64_t length, uint64_t tables)
 {
-    Open o = open_image(finish(m, length));
-    QcView *view = qc_chain_view(o.chain, 0);
-    cr_expect_eq(qc_view_seek(view, 0, false), -ENXIO);
-    cr_expect_eq(qc_view_seek(view, 0, true), 0);
+    Opened o = opened_new(finish(m, length), NULL);
+    cr_expect_eq(qc_view_seek(o.view, 0, false), -ENXIO);
+    cr_expect_eq(qc_view_seek(o.view, 0, true), 0);
     cr_expect_leq(m->file->bytes, QC_MAX_L1_BYTES + tables + 2 * MIB, "%lu bytes were read",
                   (unsigned long)m->file->bytes);
-    close_image(&o);
+    opened_clear(&o);
     qc_file_unref(count_file(m->file));
 }
 
@@ -154,11 +130,11 @@ Test(hostile, search_finds_the_last_of_millions_of_entries, .timeout = 300)
     put_word(&m, (4 << 20) + (MAX_ENTRIES - 1) * 8, 65 * MIB);
     put_word(&m, 65 * MIB + 5 * 8, 66 * MIB);
     put(&m, 66 * MIB, "data", 4);
-    Open o = open_image(finish(&m, 67 * MIB));
+    Opened o = opened_new(finish(&m, 67 * MIB), NULL);
     uint64_t place = ((uint64_t)(MAX_ENTRIES - 1) << 29) + 5 * 64 * KIB;
-    cr_expect_eq(qc_view_seek(qc_chain_view(o.chain, 0), 0, false), (int64_t)place);
-    cr_expect_eq(qc_view_seek(qc_chain_view(o.chain, 0), place, true), (int64_t)(place + 64 * KIB));
-    close_image(&o);
+    cr_expect_eq(qc_view_seek(o.view, 0, false), (int64_t)place);
+    cr_expect_eq(qc_view_seek(o.view, place, true), (int64_t)(place + 64 * KIB));
+    opened_clear(&o);
     qc_file_unref(count_file(m.file));
 }
 
@@ -171,13 +147,12 @@ Test(hostile, search_gives_up_where_nothing_can_be_skipped, .timeout = 300)
     Made m = make_full_l1(16, 0);
     for (uint64_t i = 0; i < m.cluster / 8; i += 2)
         put_word(&m, 64 * MIB + i * 8, QC_ZERO);
-    Open o = open_image(finish(&m, 65 * MIB));
-    QcView *view = qc_chain_view(o.chain, 0);
-    int64_t first = qc_view_seek(view, 0, false),
-            second = qc_view_seek(view, (uint64_t)first, false);
+    Opened o = opened_new(finish(&m, 65 * MIB), NULL);
+    int64_t first = qc_view_seek(o.view, 0, false),
+            second = qc_view_seek(o.view, (uint64_t)first, false);
     cr_expect_gt(first, (int64_t)(100 * GIB), "%ld", (long)first);
     cr_expect_gt(second, first + (int64_t)(100 * GIB), "%ld", (long)second);
-    close_image(&o);
+    opened_clear(&o);
     qc_file_unref(count_file(m.file));
 }
 
@@ -187,17 +162,16 @@ Test(hostile, search_for_a_hole_gives_up_at_the_end, .timeout = 300)
     Made m = make_full_l1(16, 0);
     put_words(&m, 64 * MIB, m.cluster / 8, 128 * MIB, 0);
     put(&m, 128 * MIB, "data", 4);
-    Open o = open_image(finish(&m, 129 * MIB));
-    QcView *view = qc_chain_view(o.chain, 0);
-    cr_expect_eq(qc_view_seek(view, 0, true), (int64_t)qc_view_size(view));
-    cr_expect_eq(qc_view_seek(view, 0, false), 0);
-    close_image(&o);
+    Opened o = opened_new(finish(&m, 129 * MIB), NULL);
+    cr_expect_eq(qc_view_seek(o.view, 0, true), (int64_t)qc_view_size(o.view));
+    cr_expect_eq(qc_view_seek(o.view, 0, false), 0);
+    opened_clear(&o);
     qc_file_unref(count_file(m.file));
 }
 
 /* ---- commands ----------------------------------------------------------------------------- */
 
-static QcCheck check(Open *o)
+static QcCheck check(const Opened *o)
 {
     QcCheck result;
     g_autoptr(GError) error = NULL;
@@ -212,7 +186,7 @@ static QcCheck check(Open *o)
 static void expect_refused(Made *m, uint64_t length, uint64_t bytes, int repaired)
 {
     QcFile *file = finish(m, length);
-    Open o = open_image(file);
+    Opened o = opened_new(file, NULL);
     QcCheck result = check(&o);
     cr_expect_gt(result.errors, 0);
     cr_expect_leq(m->file->bytes, bytes, "to check: %lu bytes", (unsigned long)m->file->bytes);
@@ -220,15 +194,15 @@ static void expect_refused(Made *m, uint64_t length, uint64_t bytes, int repaire
     count_file_reset(m->file);
     cr_expect_eq(qc_snapshot_take(o.image, "new", 0, NULL, NULL), -EUCLEAN);
     cr_expect_leq(m->file->bytes, bytes, "to take: %lu bytes", (unsigned long)m->file->bytes);
-    close_image(&o);
+    opened_clear(&o);
 
     count_file_reset(m->file);
-    o = open_image(file);
+    o = opened_new(file, NULL);
     cr_expect_eq(m->file->writes, 0);
     cr_expect_eq(qc_image_repair(o.image, NULL, NULL, NULL), repaired);
     cr_expect_leq(m->file->bytes, bytes, "to repair: %lu bytes", (unsigned long)m->file->bytes);
     cr_expect_eq(m->file->writes == 0, repaired < 0);
-    close_image(&o);
+    opened_clear(&o);
     qc_file_unref(file);
 }
 

@@ -17,16 +17,14 @@ enum {
     DISK = CLUSTERS * CLUSTER,
 };
 
-static void write_layer(Stack *s, unsigned layer, unsigned cluster, uint8_t value)
+static void write_layer(const Stack *s, unsigned layer, unsigned cluster, uint8_t value)
 {
     uint8_t bytes[CLUSTER];
-    Stack of = *s;
+    g_auto(Opened) o = open_stack(s, layer, O_RDWR);
+    uint64_t offset = (uint64_t)cluster * CLUSTER;
 
     memset(bytes, value, sizeof(bytes));
-    open_stack(&of, layer, O_RDWR);
-    uint64_t offset = (uint64_t)cluster * CLUSTER;
-    cr_assert_eq(0, qc_image_write(of.image, of.chain, bytes, sizeof(bytes), offset, NULL, NULL));
-    close_stack(&of);
+    cr_assert_eq(0, qc_image_write(o.image, o.chain, bytes, sizeof(bytes), offset, NULL, NULL));
 }
 
 static void settle(const Stack *s, unsigned layer)
@@ -35,27 +33,24 @@ static void settle(const Stack *s, unsigned layer)
     cr_assert_eq(0, qc_file_settle(file, NULL));
 }
 
-/* Cluster 4 n is of layer n. */
+/* A stack of LAYERS; cluster 4 n is of layer n. */
 static Stack new_stack(void)
 {
     Stack s = new_directory();
 
     for (unsigned i = 0; i < LAYERS; i++)
-        make_layer(&s, i, DISK, i % 2 ? 12 : 9);
+        make_layer(&s, DISK, i % 2 ? 12 : 9);
     for (unsigned i = 0; i < LAYERS; i++)
         write_layer(&s, i, 4 * i, (uint8_t)(i + 1));
-    for (unsigned i = 0; i < LAYERS; i++)
-        g_clear_pointer(&s.made[i], qc_file_unref);
+    close_made(&s);
     for (unsigned i = 0; i < LAYERS; i++)
         settle(&s, i);
-    open_stack(&s, LAYERS - 1, O_RDONLY);
     return s;
 }
 
-static void free_stack(Stack *s)
+static Opened open_top(const Stack *s)
 {
-    close_stack(s);
-    remove_stack(s, LAYERS);
+    return open_stack(s, LAYERS - 1, O_RDONLY);
 }
 
 static uint8_t expected(uint64_t at)
@@ -78,13 +73,14 @@ static void expect_bytes(QcView *view, uint64_t offset, size_t len)
 Test(layers, every_place_comes_from_its_layer)
 {
     Stack s = new_stack();
+    g_auto(Opened) top = open_top(&s);
 
     for (unsigned round = 0; round < 2; round++) { /* the second one remembers */
-        expect_bytes(s.view, 0, DISK);
+        expect_bytes(top.view, 0, DISK);
         for (uint64_t at = 0; at + 9000 < DISK; at += 7919)
-            expect_bytes(s.view, at, 9000);
+            expect_bytes(top.view, at, 9000);
     }
-    free_stack(&s);
+    remove_stack(&s);
 }
 
 static bool has_layer(const QcReading *reading, unsigned layer)
@@ -95,6 +91,7 @@ static bool has_layer(const QcReading *reading, unsigned layer)
 Test(layers, a_reading_says_where_its_bytes_came_from)
 {
     Stack s = new_stack();
+    g_auto(Opened) top = open_top(&s);
     QcReading reading = {.once = false};
     g_autofree uint8_t *buf = g_malloc(8 * CLUSTER);
 
@@ -102,34 +99,36 @@ Test(layers, a_reading_says_where_its_bytes_came_from)
         uint64_t offset = 4ull * layer * CLUSTER;
         unsigned below = LAYERS - 1 - layer;
 
-        cr_assert_eq(qc_view_fetch(s.view, buf, 5 * CLUSTER, offset, &reading), 5 * CLUSTER);
+        cr_assert_eq(qc_view_fetch(top.view, buf, 5 * CLUSTER, offset, &reading), 5 * CLUSTER);
         for (unsigned i = 0; i < LAYERS; i++)
             cr_assert_eq(has_layer(&reading, i), i == below || i + 1 == below);
         cr_assert_not(reading.zeros);
 
         memset(buf, 0xee, CLUSTER);
-        cr_assert_eq(qc_view_fetch(s.view, buf, CLUSTER, offset + CLUSTER, &reading), CLUSTER);
+        cr_assert_eq(qc_view_fetch(top.view, buf, CLUSTER, offset + CLUSTER, &reading), CLUSTER);
         cr_assert(reading.zeros);
         cr_assert_eq(buf[0], 0xee, "zeros are not written");
     }
-    free_stack(&s);
+    remove_stack(&s);
 }
 
 /* Read a cluster of a layer, change a layer, and ask whether the bytes may be handed out. */
 static int check_after_change(unsigned read, unsigned changed, unsigned pause_us)
 {
     Stack s = new_stack();
+    g_auto(Opened) top = open_top(&s);
     QcReading reading = {.once = false};
     uint8_t buf[CLUSTER];
 
     for (unsigned i = 0; i < 2; i++) {
-        cr_assert_eq(qc_view_fetch(s.view, buf, CLUSTER, 4ull * read * CLUSTER, &reading), CLUSTER);
-        cr_assert_eq(0, qc_view_check_reading(s.view, &reading));
+        cr_assert_eq(qc_view_fetch(top.view, buf, CLUSTER, 4ull * read * CLUSTER, &reading),
+                     CLUSTER);
+        cr_assert_eq(0, qc_view_check_reading(top.view, &reading));
     }
     write_layer(&s, changed, 1, 0xcc);
     g_usleep(pause_us);
-    int err = qc_view_check_reading(s.view, &reading);
-    free_stack(&s);
+    int err = qc_view_check_reading(top.view, &reading);
+    remove_stack(&s);
     return err;
 }
 
@@ -140,17 +139,18 @@ static int check_after_change(unsigned read, unsigned changed, unsigned pause_us
 static int check_at_once(unsigned changed)
 {
     Stack s = new_stack();
+    g_auto(Opened) top = open_top(&s);
     QcReading reading = {.once = false};
     uint8_t buf[5 * CLUSTER];
     g_autofree char *path = path_of(&s, changed);
 
-    cr_assert_eq(qc_view_fetch(s.view, buf, sizeof(buf), 4 * 3 * CLUSTER, &reading), sizeof(buf));
+    cr_assert_eq(qc_view_fetch(top.view, buf, sizeof(buf), 4 * 3 * CLUSTER, &reading), sizeof(buf));
     gint64 start = g_get_monotonic_time();
-    cr_assert_eq(0, qc_view_check(s.view));
+    cr_assert_eq(0, qc_view_check(top.view));
     cr_assert_eq(0, utimensat(AT_FDCWD, path, NULL, 0));
-    int err = qc_view_check_reading(s.view, &reading);
+    int err = qc_view_check_reading(top.view, &reading);
     bool late = g_get_monotonic_time() - start >= QC_RECHECK_US;
-    free_stack(&s);
+    remove_stack(&s);
     return late ? 1 : err;
 }
 
@@ -178,20 +178,19 @@ Test(layers, a_change_is_noticed)
  */
 static int check_short_at_once(unsigned layers)
 {
-    Stack s = new_stack(), few = s;
+    Stack s = new_stack();
+    g_auto(Opened) few = open_stack(&s, layers - 1, O_RDONLY);
     QcReading reading = {.once = false};
     uint8_t buf[CLUSTER];
     g_autofree char *path = path_of(&s, 1);
 
-    open_stack(&few, layers - 1, O_RDONLY);
     cr_assert_eq(qc_view_fetch(few.view, buf, CLUSTER, 0, &reading), CLUSTER);
     gint64 start = g_get_monotonic_time();
     cr_assert_eq(0, qc_view_check(few.view));
     cr_assert_eq(0, utimensat(AT_FDCWD, path, NULL, 0));
     int err = qc_view_check_reading(few.view, &reading);
     bool late = g_get_monotonic_time() - start >= QC_RECHECK_US;
-    close_stack(&few);
-    free_stack(&s);
+    remove_stack(&s);
     return late ? 1 : err;
 }
 
@@ -227,49 +226,53 @@ static void *read_prepared(void *data)
 Test(layers, what_is_prepared_is_right)
 {
     Stack s = new_stack();
+    g_auto(Opened) top = open_top(&s);
     QcReading reading = {.once = false};
     GThread *threads[4];
     uint8_t buf[CLUSTER];
 
     for (unsigned i = 0; i < G_N_ELEMENTS(threads); i++)
-        threads[i] = g_thread_new("reader", read_prepared, s.view);
+        threads[i] = g_thread_new("reader", read_prepared, top.view);
     for (unsigned i = 0; i < G_N_ELEMENTS(threads); i++)
         g_thread_join(threads[i]);
-    cr_assert_eq(qc_view_fetch(s.view, buf, CLUSTER, 0, &reading), CLUSTER);
-    cr_assert_eq(0, qc_view_check_reading(s.view, &reading));
+    cr_assert_eq(qc_view_fetch(top.view, buf, CLUSTER, 0, &reading), CLUSTER);
+    cr_assert_eq(0, qc_view_check_reading(top.view, &reading));
 
     write_layer(&s, 30, 1, 0xcc);
     g_usleep(QC_RECHECK_US);
-    qc_view_prepare(s.view, 0);
-    cr_expect_eq(-ESTALE, qc_view_check_reading(s.view, &reading));
-    free_stack(&s);
+    qc_view_prepare(top.view, 0);
+    cr_expect_eq(-ESTALE, qc_view_check_reading(top.view, &reading));
+    remove_stack(&s);
 }
 
 /* What was remembered before a layer changed is not for the view that is opened then. */
 Test(layers, what_is_remembered_is_of_one_state)
 {
     Stack s = new_stack();
+    g_auto(Opened) top = open_top(&s);
     uint8_t byte;
 
-    expect_bytes(s.view, 0, DISK);
+    expect_bytes(top.view, 0, DISK);
     write_layer(&s, 30, 1, 0xcc);
     settle(&s, 30);
-    cr_assert_eq(-ESTALE, qc_view_check(s.view));
+    cr_assert_eq(-ESTALE, qc_view_check(top.view));
 
-    Stack again = s; /* with the same cache */
-    again.image = open_image(&s, LAYERS - 1, O_RDONLY);
-    cr_assert_eq(0, qc_chain_open(s.gate, again.image, s.cache, &again.chain));
-    cr_assert_eq(1, qc_view_read(qc_chain_view(again.chain, 0), &byte, 1, CLUSTER));
+    /* Opened again with the same cache. */
+    g_autoptr(QcFile) file = file_of(&s, LAYERS - 1, O_RDONLY);
+    g_autoptr(QcImage) image = NULL;
+    g_autoptr(QcChain) chain = NULL;
+    cr_assert_eq(0, qc_image_open(file, "image", QC_FORMAT_QCOW2, top.cache, &image, NULL));
+    cr_assert_eq(0, qc_chain_open(s.gate, image, top.cache, &chain));
+    cr_assert_eq(1, qc_view_read(qc_chain_view(chain, 0), &byte, 1, CLUSTER));
     cr_expect_eq(byte, 0xcc);
-    qc_chain_free(again.chain);
-    qc_image_unref(again.image);
-    free_stack(&s);
+    remove_stack(&s);
 }
 
 /* Opened once more, a chain takes over the layers that are what they were, and no others. */
 Test(layers, what_is_the_same_is_taken_over)
 {
     Stack s = new_stack();
+    g_auto(Opened) top = open_top(&s);
 
     write_layer(&s, 30, 1, 0xcc);
     g_autofree char *path = path_of(&s, 20), *other = path_of(&s, LAYERS);
@@ -281,32 +284,33 @@ Test(layers, what_is_the_same_is_taken_over)
 
     g_autoptr(QcChain) again = NULL;
     uint8_t byte;
-    cr_assert_eq(0, qc_chain_open_like(s.gate, s.image, s.cache, s.chain, &again));
+    cr_assert_eq(0, qc_chain_open_like(s.gate, top.image, top.cache, top.chain, &again));
     cr_assert_eq(LAYERS, qc_chain_layers(again));
     for (unsigned i = 0; i < LAYERS; i++) {
         bool same =
-            qc_chain_image(again, LAYERS - 1 - i) == qc_chain_image(s.chain, LAYERS - 1 - i);
+            qc_chain_image(again, LAYERS - 1 - i) == qc_chain_image(top.chain, LAYERS - 1 - i);
         cr_expect_eq(same, i != 30 && i != 20, "layer %u", i);
     }
     cr_assert_eq(1, qc_view_read(qc_chain_view(again, 0), &byte, 1, CLUSTER));
     cr_expect_eq(byte, 0xcc);
-    free_stack(&s);
+    remove_stack(&s);
 }
 
 /* ... also of a layer that was looked at for the first time only after it had changed. */
 Test(layers, a_change_is_noticed_where_nothing_is_remembered)
 {
     Stack s = new_stack();
+    g_auto(Opened) top = open_top(&s);
     QcReading reading = {.once = false};
     uint8_t byte;
 
     g_autofree char *path = path_of(&s, 30);
-    cr_assert_eq(1, qc_view_fetch(s.view, &byte, 1, 0, &reading));
-    cr_assert_eq(0, qc_view_check(s.view));
+    cr_assert_eq(1, qc_view_fetch(top.view, &byte, 1, 0, &reading));
+    cr_assert_eq(0, qc_view_check(top.view));
     cr_assert_eq(0, utimensat(AT_FDCWD, path, NULL, 0)); /* at once: nothing is due for a check */
-    cr_assert_eq(1, qc_view_fetch(s.view, &byte, 1, DISK - 1, &reading));
-    cr_expect_eq(-ESTALE, qc_view_check_reading(s.view, &reading));
-    free_stack(&s);
+    cr_assert_eq(1, qc_view_fetch(top.view, &byte, 1, DISK - 1, &reading));
+    cr_expect_eq(-ESTALE, qc_view_check_reading(top.view, &reading));
+    remove_stack(&s);
 }
 
 /* ---- the longest chain ------------------------------------------------------------------- */
@@ -314,44 +318,22 @@ Test(layers, a_change_is_noticed_where_nothing_is_remembered)
 /* As many layers as there may be, the last of which wants one more. */
 Test(layers, a_chain_that_is_too_long_is_read_and_checked)
 {
-    g_autofree char *dir = g_dir_make_tmp("layers-XXXXXX", NULL);
-    g_autoptr(QcGate) gate = NULL;
-    g_autoptr(QcFile) top = NULL;
+    Stack s = new_directory();
     QcReading reading = {.once = false};
     uint8_t byte;
 
-    for (unsigned i = 0; i <= QC_MAX_LAYERS; i++) {
-        g_autofree char *path = g_strdup_printf("%s/%u", dir, i);
-        g_autofree char *backing = g_strdup_printf("%u", i + 1);
-        QcCreateOptions options = {.virtual_size = 65536,
-                                   .cluster_bits = 9,
-                                   .backing_file = backing,
-                                   .backing_format = "qcow2"};
-        MemFile *file = mem_file_new(NULL, 0);
+    for (unsigned i = 0; i < STACK_MOST; i++)
+        make_layer(&s, 65536, 9);
+    close_made(&s);
+    settle(&s, STACK_MOST - 1);
 
-        cr_assert_eq(0, qc_create(mem_file(file), &options, NULL));
-        cr_assert(g_file_set_contents(path, (char *)file->data->data, file->data->len, NULL));
-        qc_file_unref(mem_file(file));
-    }
-    cr_assert_eq(0, qc_gate_new(dir, QC_BACKING_STORE, &gate, NULL));
-    cr_assert_eq(0, qc_gate_open(gate, "0", false, &top, NULL));
-    g_usleep(30 * 1000); /* old enough for its stat to tell */
-
-    Stack s = {.gate = gate, .cache = qc_cache_new(1 << 20)};
-    cr_assert_eq(0, qc_image_open(top, "0", QC_FORMAT_QCOW2, s.cache, &s.image, NULL));
-    cr_assert_eq(0, qc_chain_open(gate, s.image, s.cache, &s.chain));
-    cr_expect_eq(qc_chain_layers(s.chain), QC_MAX_LAYERS);
+    g_auto(Opened) top = open_stack(&s, STACK_MOST - 1, O_RDONLY);
+    cr_expect_eq(qc_chain_layers(top.chain), QC_MAX_LAYERS);
     for (unsigned i = 0; i < 3; i++) {
-        cr_expect_eq(-EIO, qc_view_fetch(qc_chain_view(s.chain, 0), &byte, 1, 0, &reading));
-        cr_expect_eq(0, qc_view_check_reading(qc_chain_view(s.chain, 0), &reading));
+        cr_expect_eq(-EIO, qc_view_fetch(top.view, &byte, 1, 0, &reading));
+        cr_expect_eq(0, qc_view_check_reading(top.view, &reading));
     }
-    close_stack(&s);
-    for (unsigned i = 0; i <= QC_MAX_LAYERS; i++) {
-        g_autofree char *path = g_strdup_printf("%s/%u", dir, i);
-
-        g_unlink(path);
-    }
-    g_rmdir(dir);
+    remove_stack(&s);
 }
 
 /* ---- areas ------------------------------------------------------------------------------- */

@@ -1,6 +1,7 @@
 /* What an encrypted image tells of its LUKS header, wherever that is said to lie. */
 #include "luks.h"
 #include "format.h"
+#include "opened.h"
 #include "script.h"
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -31,10 +32,8 @@ static MemFile *sample(QcEncryption method, uint64_t offset, uint64_t length)
 
 static int luks_of(MemFile *file, QcLuks *ret)
 {
-    g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
-    g_autoptr(QcImage) image = NULL;
-    cr_assert_eq(0, qc_image_open(mem_file(file), "mem", QC_FORMAT_QCOW2, cache, &image, NULL));
-    int err = qc_image_luks(image, ret);
+    g_auto(Opened) o = opened_new(mem_file(file), NULL);
+    int err = qc_image_luks(o.image, ret);
     qc_file_unref(mem_file(file));
     return err;
 }

@@ -2,6 +2,7 @@
  */
 #include "area.h"
 #include "memfile.h"
+#include "opened.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -19,27 +20,13 @@ typedef struct Pair {
     char *dir, *base;
     QcGate *gate;
     MemFile *top;
-    QcCache *cache;
-    QcImage *image;
-    QcChain *chain;
-    QcView *view; /* borrowed */
 } Pair;
 
-static void open_pair(Pair *p)
+static Opened open_pair(const Pair *p)
 {
-    p->cache = qc_cache_new(1 << 20);
-    cr_assert_eq(
-        0, qc_image_open(mem_file(p->top), "top", QC_FORMAT_QCOW2, p->cache, &p->image, NULL));
-    cr_assert_eq(0, qc_chain_open(p->gate, p->image, p->cache, &p->chain));
-    cr_assert_eq(2, qc_chain_layers(p->chain));
-    p->view = qc_chain_view(p->chain, 0);
-}
-
-static void close_pair(Pair *p)
-{
-    qc_chain_free(p->chain);
-    qc_image_unref(p->image);
-    qc_cache_unref(p->cache);
+    Opened o = opened_new(mem_file(p->top), p->gate);
+    cr_assert_eq(2, qc_chain_layers(o.chain));
+    return o;
 }
 
 static Pair new_pair(unsigned clusters)
@@ -57,9 +44,8 @@ static Pair new_pair(unsigned clusters)
     cr_assert_eq(0, qc_create(mem_file(p.top), &options, NULL));
     memset(bytes, 't', sizeof(bytes));
     for (unsigned i = 0; i < clusters; i += 2) {
-        open_pair(&p);
-        cr_assert_eq(0, qc_image_write(p.image, p.chain, bytes, SMALL, i * SMALL, NULL, NULL));
-        close_pair(&p);
+        g_auto(Opened) o = open_pair(&p);
+        cr_assert_eq(0, qc_image_write(o.image, o.chain, bytes, SMALL, i * SMALL, NULL, NULL));
     }
     return p;
 }
@@ -99,11 +85,10 @@ static Pair new_wide_pair(void)
     cr_assert_eq(0, qc_gate_new(p.dir, QC_BACKING_STORE, &p.gate, NULL));
     cr_assert_eq(0, qc_create(mem_file(p.top), &options, NULL));
     for (unsigned i = 0; i < G_N_ELEMENTS(wide_clusters); i++) {
+        g_auto(Opened) o = open_pair(&p);
         memset(bytes, (int)i + 1, WIDE);
-        open_pair(&p);
-        cr_assert_eq(0, qc_image_write(p.image, p.chain, bytes, WIDE,
+        cr_assert_eq(0, qc_image_write(o.image, o.chain, bytes, WIDE,
                                        (uint64_t)wide_clusters[i] * WIDE, NULL, NULL));
-        close_pair(&p);
     }
     return p;
 }
@@ -122,15 +107,14 @@ Test(pair, every_entry_of_a_long_table_is_its_own)
     Pair p = new_wide_pair();
 
     for (unsigned backwards = 0; backwards < 2; backwards++) {
-        open_pair(&p);
+        g_auto(Opened) o = open_pair(&p);
         for (uint64_t i = 0; i < WIDE_DISK / WIDE; i++) {
             uint64_t cluster = backwards ? WIDE_DISK / WIDE - 1 - i : i;
             uint8_t byte = 0xee;
 
-            cr_assert_eq(qc_view_read(p.view, &byte, 1, cluster * WIDE + 77), 1);
+            cr_assert_eq(qc_view_read(o.view, &byte, 1, cluster * WIDE + 77), 1);
             cr_assert_eq(byte, expected_wide(cluster), "cluster %" G_GUINT64_FORMAT, cluster);
         }
-        close_pair(&p);
     }
     free_pair(&p);
 }
@@ -143,13 +127,12 @@ Test(pair, an_error_in_the_tables_is_not_one_for_the_area)
     uint8_t byte;
 
     for (int64_t at = 0; at < 8; at++) {
-        open_pair(&p);
+        g_auto(Opened) o = open_pair(&p);
         p.top->calls = 0;
         p.top->fail_at = at;
         p.top->fail_error = -EIO;
-        failed += qc_view_read(p.view, &byte, 1, 0) != 1;
+        failed += qc_view_read(o.view, &byte, 1, 0) != 1;
         p.top->fail_at = -1;
-        close_pair(&p);
     }
     cr_expect_leq(failed, 1, "when the byte itself cannot be read");
     free_pair(&p);
@@ -159,15 +142,14 @@ Test(pair, an_error_in_the_tables_is_not_one_for_the_area)
 Test(pair, a_stale_view_is_read_at_the_price_of_a_fresh_one)
 {
     Pair p = new_pair(SMALLS);
+    g_auto(Opened) o = open_pair(&p);
     uint8_t bytes[SMALLS * SMALL];
 
-    open_pair(&p);
     p.top->mtime++;
     p.top->calls = 0;
-    cr_assert_eq(qc_view_read(p.view, bytes, sizeof(bytes), 0), (ssize_t)sizeof(bytes));
-    cr_expect_eq(-ESTALE, qc_view_check(p.view));
+    cr_assert_eq(qc_view_read(o.view, bytes, sizeof(bytes), 0), (ssize_t)sizeof(bytes));
+    cr_expect_eq(-ESTALE, qc_view_check(o.view));
     cr_expect_leq(p.top->calls, SMALLS / 2 + 32, "the data, and the tables once");
-    close_pair(&p);
     free_pair(&p);
 }
 
@@ -175,17 +157,16 @@ Test(pair, a_stale_view_is_read_at_the_price_of_a_fresh_one)
 static unsigned reads_of_second_area(bool prepared)
 {
     Pair p = new_pair(TWO_AREAS);
+    g_auto(Opened) o = open_pair(&p);
     uint8_t byte;
 
-    open_pair(&p);
-    cr_assert_eq(qc_view_read(p.view, &byte, 1, 0), 1);
+    cr_assert_eq(qc_view_read(o.view, &byte, 1, 0), 1);
     if (prepared)
-        qc_view_prepare(p.view, 0);
+        qc_view_prepare(o.view, 0);
     p.top->calls = 0;
-    cr_assert_eq(qc_view_read(p.view, &byte, 1, (QC_AREA_GRAINS + 2) * SMALL), 1);
+    cr_assert_eq(qc_view_read(o.view, &byte, 1, (QC_AREA_GRAINS + 2) * SMALL), 1);
     cr_assert_eq(byte, 't');
     unsigned calls = (unsigned)p.top->calls;
-    close_pair(&p);
     free_pair(&p);
     return calls;
 }

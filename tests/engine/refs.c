@@ -1,5 +1,6 @@
 /* The model of refcounts: what it tells of a cluster in two ways; and counting in another order. */
 #include "refs.h"
+#include "opened.h"
 #include "samples.h"
 #include "spread.h"
 
@@ -7,31 +8,27 @@
 #include <errno.h>
 
 typedef struct Model {
-    QcCache *cache;
-    QcImage *image;
+    Opened opened;
     QcRefs *refs;
     uint64_t n; /* clusters of the file, and some */
 } Model;
 
-static Model open_model(const Sample *sample)
+/* Of the image in file, to which it takes over the reference. */
+static Model open_model(MemFile *file)
 {
-    Model m = {.cache = qc_cache_new(1 << 20)};
-    QcFile *file = mem_file(sample_make(sample, NULL));
-    QcFileStat st;
+    Model m = {.opened = opened_new(mem_file(file), NULL)};
+    const QcImage *image = m.opened.image;
 
-    cr_assert_eq(0, qc_image_open(file, "image", QC_FORMAT_QCOW2, m.cache, &m.image, NULL));
-    cr_assert_eq(0, qc_refs_load(m.image, &m.refs, NULL));
-    cr_assert_eq(0, qc_file_stat(file, &st));
-    m.n = qc_clusters_for(&m.image->header.layout, st.size) + 100;
-    qc_file_unref(file);
+    cr_assert_eq(0, qc_refs_load(m.opened.image, &m.refs, NULL));
+    m.n = qc_clusters_for(&image->header.layout, image->info.stat.size) + 100;
+    qc_file_unref(mem_file(file));
     return m;
 }
 
 static void close_model(Model *m)
 {
     qc_refs_free(m->refs);
-    qc_image_unref(m->image);
-    qc_cache_unref(m->cache);
+    opened_clear(&m->opened);
 }
 
 static void expect_same_use(Model *m)
@@ -51,7 +48,7 @@ Test(refs, use_is_what_the_count_says)
     for (size_t i = 0; i < n_samples; i++) {
         if (samples[i].traits & (TRAIT_BACKING | TRAIT_DIRTY) || sample_is_big(&samples[i]))
             continue;
-        Model m = open_model(&samples[i]);
+        Model m = open_model(sample_make(&samples[i], NULL));
         uint64_t first;
 
         expect_same_use(&m);
@@ -60,7 +57,7 @@ Test(refs, use_is_what_the_count_says)
 
             if (count > 0 && c % 3 == 0)
                 cr_assert_eq(0, qc_refs_add(m.refs, c, 1, -1));
-            else if (count == 1 && c % 3 == 1 && m.image->info.refcount_bits > 1)
+            else if (count == 1 && c % 3 == 1 && m.opened.image->info.refcount_bits > 1)
                 cr_assert_eq(0, qc_refs_add(m.refs, c, 1, 1));
         }
         cr_assert_eq(0, qc_refs_alloc(m.refs, 5, 1, &first));
@@ -84,7 +81,6 @@ Test(refs, a_run_does_not_reach_over_a_full_block)
 {
     static const Kind kind = {"v3-512-64bit", 3, 9, 64, false};
     static const Step write = {.kind = STEP_WRITE, .len = 100 * 1024, .seed = 1};
-    Model m = {.cache = qc_cache_new(1 << 20)};
     MemFile *file = script_image(&kind, 100 * 1024);
     uint64_t blocks = 0, first;
     bool unknown;
@@ -96,13 +92,11 @@ Test(refs, a_run_does_not_reach_over_a_full_block)
     cr_assert_gt(blocks, 2);
     store_counts(file, 0, blocks * 64, 1);
     store_counts(file, (blocks - 1) * 64 - 1, 1, 0);
-    cr_assert_eq(0, qc_image_open(mem_file(file), "mem", QC_FORMAT_QCOW2, m.cache, &m.image, NULL));
-    cr_assert_eq(0, qc_refs_load(m.image, &m.refs, NULL));
+    Model m = open_model(file);
     cr_assert_eq(0, qc_refs_alloc(m.refs, 2, 1, &first));
     cr_expect_eq(first, blocks * 64);
     cr_assert_eq(0, qc_refs_alloc(m.refs, 1, 1, &first));
     cr_expect_eq(first, (blocks - 1) * 64 - 1, "it is there for one");
-    qc_file_unref(mem_file(file));
     close_model(&m);
 }
 
@@ -147,7 +141,7 @@ static uint32_t tag_of(uint64_t i)
 
 Test(spread, each_number_comes_once_and_neighbours_together)
 {
-    Model m = open_model(&samples[0]);
+    Model m = open_model(sample_make(&samples[0], NULL));
     g_autofree uint32_t *tags = g_new0(uint32_t, 2 * RANGE);
     Taken taken = {.tags = tags, .fail_at = UINT64_MAX};
     QcSpread *spread;
@@ -166,7 +160,7 @@ Test(spread, each_number_comes_once_and_neighbours_together)
 /* The result of adding numbers until one of them, the one that fails, comes back. */
 static int add_until_error(uint64_t failing, uint64_t n, bool flush)
 {
-    Model m = open_model(&samples[0]);
+    Model m = open_model(sample_make(&samples[0], NULL));
     g_autofree uint32_t *tags = g_new0(uint32_t, 2 * RANGE);
     Taken taken = {.tags = tags, .fail_at = number(failing)};
     QcSpread *spread;

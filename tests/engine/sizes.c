@@ -13,10 +13,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum {
-    MOST = 3,
-};
-
 /* ---- where layers end ---------------------------------------------------------------------- */
 
 /*
@@ -26,32 +22,31 @@ enum {
 Test(sizes, behind_the_end_of_a_layer_is_nothing)
 {
     enum { SMALL = 20 * 65536 + 512 }; /* not where a cluster ends */
-    Stack s = new_directory(), base;
+    Stack s = new_directory();
     const uint64_t size = 40 * 65536;
     g_autofree uint8_t *bytes = g_malloc(size), *buf = g_malloc(size);
-    make_layer(&s, 0, size, 16);
-    make_layer(&s, 1, SMALL, 16);
-    make_layer(&s, 2, size, 16);
-    base = s;
+    make_layer(&s, size, 16);
+    make_layer(&s, SMALL, 16);
+    make_layer(&s, size, 16);
     memset(bytes, 'b', size);
-    open_stack(&base, 0, O_RDWR);
+    Opened base = open_stack(&s, 0, O_RDWR);
     cr_assert_eq(0, qc_image_write(base.image, base.chain, bytes, size, 0, NULL, NULL));
-    close_stack(&base);
-    for (unsigned i = 0; i < 3; i++)
+    opened_clear(&base);
+    for (unsigned i = 0; i < s.n; i++)
         qc_file_settle(s.made[i], NULL);
-    open_stack(&s, 2, O_RDWR);
+    Opened top = open_stack(&s, 2, O_RDWR);
 
     memset(bytes + SMALL, 0, size - SMALL);
     for (unsigned round = 0; round < 2; round++) {
         memset(buf, 0xee, size);
-        cr_assert_eq(qc_view_read(s.view, buf, size, 0), (ssize_t)size);
+        cr_assert_eq(qc_view_read(top.view, buf, size, 0), (ssize_t)size);
         cr_expect_eq(0, memcmp(buf, bytes, size), "round %u", round);
     }
-    cr_expect_eq(qc_view_seek(s.view, 0, false), 0);
-    cr_expect_eq(qc_view_seek(s.view, 0, true), SMALL);
-    cr_expect_eq(qc_view_seek(s.view, SMALL, false), -ENXIO);
-    close_stack(&s);
-    remove_stack(&s, MOST);
+    cr_expect_eq(qc_view_seek(top.view, 0, false), 0);
+    cr_expect_eq(qc_view_seek(top.view, 0, true), SMALL);
+    cr_expect_eq(qc_view_seek(top.view, SMALL, false), -ENXIO);
+    opened_clear(&top);
+    remove_stack(&s);
 }
 
 /* ---- what a stat tells --------------------------------------------------------------------- */
@@ -64,22 +59,22 @@ Test(sizes, a_change_behind_the_same_mtime_is_noticed)
     QcFileStat st;
     uint8_t byte = 1;
 
-    for (unsigned i = 0; i < MOST; i++)
-        make_layer(&s, i, 65536, 16);
-    for (unsigned i = 0; i < MOST; i++)
+    for (unsigned i = 0; i < 3; i++)
+        make_layer(&s, 65536, 16);
+    for (unsigned i = 0; i < s.n; i++)
         qc_file_settle(s.made[i], NULL);
     middle = s.made[1];
-    open_stack(&s, 2, O_RDWR);
-    cr_assert_eq(0, qc_view_check(s.view));
+    Opened top = open_stack(&s, 2, O_RDWR);
+    cr_assert_eq(0, qc_view_check(top.view));
     cr_assert_eq(0, qc_file_stat(middle, &st));
     cr_assert_eq(0, qc_file_write(middle, &byte, 1, st.size - 1));
     g_autofree char *path = path_of(&s, 1);
     struct timespec times[2] = {{st.mtime / 1000000000, st.mtime % 1000000000},
                                 {st.mtime / 1000000000, st.mtime % 1000000000}};
     cr_assert_eq(0, utimensat(AT_FDCWD, path, times, 0));
-    cr_expect_eq(-ESTALE, qc_view_check(s.view));
-    close_stack(&s);
-    remove_stack(&s, MOST);
+    cr_expect_eq(-ESTALE, qc_view_check(top.view));
+    opened_clear(&top);
+    remove_stack(&s);
 }
 
 /* How long ago the file of the next test was changed, in milliseconds; or when, if not 0. */
@@ -102,7 +97,6 @@ static gint64 look_at_age(int64_t age, bool *ret_settled, int *ret_check)
 {
     MemFile *file = mem_file_new(NULL, 0);
     QcFileOps ops = *mem_file(file)->ops;
-    Stack s = {.made = {mem_file(file)}};
 
     cr_assert_eq(0, qc_create(mem_file(file), &(QcCreateOptions){.virtual_size = 65536}, NULL));
     ops.stat = stat_of_that_age;
@@ -110,12 +104,11 @@ static gint64 look_at_age(int64_t age, bool *ret_settled, int *ret_check)
     age_ms = age;
     changed_at = 0;
     gint64 start = g_get_monotonic_time();
-    open_stack(&s, 0, O_RDWR);
+    g_auto(Opened) o = opened_new(mem_file(file), NULL);
     gint64 took = g_get_monotonic_time() - start;
-    changed_at = qc_image_info(s.image)->stat.ctime; /* from now on nothing changes */
-    *ret_settled = qc_image_is_settled(s.image);
-    *ret_check = qc_view_check(s.view);
-    close_stack(&s);
+    changed_at = qc_image_info(o.image)->stat.ctime; /* from now on nothing changes */
+    *ret_settled = qc_image_is_settled(o.image);
+    *ret_check = qc_view_check(o.view);
     qc_file_unref(mem_file(file));
     return took;
 }

@@ -3,21 +3,22 @@
  * longer than it is the very same one.
  */
 #include "format.h"
+#include "opened.h"
 #include "script.h"
 #include "staleness.h"
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <string.h>
 
-typedef struct Opened {
+/* An image that stays open while its file changes. */
+typedef struct Standing {
     MemFile *file;
-    QcCache *cache;
-    QcImage *image;
+    Opened opened;
     QcSnapshotHint hint;
-} Opened;
+} Standing;
 
 /* An image with a backing file (that nobody opens) and the snapshots "one" and "two". */
-static Opened open_it(void)
+static Standing new_standing(void)
 {
     static const Step history[] = {
         {.kind = STEP_TAKE, .name = "one"},
@@ -27,30 +28,29 @@ static Opened open_it(void)
                                .cluster_bits = 12,
                                .backing_file = "base",
                                .backing_format = "raw"};
-    Opened o = {.file = mem_file_new(NULL, 0), .cache = qc_cache_new(1 << 20)};
+    Standing s = {.file = mem_file_new(NULL, 0)};
     bool unknown;
-    cr_assert_eq(0, qc_create(mem_file(o.file), &options, NULL));
+    cr_assert_eq(0, qc_create(mem_file(s.file), &options, NULL));
     for (size_t i = 0; i < G_N_ELEMENTS(history); i++)
-        cr_assert_eq(0, script_run(o.file, &history[i], &unknown));
-    cr_assert_eq(0,
-                 qc_image_open(mem_file(o.file), "mem", QC_FORMAT_QCOW2, o.cache, &o.image, NULL));
-    cr_assert_eq(0, qc_image_find_snapshot(o.image, 0, &(QcSnapshotHint){0}));
-    return o;
+        cr_assert_eq(0, script_run(s.file, &history[i], &unknown));
+    s.opened = opened_new(mem_file(s.file), NULL);
+    cr_assert_eq(0, qc_image_find_snapshot(s.opened.image, 0, &(QcSnapshotHint){0}));
+    return s;
 }
 
-static void close_it(Opened *o)
+static void free_standing(Standing *s)
 {
-    qc_image_unref(o->image);
-    qc_cache_unref(o->cache);
-    qc_file_unref(mem_file(o->file));
+    opened_clear(&s->opened);
+    qc_file_unref(mem_file(s->file));
 }
 
 /* What becomes of the first snapshot: with a hint from before, and without. */
-static void expect(Opened *o, int result, const char *what)
+static void expect(const Standing *s, int result, const char *what)
 {
-    QcSnapshotHint hint = o->hint;
-    cr_expect_eq(result, qc_image_find_snapshot(o->image, 0, &hint), "%s", what);
-    cr_expect_eq(result, qc_image_find_snapshot(o->image, 0, &(QcSnapshotHint){0}), "%s", what);
+    QcSnapshotHint hint = s->hint;
+    cr_expect_eq(result, qc_image_find_snapshot(s->opened.image, 0, &hint), "%s", what);
+    cr_expect_eq(result, qc_image_find_snapshot(s->opened.image, 0, &(QcSnapshotHint){0}), "%s",
+                 what);
 }
 
 Test(standing, commands_on_others_change_nothing)
@@ -66,13 +66,13 @@ Test(standing, commands_on_others_change_nothing)
         {{.kind = STEP_DELETE, .snapshot = 0}, -ESTALE},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
-        Opened o = open_it();
+        Standing s = new_standing();
         bool unknown;
-        cr_assert_eq(0, qc_image_find_snapshot(o.image, 0, &o.hint));
-        cr_assert_eq(0, script_run(o.file, &cases[i].command, &unknown));
+        cr_assert_eq(0, qc_image_find_snapshot(s.opened.image, 0, &s.hint));
+        cr_assert_eq(0, script_run(s.file, &cases[i].command, &unknown));
         g_autofree char *what = g_strdup_printf("command %zu", i);
-        expect(&o, cases[i].result, what);
-        close_it(&o);
+        expect(&s, cases[i].result, what);
+        free_standing(&s);
     }
 }
 
@@ -100,13 +100,13 @@ Test(standing, it_is_known_by_all_that_matters)
         {"the backing file's format", FORMAT, 0, -ESTALE},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
-        Opened o = open_it();
-        const QcHeader *h = &o.image->header;
+        Standing s = new_standing();
+        const QcHeader *h = &s.opened.image->header;
         const uint64_t from[] = {0, h->snapshots_offset, h->backing_offset, h->backing_format_at};
-        cr_assert_eq(0, qc_image_find_snapshot(o.image, 0, &o.hint));
-        o.file->data->data[from[cases[i].from] + cases[i].at] ^= 0x10;
-        expect(&o, cases[i].result, cases[i].what);
-        close_it(&o);
+        cr_assert_eq(0, qc_image_find_snapshot(s.opened.image, 0, &s.hint));
+        s.file->data->data[from[cases[i].from] + cases[i].at] ^= 0x10;
+        expect(&s, cases[i].result, cases[i].what);
+        free_standing(&s);
     }
 }
 
@@ -131,22 +131,22 @@ static ssize_t read_and_change(QcFile *file, void *buf, size_t len, uint64_t off
 
 Test(standing, header_and_entry_are_of_one_moment)
 {
-    Opened o = open_it();
-    MemFile *then = mem_file_copy(o.file);
+    Standing s = new_standing();
+    MemFile *then = mem_file_copy(s.file);
     bool unknown;
     cr_assert_eq(0, script_run(then, &(Step){.kind = STEP_DELETE, .snapshot = 0}, &unknown));
     /* Only the header is changed here: the new table is put where that says it is. */
     uint64_t at = mem_file_word(then, offsetof(QcDiskHeader, snapshots_offset));
-    g_byte_array_set_size(o.file->data, MAX(o.file->data->len, then->data->len));
-    memcpy(o.file->data->data + at, then->data->data + at, 4096);
-    changing.usual = o.file->base.ops;
+    g_byte_array_set_size(s.file->data, MAX(s.file->data->len, then->data->len));
+    memcpy(s.file->data->data + at, then->data->data + at, 4096);
+    changing.usual = s.file->base.ops;
     changing.ops = *changing.usual;
     changing.ops.pread = read_and_change;
     changing.then = then;
-    o.file->base.ops = &changing.ops;
-    cr_expect_eq(-ESTALE, qc_image_find_snapshot(o.image, 0, &(QcSnapshotHint){0}));
+    s.file->base.ops = &changing.ops;
+    cr_expect_eq(-ESTALE, qc_image_find_snapshot(s.opened.image, 0, &(QcSnapshotHint){0}));
     cr_expect_null(changing.then);
-    o.file->base.ops = changing.usual;
+    s.file->base.ops = changing.usual;
     qc_file_unref(mem_file(then));
-    close_it(&o);
+    free_standing(&s);
 }

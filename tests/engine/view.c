@@ -2,6 +2,7 @@
 #include "format.h"
 #include "memfile.h"
 #include "script.h"
+#include "stack.h"
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,31 +16,6 @@ enum {
 };
 
 static const Kind kind = {"v3-4k", 3, 12, 16, false};
-
-typedef struct Open {
-    QcCache *cache;
-    QcImage *image;
-    QcChain *chain;
-    QcView *view; /* borrowed: the active disk */
-} Open;
-
-static Open open_file(QcFile *file, QcGate *gate)
-{
-    Open o = {.cache = qc_cache_new(1 << 20)};
-    g_autoptr(GError) error = NULL;
-    cr_assert_eq(0, qc_image_open(file, "mem", QC_FORMAT_QCOW2, o.cache, &o.image, &error), "%s",
-                 error ? error->message : "");
-    cr_assert_eq(0, qc_chain_open(gate, o.image, o.cache, &o.chain));
-    o.view = qc_chain_view(o.chain, 0);
-    return o;
-}
-
-static void close_it(Open *o)
-{
-    qc_chain_free(o->chain);
-    qc_image_unref(o->image);
-    qc_cache_unref(o->cache);
-}
 
 /* An image with data in clusters 3, 4 and 10. */
 static MemFile *sample(void)
@@ -56,7 +32,7 @@ static MemFile *sample(void)
 Test(view, holes_and_data_are_told_to_the_cluster)
 {
     MemFile *file = sample();
-    Open o = open_file(mem_file(file), NULL);
+    Opened o = opened_new(mem_file(file), NULL);
     static const struct {
         uint64_t from;
         bool hole;
@@ -77,14 +53,14 @@ Test(view, holes_and_data_are_told_to_the_cluster)
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++)
         cr_expect_eq(qc_view_seek(o.view, cases[i].from, cases[i].hole), cases[i].to, "case %zu",
                      i);
-    close_it(&o);
+    opened_clear(&o);
     qc_file_unref(mem_file(file));
 }
 
 Test(view, every_alignment_reads_the_same_bytes)
 {
     MemFile *file = sample();
-    Open o = open_file(mem_file(file), NULL);
+    Opened o = opened_new(mem_file(file), NULL);
     g_autofree uint8_t *whole = g_malloc(DISK), *part = g_malloc(DISK);
     cr_assert_eq(qc_view_read(o.view, whole, DISK, 0), DISK);
     cr_expect_eq(whole[3 * CLUSTER], 1);
@@ -100,12 +76,12 @@ Test(view, every_alignment_reads_the_same_bytes)
     }
     cr_expect_eq(qc_view_read(o.view, part, 10, DISK), 0);
     cr_expect_eq(qc_view_read(o.view, part, 10, UINT64_MAX - 3), 0);
-    close_it(&o);
+    opened_clear(&o);
     qc_file_unref(mem_file(file));
 }
 
 /* The host offset of a guest cluster. */
-static uint64_t host_of(Open *o, uint64_t cluster)
+static uint64_t host_of(const Opened *o, uint64_t cluster)
 {
     QcExtent e;
     cr_assert_eq(0, qc_view_map(o->view, cluster * CLUSTER, CLUSTER, &e));
@@ -116,9 +92,9 @@ static uint64_t host_of(Open *o, uint64_t cluster)
 Test(view, clusters_past_the_end_of_the_file_are_errors_not_zeros)
 {
     MemFile *file = sample();
-    Open o = open_file(mem_file(file), NULL);
+    Opened o = opened_new(mem_file(file), NULL);
     uint64_t first = host_of(&o, 3), second = host_of(&o, 4);
-    close_it(&o);
+    opened_clear(&o);
     cr_assert_lt(first, second);
     /* Move cluster 4 to where nothing is: in its L2 entry. */
     uint8_t *l2_entry = NULL;
@@ -132,13 +108,13 @@ Test(view, clusters_past_the_end_of_the_file_are_errors_not_zeros)
     be64 past = be64_make((UINT64_C(1) << 40) | QC_COPIED);
     memcpy(l2_entry, &past, sizeof(past));
 
-    o = open_file(mem_file(file), NULL);
+    o = opened_new(mem_file(file), NULL);
     uint8_t buf[CLUSTER];
     cr_expect_eq(qc_view_read(o.view, buf, CLUSTER, 3 * CLUSTER), CLUSTER);
     cr_expect_eq(qc_view_read(o.view, buf, 1, 4 * CLUSTER), -EIO);
     cr_expect_eq(qc_view_read(o.view, buf, CLUSTER, 5 * CLUSTER), CLUSTER);
     cr_expect_eq(qc_view_seek(o.view, 4 * CLUSTER, false), 4 * CLUSTER, "broken counts as data");
-    close_it(&o);
+    opened_clear(&o);
     qc_file_unref(mem_file(file));
 }
 
@@ -151,7 +127,7 @@ Test(view, an_l1_table_that_is_an_l2_table_too_is_read_whole)
     be64 itself = be64_make(be64_get(l1_at) | QC_COPIED);
     memcpy(file->data->data + be64_get(l1_at), &itself, sizeof(itself));
 
-    Open o = open_file(mem_file(file), NULL);
+    Opened o = opened_new(mem_file(file), NULL);
     uint8_t buf[CLUSTER];
     for (unsigned twice = 0; twice < 2; twice++) {
         cr_expect_eq(host_of(&o, 0), be64_get(l1_at));
@@ -159,7 +135,7 @@ Test(view, an_l1_table_that_is_an_l2_table_too_is_read_whole)
         cr_expect_eq(0, memcmp(buf, file->data->data + be64_get(l1_at), CLUSTER));
         cr_expect_eq(qc_view_seek(o.view, CLUSTER, false), -ENXIO, "the rest is holes");
     }
-    close_it(&o);
+    opened_clear(&o);
     qc_file_unref(mem_file(file));
 }
 
@@ -179,7 +155,7 @@ Test(view, what_a_cut_l1_table_would_say_is_an_error_from_wherever_it_is_read)
     memcpy(file->data->data + be64_get(snapshots), &l1_at, sizeof(l1_at));
     cr_assert_eq(0, qc_file_write(mem_file(file), &zero, sizeof(zero), at));
 
-    Open o = open_file(mem_file(file), NULL);
+    Opened o = opened_new(mem_file(file), NULL);
     g_autofree uint8_t *buf = g_malloc(3 * SPAN);
     QcView *view;
     cr_assert_eq(0, qc_chain_snapshot_view(o.chain, 0, &view));
@@ -189,92 +165,85 @@ Test(view, what_a_cut_l1_table_would_say_is_an_error_from_wherever_it_is_read)
     cr_expect_eq(qc_view_read(view, buf, 3 * SPAN, 0), -EIO);
     cr_expect_eq(qc_view_seek(view, 0, false), SPAN, "broken counts as data");
     qc_view_unref(view);
-    close_it(&o);
+    opened_clear(&o);
     qc_file_unref(mem_file(file));
-}
-
-static QcFile *create_in(const char *dir, const char *name, const char *backing)
-{
-    g_autofree char *path = g_build_filename(dir, name, NULL);
-    QcFile *file;
-    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-    cr_assert_eq(0, qc_file_new_fd(fd, &file));
-    QcCreateOptions options = {.virtual_size = DISK,
-                               .cluster_bits = 12,
-                               .backing_file = backing,
-                               .backing_format = backing ? "qcow2" : NULL};
-    cr_assert_eq(0, qc_create(file, &options, NULL));
-    return file;
 }
 
 static void write_in(QcFile *file, QcGate *gate, uint64_t offset, uint8_t value)
 {
     g_autofree uint8_t *bytes = g_malloc(CLUSTER);
     memset(bytes, value, CLUSTER);
-    Open o = open_file(file, gate);
+    g_auto(Opened) o = opened_new(file, gate);
     cr_assert_eq(0, qc_image_write(o.image, o.chain, bytes, CLUSTER, offset, NULL, NULL));
-    close_it(&o);
+}
+
+/* A layer on top of another, of which only the lower one has data: a cluster of 'b'. */
+static Stack overlay_and_base(void)
+{
+    Stack s = new_directory();
+    make_layer(&s, DISK, 12);
+    make_layer(&s, DISK, 12);
+    write_in(s.made[0], s.gate, 0, 'b');
+    return s;
 }
 
 Test(view, a_missing_layer_takes_only_its_own_bytes_with_it)
 {
-    g_autofree char *dir = g_dir_make_tmp("view-XXXXXX", NULL);
-    g_autofree char *base_path = g_build_filename(dir, "base", NULL);
-    g_autofree char *top_path = g_build_filename(dir, "top", NULL);
-    g_autoptr(QcGate) gate = NULL;
-    cr_assert_eq(0, qc_gate_new(dir, QC_BACKING_STORE, &gate, NULL));
-    g_autoptr(QcFile) base = create_in(dir, "base", NULL);
-    g_autoptr(QcFile) top = create_in(dir, "top", "base");
-    write_in(base, gate, 0, 'b');
-    write_in(top, gate, CLUSTER, 't');
+    Stack s = overlay_and_base();
+    g_autofree char *base_path = path_of(&s, 0);
+    QcFile *base = s.made[0], *top = s.made[1];
+    write_in(top, s.gate, CLUSTER, 't');
 
     uint8_t buf[CLUSTER];
     qc_file_settle(top, NULL);
-    Open o = open_file(top, gate);
-    cr_expect_eq(qc_chain_layers(o.chain), 2);
+    Opened o = open_stack(&s, 1, O_RDWR);
     cr_expect_null(qc_chain_error(o.chain));
     cr_expect_eq(qc_view_read(o.view, buf, CLUSTER, 0), CLUSTER);
     cr_expect_eq(buf[0], 'b');
     cr_expect_eq(qc_view_read(o.view, buf, CLUSTER, CLUSTER), CLUSTER);
     cr_expect_eq(buf[0], 't');
     cr_expect_eq(qc_view_check(o.view), 0);
-    write_in(base, gate, 0, 'c');
+    write_in(base, s.gate, 0, 'c');
     cr_expect_eq(qc_view_check(o.view), -ESTALE, "a layer changed");
-    close_it(&o);
+    opened_clear(&o);
 
     g_unlink(base_path);
-    o = open_file(top, gate);
+    o = opened_new(top, s.gate);
     cr_expect_not_null(qc_chain_error(o.chain));
     cr_expect_eq(qc_chain_layers(o.chain), 1);
     cr_expect_eq(qc_view_read(o.view, buf, CLUSTER, 0), -EIO);
     cr_expect_eq(qc_view_read(o.view, buf, CLUSTER, CLUSTER), CLUSTER);
     cr_expect_eq(buf[0], 't');
-    close_it(&o);
-    g_unlink(top_path);
-    g_rmdir(dir);
+    opened_clear(&o);
+    remove_stack(&s);
 }
 
 Test(view, where_looking_fails_beneath_the_caller_is_told_nothing)
 {
-    g_autofree char *dir = g_dir_make_tmp("view-XXXXXX", NULL);
-    g_autofree char *base_path = g_build_filename(dir, "base", NULL);
-    g_autofree char *top_path = g_build_filename(dir, "top", NULL);
-    g_autoptr(QcGate) gate = NULL;
-    cr_assert_eq(0, qc_gate_new(dir, QC_BACKING_STORE, &gate, NULL));
-    g_autoptr(QcFile) base = create_in(dir, "base", NULL);
-    g_autoptr(QcFile) top = create_in(dir, "top", "base");
-    write_in(base, gate, 0, 'b');
-
-    Open o = open_file(top, gate);
+    Stack s = overlay_and_base();
+    g_autofree char *base_path = path_of(&s, 0);
+    Opened o = open_stack(&s, 1, O_RDWR);
     QcExtent e = {.kind = QC_EXTENT_BAD, .length = 77};
     cr_assert_eq(0, truncate(base_path, CLUSTER)); /* its tables are gone */
     cr_expect_eq(qc_view_map(o.view, 0, CLUSTER, &e), -EIO);
     cr_expect_eq(e.kind, QC_EXTENT_BAD, "not what the layer above had");
     cr_expect_eq(e.length, 77);
-    close_it(&o);
-    g_unlink(base_path);
-    g_unlink(top_path);
-    g_rmdir(dir);
+    opened_clear(&o);
+    remove_stack(&s);
+}
+
+/* An overlay of an image that is an overlay of it. */
+static QcFile *create_overlay(const char *path, const char *backing)
+{
+    QcFile *file;
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    cr_assert_eq(0, qc_file_new_fd(fd, &file));
+    QcCreateOptions options = {.virtual_size = DISK,
+                               .cluster_bits = 12,
+                               .backing_file = backing,
+                               .backing_format = "qcow2"};
+    cr_assert_eq(0, qc_create(file, &options, NULL));
+    return file;
 }
 
 Test(view, a_loop_of_backing_files_ends)
@@ -284,13 +253,13 @@ Test(view, a_loop_of_backing_files_ends)
     g_autofree char *b_path = g_build_filename(dir, "b", NULL);
     g_autoptr(QcGate) gate = NULL;
     cr_assert_eq(0, qc_gate_new(dir, QC_BACKING_STORE, &gate, NULL));
-    g_autoptr(QcFile) a = create_in(dir, "a", "b"), b = create_in(dir, "b", "a");
-    Open o = open_file(a, gate);
+    g_autoptr(QcFile) a = create_overlay(a_path, "b"), b = create_overlay(b_path, "a");
+    Opened o = opened_new(a, gate);
     cr_expect_not_null(qc_chain_error(o.chain));
     cr_expect_leq(qc_chain_layers(o.chain), 3);
     uint8_t byte;
     cr_expect_eq(qc_view_read(o.view, &byte, 1, 0), -EIO);
-    close_it(&o);
+    opened_clear(&o);
     g_unlink(a_path);
     g_unlink(b_path);
     g_rmdir(dir);
@@ -303,21 +272,6 @@ enum {
     BIG = 65536,          /* the largest of which a table is larger than a block of files */
     BIG_SPAN = BIG / 8 * BIG,
 };
-
-static QcFile *create_sized(const char *dir, const char *name, const char *backing, unsigned bits,
-                            uint64_t size)
-{
-    g_autofree char *path = g_build_filename(dir, name, NULL);
-    QcFile *file;
-    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-    cr_assert_eq(0, qc_file_new_fd(fd, &file));
-    QcCreateOptions options = {.virtual_size = size,
-                               .cluster_bits = bits,
-                               .backing_file = backing,
-                               .backing_format = backing ? "qcow2" : NULL};
-    cr_assert_eq(0, qc_create(file, &options, NULL));
-    return file;
-}
 
 /* Where the L2 table lies that an entry of the active L1 table points at. */
 static uint64_t l2_of(QcFile *file, unsigned slot)
@@ -337,56 +291,47 @@ static void punch(QcFile *file, uint64_t offset, uint64_t len)
 /* What is a hole in one file is a table in another, at the same place. */
 Test(view, a_hole_of_one_layer_is_none_of_the_next)
 {
-    g_autofree char *dir = g_dir_make_tmp("view-XXXXXX", NULL);
-    g_autofree char *base_path = g_build_filename(dir, "base", NULL);
-    g_autofree char *top_path = g_build_filename(dir, "top", NULL);
-    g_autoptr(QcGate) gate = NULL;
-    cr_assert_eq(0, qc_gate_new(dir, QC_BACKING_STORE, &gate, NULL));
-    g_autoptr(QcFile) base = create_sized(dir, "base", NULL, 12, 4ull * SPAN);
-    g_autoptr(QcFile) top = create_sized(dir, "top", "base", 12, 4ull * SPAN);
-    write_in(base, gate, SPAN + 5 * CLUSTER, 'b');
-    write_in(top, gate, SPAN + 5 * CLUSTER, 't');
+    Stack s = new_directory();
+    QcFile *base = make_layer(&s, 4ull * SPAN, 12), *top = make_layer(&s, 4ull * SPAN, 12);
+    write_in(base, s.gate, SPAN + 5 * CLUSTER, 'b');
+    write_in(top, s.gate, SPAN + 5 * CLUSTER, 't');
     cr_assert_eq(l2_of(base, 1), l2_of(top, 1));
     punch(top, l2_of(top, 1), CLUSTER); /* the top has nothing any more */
-    Open o = open_file(top, gate);
+    Opened o = open_stack(&s, 1, O_RDWR);
     uint8_t byte;
     cr_expect_eq(1, qc_view_read(o.view, &byte, 1, SPAN + 5 * CLUSTER));
     cr_expect_eq(byte, 'b');
     cr_expect_eq(qc_view_seek(o.view, 0, false), SPAN + 5 * CLUSTER);
     cr_expect_eq(qc_view_seek(o.view, SPAN + 5 * CLUSTER, true), SPAN + 6 * CLUSTER);
-    close_it(&o);
-    g_unlink(base_path);
-    g_unlink(top_path);
-    g_rmdir(dir);
+    opened_clear(&o);
+    remove_stack(&s);
 }
 
 /* A table of which only the end is not a hole. */
 Test(view, a_table_that_begins_with_a_hole_is_not_blank)
 {
-    g_autofree char *dir = g_dir_make_tmp("view-XXXXXX", NULL);
-    g_autofree char *path = g_build_filename(dir, "image", NULL);
-    g_autoptr(QcFile) file = create_sized(dir, "image", NULL, 16, 2ull * BIG_SPAN);
-    write_in(file, NULL, BIG_SPAN - BIG, 'x');
+    Stack s = new_directory();
+    QcFile *file = make_layer(&s, 2ull * BIG_SPAN, 16);
+    write_in(file, s.gate, BIG_SPAN - BIG, 'x');
     punch(file, l2_of(file, 0), BIG - 4096);
-    Open o = open_file(file, NULL);
+    Opened o = open_stack(&s, 0, O_RDWR);
     cr_expect_eq(qc_view_seek(o.view, 0, false), BIG_SPAN - BIG);
-    close_it(&o);
-    g_unlink(path);
-    g_rmdir(dir);
+    opened_clear(&o);
+    remove_stack(&s);
 }
 
 /* A file that is cut off while it is open: what was there is no zeros now. */
 Test(view, what_is_cut_off_later_is_an_error)
 {
     MemFile *file = sample();
-    Open o = open_file(mem_file(file), NULL);
+    Opened o = opened_new(mem_file(file), NULL);
     uint8_t buf[CLUSTER];
     guint whole = file->data->len;
     cr_expect_eq(CLUSTER, qc_view_read(o.view, buf, CLUSTER, 3 * CLUSTER));
     g_byte_array_set_size(file->data, CLUSTER);
     cr_expect_eq(-EIO, qc_view_read(o.view, buf, CLUSTER, 3 * CLUSTER));
     cr_expect_gt(whole, CLUSTER);
-    close_it(&o);
+    opened_clear(&o);
     qc_file_unref(mem_file(file));
 }
 
@@ -395,10 +340,10 @@ Test(view, a_huge_empty_disk_is_searched_at_once, .timeout = 20)
 {
     Kind huge = {"v3-2M", 3, 21, 16, false};
     MemFile *file = script_image(&huge, UINT64_C(1) << 55);
-    Open o = open_file(mem_file(file), NULL);
+    Opened o = opened_new(mem_file(file), NULL);
     cr_expect_eq(qc_view_seek(o.view, 0, false), -ENXIO);
     cr_expect_eq(qc_view_seek(o.view, 0, true), 0);
-    close_it(&o);
+    opened_clear(&o);
     qc_file_unref(mem_file(file));
 }
 
@@ -463,14 +408,14 @@ Test(view, an_image_that_grows_while_it_is_opened_is_sound)
     cr_assert_gt(g->after->data->len, g->before->data->len);
     qc_file_init(&g->base, &growing_ops);
 
-    Open o = open_file(&g->base, NULL);
+    Opened o = opened_new(&g->base, NULL);
     g_autoptr(QcView) snapshot = NULL;
     uint8_t buf[CLUSTER];
     cr_assert_eq(qc_image_info(o.image)->n_snapshots, 1);
     cr_assert_eq(0, qc_chain_snapshot_view(o.chain, 0, &snapshot));
     cr_expect_eq(qc_view_read(snapshot, buf, CLUSTER, 49 * CLUSTER), CLUSTER);
     cr_expect_eq(qc_view_read(o.view, buf, CLUSTER, 49 * CLUSTER), CLUSTER);
-    close_it(&o);
+    opened_clear(&o);
     qc_file_unref(&g->base);
 }
 
@@ -494,13 +439,13 @@ Test(view, of_a_table_that_is_cut_off_the_beginning_is_read)
     g_byte_array_append(file->data, table, KEPT);
     mem_file_put_word(file, l1, end);
 
-    Open o = open_file(mem_file(file), NULL);
+    Opened o = opened_new(mem_file(file), NULL);
     cr_expect_eq(1, qc_view_read(o.view, &byte, 1, 0));
     cr_expect_eq(1, qc_view_read(o.view, &byte, 1, (uint64_t)(THERE - 1) * LARGE));
     cr_expect_eq(byte, 7, "the last entry that is there in full");
     cr_expect_eq(-EIO, qc_view_read(o.view, &byte, 1, (uint64_t)THERE * LARGE));
     cr_expect_eq(-EIO, qc_view_read(o.view, &byte, 1, 2ull * (THERE - 1) * LARGE));
-    close_it(&o);
+    opened_clear(&o);
     qc_file_unref(mem_file(file));
 }
 
@@ -516,7 +461,7 @@ Test(view, of_an_image_whose_snapshots_were_not_read)
     g_autoptr(GByteArray) before = g_byte_array_new();
     g_byte_array_append(before, file->data->data, file->data->len);
 
-    Open o = {.cache = qc_cache_new(1 << 20)};
+    Opened o = {.cache = qc_cache_new(1 << 20)};
     cr_assert_eq(
         0, qc_image_open_disk(mem_file(file), "mem", QC_FORMAT_QCOW2, o.cache, &o.image, NULL));
     cr_assert_eq(0, qc_chain_open(NULL, o.image, o.cache, &o.chain));
@@ -527,6 +472,6 @@ Test(view, of_an_image_whose_snapshots_were_not_read)
     cr_expect_eq(qc_snapshot_take(o.image, "t", 0, &unknown, NULL), -EINVAL);
     cr_expect_eq(before->len, file->data->len);
     cr_expect_arr_eq(before->data, file->data->data, before->len);
-    close_it(&o);
+    opened_clear(&o);
     qc_file_unref(mem_file(file));
 }
