@@ -1,0 +1,92 @@
+# What one reads in a control file: the commands that there are, and the results of those that were run.
+. "${SRCDIR:?run by ctest}/tests/mount/control.bash"
+
+reading() {
+    local verb
+    for verb in take revert delete rename; do
+        grep -q "^#.*$verb" $C || fail "the comments do not tell of $verb"
+        grep -q "^#.*$verb" mnt/control || fail "the comments of the store's control do not tell of $verb"
+    done
+    ! sed '/^#/d' mnt/quiet.qcow2/control | grep -q . || fail "results where no command ran"
+    control_ok $C "take x"
+    control_fails EEXIST $C "take x"
+    control_ok $C "delete x"
+    tail -n3 $C >last
+    assert_match "$(sed -n 1p last)" "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z ok take x$"
+    assert_match "$(sed -n 2p last)" "Z EEXIST take x: .+"
+    assert_match "$(sed -n 3p last)" "Z ok delete x$"
+    assert_eq "$(date -u +%F)" "$(tail -n1 $C | cut -dT -f1)" "date of a result"
+    cat $C >whole && assert_same whole <(dd if=$C bs=7 status=none) "reading in small pieces"
+}
+
+# On the descriptor that wrote: the result of that write, a line per command.
+reading_back() {
+    exec 3<>$C
+    env printf 'take p\ntake q\n' >&3
+    cat <&3 >back
+    exec 3<&-
+    assert_eq "$(wc -l <back)" 2 "lines read back: $(cat back)"
+    assert_match "$(sed -n 1p back)" "ok take p$"
+    assert_match "$(sed -n 2p back)" "ok take q$"
+    python3 - $C <<'END' || fail "reading back"
+import errno, os, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+for line, wanted in ((b"take r\n", b"ok take r\n"), (b"take r\n", b"EEXIST take r: "), (b"delete r", b"ok delete r\n")):
+    try:
+        assert os.write(fd, line) == len(line)
+    except OSError as error:
+        assert error.errno == errno.EEXIST, error
+    text = os.pread(fd, 4096, 0)
+    assert wanted in text and text.count(b"\n") == 1, (line, text)
+
+# In order, as a shell does it; then back, behind what was written and before.
+fd = os.open(sys.argv[1], os.O_RDWR)
+for line in b"take r\n", b"delete r\n":
+    os.write(fd, line)
+    at = os.lseek(fd, 0, os.SEEK_CUR)
+    text = os.read(fd, 4096)
+    assert b"ok " + line in text and text.count(b"\n") == 1, (line, text)
+    for back in at, 0:
+        os.lseek(fd, back, os.SEEK_SET)
+        assert os.read(fd, 4096) == text, "back to %d" % back
+
+# Who has written nothing gets what is new when he begins anew.
+fd = os.open(sys.argv[1], os.O_RDONLY)
+assert b"ok take t\n" not in os.read(fd, 65536)
+os.write(os.open(sys.argv[1], os.O_WRONLY), b"take t\ndelete t\n")
+assert b"ok take t\n" in os.pread(fd, 65536, 0), "a second reading from the beginning"
+END
+    control_ok $C "delete p" "delete q"
+}
+
+# Who reads a descriptor while its write runs reads the result all the same afterwards.
+read_while_it_runs() {
+    python3 - $C <<'END' || fail "the result, read after somebody read meanwhile"
+import os, sys, threading
+LINE, COUNT = b"check\n", 300
+fd = os.open(sys.argv[1], os.O_RDWR)
+meanwhile = over = False
+def read():
+    global meanwhile
+    os.pread(fd, 4096, 0)
+    meanwhile = not over
+while not meanwhile:
+    over = False
+    reader = threading.Thread(target=read)
+    reader.start()
+    end = os.lseek(fd, 0, 0) + os.write(fd, LINE * COUNT)
+    over = True
+    reader.join()
+first = os.pread(fd, 40, end).decode()
+assert first[:2] == "20" and " ok check" in first, first
+END
+}
+
+mkdir store
+new_image store/web.qcow2
+new_image store/quiet.qcow2
+mount_store "$TMP/store" mnt
+reading
+reading_back
+read_while_it_runs
+unmount_store mnt
