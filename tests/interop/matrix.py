@@ -1,10 +1,11 @@
 """The matrix: every kind of image that QEMU makes, read and changed by the engine.
 
-    matrix.py CLUSTER [extl2] [pairs | values] [--only=CASE]
+    matrix.py [CLUSTERS] [few] [--only=CASE]
 
-With "pairs" not all combinations of the options are tried, but so many that each two values of
-two options meet in one of them; with "values", so many that each value of an option is in one.
-Under a sanitizer, which takes its time, "pairs" is "values".
+CLUSTERS is one of those in KINDS; without it, all of them are tried. With "few" not all combinations
+of the other options are tried, but so many that each two values of two options meet in one of them;
+or, of clusters of 2 MiB and under a sanitizer, which take their time, so many that each value of an
+option is in one.
 
 Each case is a fresh image made with QEMU's tools. All its views must be byte for byte what
 `qemu-img convert` gave when they were the disk; then ours and QEMU's commands change it in turn, and after each one
@@ -23,6 +24,9 @@ from images import (Failure, Model, Pattern, TMP, attempt_all, cat, convert, dat
 K, M = 1 << 10, 1 << 20
 # Virtual size of a layer in clusters: enough for several L2 tables where they are small.
 CLUSTERS = {512: 150, 4 * K: 530, 64 * K: 20, 2 * M: 3}
+# Size of a cluster, and whether it has subclusters.
+KINDS = {"512": (512, False), "4k": (4 * K, False), "64k": (64 * K, False), "64k-extl2": (64 * K, True),
+         "2m": (2 * M, False), "2m-extl2": (2 * M, True)}
 
 
 class Case:
@@ -71,8 +75,9 @@ def options_of(case, count):
     return set(itertools.combinations(values, count))
 
 
-def covering(every, count):
-    """A few of the cases in which all is that options_of() has of any; always the same few."""
+def covering(every):
+    """A few of the cases of a kind in which each two values meet, or each is; always the same few."""
+    count = 1 if every[0].cluster == 2 * M or "SANITIZED" in os.environ else 2
     chosen, missing = [], set().union(*(options_of(case, count) for case in every))
     while missing:
         best = max(every, key=lambda case: len(missing & options_of(case, count)))
@@ -316,10 +321,10 @@ def attempt(case):
 
 def main():
     only = [arg[7:] for arg in sys.argv if arg.startswith("--only=")]
-    chosen = list(cases(int(sys.argv[1]), "extl2" in sys.argv))
-    if "pairs" in sys.argv or "values" in sys.argv:
-        sparing = "values" in sys.argv or "SANITIZED" in os.environ
-        chosen = covering(chosen, 1 if sparing else 2)
+    chosen = []
+    for kind in [arg for arg in sys.argv if arg in KINDS] or KINDS:
+        every = list(cases(*KINDS[kind]))
+        chosen += covering(every) if "few" in sys.argv else every
     attempt_all(attempt, [case for case in chosen if not only or case.name in only])
 
 

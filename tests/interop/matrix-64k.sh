@@ -1,6 +1,0 @@
-# Kinds of images with clusters of 64k, the usual ones, each two options paired: see matrix.py.
-# All of them take minutes: scripts/soak matrix.
-IN_MEMORY=1
-. "${SRCDIR:?run by ctest}/tests/functions.sh"
-requires qemu-img qemu-io python3
-python3 "$SRCDIR/tests/interop/matrix.py" 65536 pairs
