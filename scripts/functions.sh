@@ -31,6 +31,16 @@ quietly() {
     return 1
 }
 
+# without_randomisation COMMAND...: kernels with much address randomisation break the sanitizers of
+# Debian 12. Run a command without it, where a process may choose that.
+without_randomisation() {
+    if setarch -R true 2>/dev/null; then
+        setarch -R "$@"
+    else
+        "$@"
+    fi
+}
+
 # configure PRESET [cmake argument...]: set up the build tree of a preset.
 configure() {
     local preset=$1
