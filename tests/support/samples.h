@@ -51,9 +51,9 @@ int sample_expected(const Sample *sample, const Step *command);
 const char *sample_command_name(const Sample *sample, unsigned i);
 
 /*
- * How far it is from one command to the next that are tried in a short test: 1, of big samples 3,
- * and where a sanitizer makes it slower still (SANITIZED is set), of
- * these and those with clusters of 64 KiB only the first.
+ * How far it is from one command to the next that a short test tries: 1, and 3 for big samples.
+ * Where a sanitizer makes it slower still (SANITIZED is set), the test tries only the first command
+ * of big samples and of those with clusters of 64 KiB.
  */
 unsigned sample_step(const Sample *sample);
 
