@@ -157,6 +157,44 @@ many_descriptors() {
     unmount_store "$TMP/mnt"
 }
 
+# An image of 768 compressed clusters of 64 KiB.
+make_packed_image() {
+    mkdir packed
+    python3 -c 'import os, sys
+for _ in range(768):
+    sys.stdout.buffer.write(os.urandom(512) * 128)' >packed.raw
+    qemu-img convert -c -f raw -O qcow2 packed.raw packed/packed.qcow2
+    rm packed.raw
+}
+
+resident() {
+    awk '/^VmRSS/ { print $2 }' "/proc/$WORKER/status"
+}
+
+# Read a piece of each compressed cluster, in no order; by how many KiB the daemon has grown is in $GROWN.
+decode_all() { # MIB OF CACHE
+    MALLOC_ARENA_MAX=1 mount_store "$TMP/packed" "$TMP/mnt" -o cache="$1"
+    WORKER=$(worker_of "$(daemon_of "$TMP/mnt")")
+    dd if=mnt/packed.qcow2/disk of=/dev/null bs=4096 count=1 status=none
+    GROWN=$(resident)
+    python3 - <<'END'
+import os, random
+disk = os.open("mnt/packed.qcow2/disk", os.O_RDONLY)
+for cluster in random.Random(1).sample(range(768), 768):
+    assert len(os.pread(disk, 4096, cluster * 65536)) == 4096
+END
+    GROWN=$(($(resident) - GROWN))
+    unmount_store "$TMP/mnt"
+}
+
+# Of 48 MiB that are decoded the daemon keeps what the option says; more would be seen.
+cache_is_bounded() {
+    decode_all 64
+    [ "$GROWN" -gt 40960 ] || fail "a cache that has room for all has grown by only $GROWN KiB"
+    decode_all 4
+    [ "$GROWN" -lt 12288 ] || fail "a cache of 4 MiB has grown by $GROWN KiB"
+}
+
 # No thread can be started any more while many read. What then fails may fail, but all that was begun
 # ends: so does the daemon, once it is unmounted.
 short_of_threads() {
@@ -182,6 +220,8 @@ if [ -z "${SANITIZED:-}" ]; then # whose programs take all the memory there is
     make_large_images
     short_of_memory
     many_descriptors
+    make_packed_image
+    cache_is_bounded
     mkdir disks
     for i in $(seq 8); do
         qemu-img create -q -f qcow2 "disks/$i.qcow2" 8M
