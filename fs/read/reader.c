@@ -163,7 +163,10 @@ static int open_pages(Reader *reader, const Image *image)
     }
     if (number && reader->passed != number)
         fs_end_passthrough(reader->fs, number);
-    return reader->use == PAGES_STALE ? -ESTALE : 0;
+    if (reader->use != PAGES_STALE)
+        return 0;
+    node_leave_others(reader->fs->nodes, reader->node, &content);
+    return -ESTALE;
 }
 
 static void close_pages(Reader *reader)

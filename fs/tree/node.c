@@ -65,6 +65,12 @@ uint64_t node_child_ino(const Node *parent, const char *name, NodeKind kind, Nod
     return hash > NODE_ROOT ? hash : hash + NODE_ROOT + 1;
 }
 
+/* Where to go on when a number is another's. */
+static uint64_t next_ino(uint64_t ino)
+{
+    return MAX(ino + 1, NODE_ROOT + 1);
+}
+
 static guint hash_ino(gconstpointer key)
 {
     return (guint) * (const uint64_t *)key; /* the numbers are hashes already */
@@ -156,7 +162,7 @@ uint64_t nodes_lookup(Nodes *nodes, Node *parent, const char *name, NodeKind kin
 
     while ((node = g_hash_table_lookup(nodes->table, &ino)) &&
            (!is_child(node, parent, name, kind, file) || pages_leave_if_resized(node->pages, size)))
-        ino = MAX(ino + 1, NODE_ROOT + 1);
+        ino = next_ino(ino);
     if (!node) {
         node = node_new(parent, name, kind, file, ino);
         parent->refs++;
@@ -273,4 +279,17 @@ bool node_pages_size(Nodes *nodes, const Node *node, uint64_t *ret)
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
 
     return pages_size(node->pages, ret);
+}
+
+void node_leave_others(Nodes *nodes, const Node *node, const PagesContent *content)
+{
+    uint64_t ino = node_child_ino(node->parent, node->name, node->kind, node->file);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&nodes->lock);
+    Node *other;
+
+    /* The numbers that nodes_lookup() goes through. */
+    for (; (other = g_hash_table_lookup(nodes->table, &ino)); ino = next_ino(ino)) {
+        if (is_child(other, node->parent, node->name, node->kind, node->file))
+            pages_leave_if_other(other->pages, content);
+    }
 }

@@ -78,5 +78,11 @@ bool node_is_open(Nodes *nodes, const Node *node, uint64_t *ret_size);
 Pages *node_pages(Nodes *nodes, Node *node);
 /* As pages_size(), also of a node of which that was never asked. */
 bool node_pages_size(Nodes *nodes, const Node *node, uint64_t *ret);
+/*
+ * The answer to an open of the node is PAGES_STALE. Then the next look-up of its name has to lead
+ * to a node that can be opened: the kernel does not try a third time. So all nodes of that name
+ * whose open pages show something else than this are left behind.
+ */
+void node_leave_others(Nodes *nodes, const Node *node, const PagesContent *content);
 
 #endif

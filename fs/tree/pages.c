@@ -3,10 +3,11 @@
  *
  * All handles that read a node through the kernel's page cache at the same time read the same thing
  * (what). An open that would read something else is refused, and the node is left: the next look-up
- * of its name makes another node. Bypassing the cache would not help, as mmap(2) and sendfile(2)
- * use it anyway. A file of another size is something else, too: the kernel ends reads at the size
- * that it was told last for the inode number. Pages from before are kept only where certainly no
- * byte has changed (identity).
+ * of its name makes another node. Of several nodes that are open by one name, all that show
+ * something else are left together, as the kernel looks the name up only once more. Bypassing the
+ * cache would not help, as mmap(2) and sendfile(2) use it anyway. A file of another size is
+ * something else, too: the kernel ends reads at the size that it was told last for the inode
+ * number. Pages from before are kept only where certainly no byte has changed (identity).
  *
  * Passthrough is all or nothing per node: the kernel refuses to mix it with normal opens, or with a
  * second backing id. So n_passed is 0, or opens is.
@@ -63,13 +64,19 @@ static void set_text(char **text, const char *to)
     *text = g_strdup(to);
 }
 
+/* Whether they show something else than this. Lock held. */
+static bool shows_other(const Pages *pages, const PagesContent *content)
+{
+    return pages->opens > 0 &&
+           (strcmp(pages->what, content->what) != 0 || pages->size != content->size);
+}
+
 /* Lock held. */
 static PagesUse use_cache(Pages *pages, const PagesContent *content)
 {
     bool same = content->identity && g_strcmp0(pages->identity, content->identity) == 0;
 
-    if (pages->opens > 0 &&
-        (strcmp(pages->what, content->what) != 0 || pages->size != content->size)) {
+    if (shows_other(pages, content)) {
         pages->left = true;
         return PAGES_STALE;
     }
@@ -132,6 +139,15 @@ bool pages_leave_if_resized(Pages *pages, uint64_t size)
 
     pages->left |= pages->opens > 0 && pages->size != size;
     return pages->left;
+}
+
+void pages_leave_if_other(Pages *pages, const PagesContent *content)
+{
+    if (!pages)
+        return;
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&pages->lock);
+
+    pages->left |= shows_other(pages, content);
 }
 
 void pages_settled(Pages *pages)

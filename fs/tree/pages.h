@@ -53,6 +53,8 @@ bool pages_size(Pages *pages, uint64_t *ret);
  * another node. NULL: false.
  */
 bool pages_leave_if_resized(Pages *pages, uint64_t size);
+/* Mark the node as left behind when open pages show something else than this. Accepts NULL. */
+void pages_leave_if_other(Pages *pages, const PagesContent *content);
 
 /* A read came through the cache, so the kernel has dropped what it was told to drop. */
 void pages_settled(Pages *pages);

@@ -14,6 +14,7 @@ mkdir store out
 new_image store/live.qcow2 1
 new_image store/shots.qcow2 1
 qemu-img snapshot -c s store/shots.qcow2
+new_image store/again.qcow2 1
 new_image store/base.qcow2 1
 new_image new-base.qcow2 2
 (cd store && qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 over.qcow2)
@@ -96,6 +97,27 @@ def another(path, replace):
     os.close(other)
 
 
+def several(path):
+    """While two older snapshots of the name are open, the third and the fourth open at once."""
+
+    def anew(byte):
+        if byte > 1:
+            run("qemu-img", "snapshot", "-d", "s", "store/again.qcow2")
+        run("qemu-io", "-c", "write -q -P %d 0 4M" % byte, "store/again.qcow2")
+        run("qemu-img", "snapshot", "-c", "s", "store/again.qcow2")
+        fd = os.open(path, os.O_RDONLY)
+        expect(os.pread(fd, PART, 0), bytes([byte]) * PART, "%s, number %d" % (path, byte))
+        return fd
+
+    first, second = anew(1), anew(2)
+    os.close(first)
+    if os.access("/proc/sys/vm/drop_caches", os.W_OK):  # so that its number is free again
+        with open("/proc/sys/vm/drop_caches", "w") as drop:
+            drop.write("2")
+    for fd in second, anew(3), anew(4):
+        os.close(fd)
+
+
 def take_again():
     run("qemu-img", "snapshot", "-d", "s", "store/shots.qcow2")
     run("qemu-io", "-c", "write -q -P 2 0 4M", "store/shots.qcow2")
@@ -106,5 +128,6 @@ live("mnt/live.qcow2/disk")
 live("mnt/live.qcow2/layers/0-live.qcow2")
 another("mnt/shots.qcow2/snapshots/s", take_again)
 another("mnt/over.qcow2/layers/1-base.qcow2", lambda: os.rename("new-base.qcow2", "store/base.qcow2"))
+several("mnt/again.qcow2/snapshots/s")
 END
 python3 read.py

@@ -139,6 +139,36 @@ Test(node, another_thing_by_the_name_is_another_node)
     node_unref(nodes, node);
 }
 
+/* The kernel looks up a name once more after ESTALE, and then gives up. */
+Test(node, of_several_old_things_by_the_name_none_is_found_again)
+{
+    Node *first = nodes_get(nodes, look(NODE_ROOT, "a", NODE_IMAGE)), *second, *third;
+    uint64_t forgotten = node_ino(first);
+    const PagesContent fourth = {.what = "fourth", .size = 1000};
+
+    cr_expect_eq(open_as(first, "first", NULL), PAGES_NEW);
+    cr_expect_eq(open_as(first, "second", NULL), PAGES_STALE);
+    second = nodes_get(nodes, look(NODE_ROOT, "a", NODE_IMAGE));
+    cr_expect_eq(open_as(second, "second", NULL), PAGES_NEW);
+    close_pages(first);
+    node_unref(nodes, first);
+    nodes_forget(nodes, forgotten, 1);
+
+    third = nodes_get(nodes, look(NODE_ROOT, "a", NODE_IMAGE)); /* in the place of the first */
+    cr_expect_neq(third, second);
+    cr_expect_eq(open_as(third, "third", NULL), PAGES_NEW);
+    cr_expect_eq(open_as(third, "fourth", NULL), PAGES_STALE);
+    node_leave_others(nodes, third, &fourth);
+    Node *found = nodes_get(nodes, look(NODE_ROOT, "a", NODE_IMAGE));
+    cr_expect_eq(open_as(found, "fourth", NULL), PAGES_NEW);
+    close_pages(found);
+    close_pages(third);
+    close_pages(second);
+    node_unref(nodes, found);
+    node_unref(nodes, third);
+    node_unref(nodes, second);
+}
+
 Test(node, another_file_by_the_name_is_another_node)
 {
     const NodeFile file_a = {1, 10}, file_b = {1, 11}, other_device = {2, 10};

@@ -90,6 +90,20 @@ Test(pages, show_one_thing_at_a_time)
     open_and_close("one", PAGES_KEEP);
 }
 
+Test(pages, are_left_only_for_something_else)
+{
+    const PagesContent it = {.what = "it", .size = 1000}, that = {.what = "that", .size = 1000};
+
+    pages_leave_if_other(NULL, &that);
+    pages_leave_if_other(pages, &that);
+    cr_expect_eq(open_it("one"), PAGES_NEW);
+    pages_leave_if_other(pages, &it);
+    cr_expect_not(pages_leave_if_resized(pages, 1000));
+    pages_leave_if_other(pages, &that);
+    cr_expect(pages_leave_if_resized(pages, 1000));
+    close_as(PAGES_NEW);
+}
+
 Test(pages, have_the_size_of_what_is_open)
 {
     uint64_t size;
