@@ -434,14 +434,14 @@ static int64_t do_read(Reader *reader, QcView *view, ViewAction *action)
     return bytes_read(action->bytes, reader->fs, reader->ahead, view, action->len, action->offset);
 }
 
-int reader_read(Reader *reader, size_t len, uint64_t offset, Bytes *ret)
+int reader_read(Reader *reader, size_t len, uint64_t offset, bool whole, Bytes *ret)
 {
     ViewAction action = {
         .func = do_read, .len = len, .offset = offset, .bytes = ret, .reading = &ret->reading};
     int64_t n = with_view(reader, &action);
 
-    /* Past the page cache a read may be short: give what lies before the bad place. */
-    while (n == -EIO && !uses_pages(reader) && action.len > SMALLEST_READ) {
+    /* Give what lies before the bad place. */
+    while (n == -EIO && !whole && action.len > SMALLEST_READ) {
         action.len = MAX(action.len / 2 / SMALLEST_READ * SMALLEST_READ, SMALLEST_READ);
         n = with_view(reader, &action);
     }

@@ -23,10 +23,11 @@ PagesUse reader_pages(const Reader *reader);
 int reader_passed(const Reader *reader);
 
 /*
- * Read up to len bytes (at most FS_MAX_REQUEST); less only at the end, or, without the page
- * cache, before a place that cannot be read. The bytes are there until bytes_clear().
+ * Read up to len bytes (at most FS_MAX_REQUEST); less only at the end, or before a place that
+ * cannot be read. whole: not there either, as the kernel would fill a page up with zeros; -EIO
+ * instead. The bytes are there until bytes_clear().
  */
-int reader_read(Reader *reader, size_t len, uint64_t offset, Bytes *ret);
+int reader_read(Reader *reader, size_t len, uint64_t offset, bool whole, Bytes *ret);
 
 /* The size of what is read, as it is now as far as that can be told. */
 uint64_t reader_size(Reader *reader);

@@ -269,11 +269,21 @@ static void reply_part(fuse_req_t req, GBytes *of, size_t len, uint64_t offset)
         fuse_reply_buf(req, data + offset, MIN(len, size - offset));
 }
 
-static void read_disk(fuse_req_t req, Reader *reader, size_t len, uint64_t offset)
+/*
+ * Whether a read is to fill pages of the kernel's: through the page cache; or, of a file that was
+ * opened past it, for mmap(2), sendfile(2) or splice(2). Any other read has an owner.
+ */
+static bool fills_pages(const struct fuse_file_info *fi)
 {
+    return fi->lock_owner == 0;
+}
+
+static void read_disk(fuse_req_t req, const struct fuse_file_info *fi, size_t len, uint64_t offset)
+{
+    Reader *reader = handle_of(fi)->reader;
     Fs *fs = fs_of(req);
     Bytes bytes = {0};
-    int r = reader_read(reader, MIN(len, FS_MAX_REQUEST), offset, &bytes);
+    int r = reader_read(reader, MIN(len, FS_MAX_REQUEST), offset, fills_pages(fi), &bytes);
 
     if (r < 0)
         reply_status(req, r);
@@ -286,12 +296,12 @@ static void read_disk(fuse_req_t req, Reader *reader, size_t len, uint64_t offse
  * Whether a read is to fill a page that might be shown when it is not true any more. Of a file that
  * was opened past the page cache, mmap(2) reads pages nevertheless, and from Linux 6.5 on
  * sendfile(2) and splice(2) do. They would find the pages of earlier reads there, although the
- * image was written to since, and the daemon would not be asked. (A read that is for no page has an
- * owner.) EINVAL has programs use read(2) instead.
+ * image was written to since, and the daemon would not be asked. EINVAL has programs use read(2)
+ * instead.
  */
 static bool is_for_lasting_page(const Fs *fs, const struct fuse_file_info *fi, const Reader *reader)
 {
-    return fi->lock_owner == 0 && fs->splices_pages && reader_pages(reader) == PAGES_DIRECT;
+    return fills_pages(fi) && fs->splices_pages && reader_pages(reader) == PAGES_DIRECT;
 }
 
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
@@ -303,7 +313,7 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
     if (handle->reader && is_for_lasting_page(fs_of(req), fi, handle->reader)) {
         reply_status(req, -EINVAL);
     } else if (handle->reader) {
-        read_disk(req, handle->reader, size, (uint64_t)off);
+        read_disk(req, fi, size, (uint64_t)off);
     } else if (handle->control) {
         g_autoptr(GBytes) part = control_read(handle->control, size, (uint64_t)off);
 

@@ -63,6 +63,43 @@ END
     unmount_store mnt2
 }
 
+# A bad place costs itself, however the file was opened: past the page cache, a read gives what lies
+# before it.
+before_a_bad_place() {
+    mkdir bad
+    qemu-img create -q -f qcow2 bad/bad.qcow2 1M
+    qemu-io -c "write -q -P 5 0 1M" bad/bad.qcow2
+    qemu-img snapshot -c s bad/bad.qcow2
+    python3 - <<'END'
+import struct
+with open("bad/bad.qcow2", "r+b") as image:
+    image.seek(40)
+    image.seek(struct.unpack(">Q", image.read(8))[0])
+    table = struct.unpack(">Q", image.read(8))[0] & 0x00fffffffffffe00
+    image.seek(table + 8 * 8)
+    image.write(struct.pack(">Q", 1 << 63 | 0x200)) # not at the start of a cluster
+END
+    mount_store "$TMP/bad" mnt2
+    python3 - <<'END' || fail "next to a bad place"
+import mmap, os
+HALF = 512 << 10
+buffer = mmap.mmap(-1, 2 * HALF)
+for path in "mnt2/bad.qcow2/snapshots/s", "mnt2/bad.qcow2/disk":
+    for flags in 0, os.O_DIRECT:
+        fd = os.open(path, os.O_RDONLY | flags)
+        n = os.preadv(fd, [buffer], 0)
+        assert n == HALF and buffer[:n] == b"\5" * n, (path, flags, n)
+        try:
+            assert False, (path, flags, os.preadv(fd, [buffer], HALF))
+        except OSError:
+            pass
+        n = os.preadv(fd, [buffer], HALF + 65536)
+        assert n == HALF - 65536 and buffer[:n] == b"\5" * n, (path, flags, n)
+        os.close(fd)
+END
+    unmount_store mnt2
+}
+
 mkdir store
 echo "outside the store" >outside
 python3 "$SRCDIR/tests/mount/hostile.py" "$TMP/store" "$TMP/outside" >expectations
@@ -94,4 +131,5 @@ unmount_store mnt
 wait_for test ! -d "/proc/$DAEMON"
 assert_nothing_outside_opened
 long_chain
+before_a_bad_place
 many_snapshots
