@@ -299,9 +299,12 @@ static void read_disk(fuse_req_t req, const struct fuse_file_info *fi, size_t le
  * image was written to since, and the daemon would not be asked. EINVAL has programs use read(2)
  * instead.
  */
-static bool is_for_lasting_page(const Fs *fs, const struct fuse_file_info *fi, const Reader *reader)
+static bool is_for_lasting_page(const Fs *fs, const struct fuse_file_info *fi)
 {
-    return fills_pages(fi) && fs->splices_pages && reader_pages(reader) == PAGES_DIRECT;
+    const Reader *reader = handle_of(fi)->reader;
+
+    return fills_pages(fi) && fs->splices_pages &&
+           (!reader || reader_pages(reader) == PAGES_DIRECT);
 }
 
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
@@ -310,7 +313,7 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
     Handle *handle = handle_of(fi);
 
     (void)ino;
-    if (handle->reader && is_for_lasting_page(fs_of(req), fi, handle->reader)) {
+    if (is_for_lasting_page(fs_of(req), fi)) {
         reply_status(req, -EINVAL);
     } else if (handle->reader) {
         read_disk(req, fi, size, (uint64_t)off);

@@ -15,6 +15,8 @@ new_image store/live.qcow2 1
 new_image store/shots.qcow2 1
 qemu-img snapshot -c s store/shots.qcow2
 new_image store/again.qcow2 1
+new_image store/text.qcow2 1
+qemu-img create -q -u -f qcow2 -b one.raw -F raw store/astray.qcow2 1M
 new_image store/base.qcow2 1
 new_image new-base.qcow2 2
 (cd store && qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 over.qcow2)
@@ -78,6 +80,24 @@ def live(path):
     os.close(fd)
 
 
+def text(path, change, old, new):
+    """Nobody gets the text of another time, and every program can copy it."""
+    before = os.open(path, os.O_RDONLY)
+    change()
+    after = os.open(path, os.O_RDONLY)
+    for fd, true, false in (before, old, new), (after, new, old):
+        for got in sent(fd), os.pread(fd, PART, 0):
+            if isinstance(got, bytes) and (false in got or true not in got):
+                sys.exit("%s: %r" % (path, got))
+        os.close(fd)
+    wanted = open(path, "rb").read()
+    shutil.copyfile(path, "out/copy")
+    expect(open("out/copy", "rb").read(), wanted, path + " by shutil")
+    for command in "cp %s out/copy", "cat %s >out/copy", "dd if=%s of=out/copy status=none":
+        run("bash", "-c", command % path)
+        expect(open("out/copy", "rb").read(), wanted, "%s by %s" % (path, command))
+
+
 def another(path, replace):
     """Something else by the same name, while what was there is open: neither reads the other's."""
     fd = os.open(path, os.O_RDONLY)
@@ -124,6 +144,10 @@ def take_again():
     run("qemu-img", "snapshot", "-c", "s", "store/shots.qcow2")
 
 
+text("mnt/text.qcow2/info.json", lambda: run("qemu-img", "resize", "-q", "store/text.qcow2", "5M"),
+     b" 4194304", b" 5242880")
+text("mnt/astray.qcow2/error", lambda: run("qemu-img", "rebase", "-u", "-f", "qcow2", "-F", "raw", "-b", "two.raw",
+                                           "store/astray.qcow2"), b"one.raw", b"two.raw")
 live("mnt/live.qcow2/disk")
 live("mnt/live.qcow2/layers/0-live.qcow2")
 another("mnt/shots.qcow2/snapshots/s", take_again)
