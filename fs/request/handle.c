@@ -7,11 +7,13 @@
 #include <errno.h>
 #include <string.h>
 
-static int open_text(Fs *fs, const char *path, NodeKind kind, Handle *handle)
+static int open_text(Fs *fs, const char *path, NodeKind kind, const Creds *creds, Handle *handle)
 {
     g_autoptr(Image) image = NULL;
     int r = images_get(fs->images, path, IMAGE_ALL_LAYERS, &image);
 
+    if (r == 0)
+        r = image_check_access(image, fs->gate, creds);
     if (r < 0)
         return r;
     if (kind == NODE_INFO) {
@@ -38,7 +40,7 @@ int handle_open(Fs *fs, Node *node, const Creds *creds, Handle **ret)
         break;
     case NODE_INFO:
     case NODE_ERROR:
-        r = open_text(fs, path, node_kind(node), handle);
+        r = open_text(fs, path, node_kind(node), creds, handle);
         break;
     case NODE_DISK:
     case NODE_SNAPSHOT:
@@ -53,10 +55,10 @@ int handle_open(Fs *fs, Node *node, const Creds *creds, Handle **ret)
     return r;
 }
 
-int handle_open_dir(Fs *fs, const Node *node, Handle **ret)
+int handle_open_dir(Fs *fs, const Node *node, const Creds *creds, Handle **ret)
 {
     g_autoptr(Handle) handle = g_new0(Handle, 1);
-    int r = tree_list(fs, node, &handle->listing);
+    int r = tree_list(fs, node, creds, &handle->listing);
 
     if (r == 0)
         *ret = g_steal_pointer(&handle);

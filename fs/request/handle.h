@@ -15,7 +15,7 @@ typedef struct Handle {
 
 /* Open the file that the node stands for; creds are the caller's. */
 int handle_open(Fs *fs, Node *node, const Creds *creds, Handle **ret);
-int handle_open_dir(Fs *fs, const Node *node, Handle **ret);
+int handle_open_dir(Fs *fs, const Node *node, const Creds *creds, Handle **ret);
 void handle_free(Handle *handle); /* accepts NULL */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Handle, handle_free)
 

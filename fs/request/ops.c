@@ -380,9 +380,10 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     Fs *fs = fs_of(req);
+    g_autoptr(Creds) creds = creds_of(req);
     g_autoptr(Handle) handle = NULL;
     Node *node = nodes_get(fs->nodes, ino);
-    int r = node ? handle_open_dir(fs, node, &handle) : -ESTALE;
+    int r = node ? handle_open_dir(fs, node, creds, &handle) : -ESTALE;
 
     node_unref(fs->nodes, node);
     if (r < 0)

@@ -254,6 +254,15 @@ int image_readable(const Image *image)
     return !image->qc || qc_image_unsupported(image->qc) ? -EOPNOTSUPP : 0;
 }
 
+int image_check_access(const Image *image, QcGate *gate, const Creds *creds)
+{
+    int r = creds_may(creds, &image->stat, CREDS_READ) ? 0 : -EACCES;
+
+    if (r == 0)
+        r = store_reach(gate, creds, image->path);
+    return r == 0 && image->file ? store_reach_file(gate, creds, image->file) : r;
+}
+
 unsigned image_n_snapshots(const Image *image)
 {
     return image->qc ? qc_image_info(image->qc)->n_snapshots : 0;

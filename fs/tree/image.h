@@ -46,6 +46,13 @@ const char *image_error(const Image *image);
 /* The errno that reading its views gives as a whole: 0, or -EOPNOTSUPP. */
 int image_readable(const Image *image);
 
+/*
+ * Whether the caller may read what the image says of itself: its file, which has to be reached both
+ * by the image's name and where it lies. The kernel has asked that of what had the name a moment
+ * ago. 0, -EACCES or what store_reach() gives.
+ */
+int image_check_access(const Image *image, QcGate *gate, const Creds *creds);
+
 unsigned image_n_snapshots(const Image *image);
 const QcSnapshot *image_snapshot(const Image *image, unsigned index);
 const Names *image_names(Image *image); /* of the snapshots; borrowed. NULL: no memory */

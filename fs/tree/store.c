@@ -142,55 +142,6 @@ int store_look(QcGate *gate, const char *path, StoreItem *ret)
     return 0;
 }
 
-static bool is_sure_dir(QcGate *gate, DIR *dir, const struct dirent *entry)
-{
-    if (entry->d_type != DT_DIR)
-        return false;
-
-    int fd = openat(dirfd(dir), entry->d_name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-    bool sure = fd >= 0 && !qc_gate_is_own(gate, fd);
-    if (fd >= 0)
-        close(fd);
-    return sure;
-}
-
-static StoreName *name_of(QcGate *gate, DIR *dir, const struct dirent *entry)
-{
-    size_t size = strlen(entry->d_name) + 1;
-    StoreName *name = g_malloc(sizeof(*name) + size);
-
-    name->is_dir = is_sure_dir(gate, dir, entry);
-    memcpy(name->name, entry->d_name, size);
-    return name;
-}
-
-int store_list(QcGate *gate, const char *path, GPtrArray **ret)
-{
-    int fd = qc_gate_open_plain(gate, path, O_RDONLY | O_DIRECTORY);
-
-    if (fd < 0)
-        return fd;
-    DIR *dir = fdopendir(fd);
-    if (!dir) {
-        int r = -errno;
-
-        close(fd);
-        return r;
-    }
-
-    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
-    struct dirent *entry;
-    while (errno = 0, (entry = readdir(dir))) {
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            g_ptr_array_add(names, name_of(gate, dir, entry));
-    }
-    int r = -errno;
-    closedir(dir);
-    if (r == 0)
-        *ret = g_steal_pointer(&names);
-    return r;
-}
-
 char *store_join(const char *dir, const char *name)
 {
     return *dir ? g_strdup_printf("%s/%s", dir, name) : g_strdup(name);
@@ -293,4 +244,73 @@ void store_limit(QcGate *gate, QcFile *file, QcFileStat *stat)
         stat->mode = mode_below(&dir, stat);
     if (r < 0)
         stat->mode &= S_IFMT;
+}
+
+/* ---- listing ----------------------------------------------------------------------------- */
+
+static bool is_sure_dir(QcGate *gate, DIR *dir, const struct dirent *entry)
+{
+    if (entry->d_type != DT_DIR)
+        return false;
+
+    int fd = openat(dirfd(dir), entry->d_name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    bool sure = fd >= 0 && !qc_gate_is_own(gate, fd);
+    if (fd >= 0)
+        close(fd);
+    return sure;
+}
+
+static StoreName *name_of(QcGate *gate, DIR *dir, const struct dirent *entry)
+{
+    size_t size = strlen(entry->d_name) + 1;
+    StoreName *name = g_malloc(sizeof(*name) + size);
+
+    name->is_dir = is_sure_dir(gate, dir, entry);
+    memcpy(name->name, entry->d_name, size);
+    return name;
+}
+
+/* Whether the caller may list an open directory of the store. */
+static int check_dir(QcGate *gate, const Creds *creds, int fd)
+{
+    g_autofree char *place = NULL;
+    QcFileStat stat;
+
+    if (creds_is_root(creds))
+        return 0;
+    int r = qc_file_stat_at(fd, "", AT_EMPTY_PATH, &stat);
+    if (r == 0)
+        acl_limit(fd, &stat);
+    if (r == 0 && !creds_may(creds, &stat, CREDS_READ))
+        r = -EACCES;
+    if (r == 0)
+        r = find_place(gate, fd, &place);
+    return r == 0 && place ? store_reach(gate, creds, place) : r;
+}
+
+int store_list(QcGate *gate, const Creds *creds, const char *path, GPtrArray **ret)
+{
+    int fd = qc_gate_open_plain(gate, path, O_RDONLY | O_DIRECTORY);
+
+    if (fd < 0)
+        return fd;
+    int r = check_dir(gate, creds, fd);
+    DIR *dir = r == 0 ? fdopendir(fd) : NULL;
+    if (!dir) {
+        r = r < 0 ? r : -errno;
+        close(fd);
+        return r;
+    }
+
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+    struct dirent *entry;
+    while (errno = 0, (entry = readdir(dir))) {
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            g_ptr_array_add(names, name_of(gate, dir, entry));
+    }
+    r = -errno;
+    closedir(dir);
+    if (r == 0)
+        *ret = g_steal_pointer(&names);
+    return r;
 }

@@ -41,9 +41,10 @@ typedef struct StoreName {
 
 /*
  * The names in a directory of the store: an array of StoreName *. What is mounted on a
- * sub-directory is asked nothing, as it may not answer.
+ * sub-directory is asked nothing, as it may not answer. -EACCES: the caller may not read the
+ * directory, or search those above it.
  */
-int store_list(QcGate *gate, const char *path, GPtrArray **ret);
+int store_list(QcGate *gate, const Creds *creds, const char *path, GPtrArray **ret);
 
 /* "dir/name", or "name" in the store itself. */
 char *store_join(const char *dir, const char *name);

@@ -343,10 +343,11 @@ static int add_from_store(Fs *fs, const Node *node, const char *path, const Stor
     return qc_is_shortage(r) ? r : 0;
 }
 
-static int list_store(Fs *fs, const Node *node, const char *path, Listing *listing)
+static int list_store(Fs *fs, const Node *node, const Creds *creds, const char *path,
+                      Listing *listing)
 {
     g_autoptr(GPtrArray) names = NULL;
-    int r = store_list(fs->gate, path, &names);
+    int r = store_list(fs->gate, creds, path, &names);
 
     if (r < 0)
         return r;
@@ -391,12 +392,15 @@ static void list_layers(const Node *node, const Image *image, Listing *listing)
     }
 }
 
-static int list_in_image(Fs *fs, const Node *node, const char *path, Listing *listing)
+static int list_in_image(Fs *fs, const Node *node, const Creds *creds, const char *path,
+                         Listing *listing)
 {
     g_autoptr(Image) image = NULL;
     unsigned layers = node_kind(node) == NODE_SNAPSHOTS ? 1 : IMAGE_ALL_LAYERS;
     int r = images_get(fs->images, path, layers, &image);
 
+    if (r == 0)
+        r = image_check_access(image, fs->gate, creds);
     if (r < 0)
         return r;
     if (node_kind(node) == NODE_IMAGE)
@@ -408,16 +412,16 @@ static int list_in_image(Fs *fs, const Node *node, const char *path, Listing *li
     return r;
 }
 
-int tree_list(Fs *fs, const Node *node, Listing **ret)
+int tree_list(Fs *fs, const Node *node, const Creds *creds, Listing **ret)
 {
     g_autoptr(Listing) listing = listing_new();
     g_autofree char *path = node_path(node);
     int r;
 
     if (node_kind(node) == NODE_DIR)
-        r = list_store(fs, node, path, listing);
+        r = list_store(fs, node, creds, path, listing);
     else
-        r = list_in_image(fs, node, path, listing);
+        r = list_in_image(fs, node, creds, path, listing);
     if (r == 0)
         *ret = listings_share(fs->listings, g_steal_pointer(&listing));
     return r;

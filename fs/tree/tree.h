@@ -14,7 +14,10 @@ int tree_lookup(Fs *fs, const Node *parent, const char *name, NodeKind *ret_kind
  */
 int tree_attr(Fs *fs, const Node *node, struct stat *attr);
 
-/* The entries of a directory node, without . and .. */
-int tree_list(Fs *fs, const Node *node, Listing **ret);
+/*
+ * The entries of a directory node, without . and .. -EACCES: the caller may not read what the
+ * node's name leads to.
+ */
+int tree_list(Fs *fs, const Node *node, const Creds *creds, Listing **ret);
 
 #endif

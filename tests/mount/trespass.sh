@@ -148,6 +148,65 @@ links_are_no_way_round() {
     assert_eq "$(qemu-img snapshot -l store/shut/in.qcow2 | grep -c stolen)" 0 "snapshots that nobody may take"
 }
 
+# Names that are exchanged all the time: what the kernel has asked of the one that had the name a moment
+# ago does not hold for the other.
+exchanged_names() {
+    local name
+    mkdir -m 755 store/open
+    mkdir -m 700 store/private
+    for name in open/swap private/swap; do
+        qemu-img create -q -f qcow2 store/$name.qcow2 1M
+    done
+    qemu-img snapshot -c public store/open/swap.qcow2
+    qemu-img snapshot -c classified store/private/swap.qcow2
+    cp store/private/swap.qcow2 store/private/classified.qcow2
+    chmod 600 store/private/swap.qcow2
+    python3 - <<'END' || fail "what is not for nobody"
+import ctypes, os, signal, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+
+def exchange(a, b):
+    for _ in range(2):
+        if libc.renameat2(-100, a, -100, b, 2):
+            os._exit(1)
+        time.sleep(0.0007)
+
+def read(path):
+    if os.path.isdir(path):
+        return " ".join(os.listdir(path))
+    with open(path) as file:
+        return file.read()
+
+swapped = ((b"store/open/swap.qcow2", b"store/private/swap.qcow2",
+            ("mnt/open/swap.qcow2/info.json", "mnt/open/swap.qcow2/snapshots")),
+           (b"store/open", b"store/private", ("mnt/open",)))
+for a, b, shown in swapped:
+    child = os.fork()
+    if child == 0:
+        while True:
+            exchange(a, b)
+    os.setgroups([])
+    os.setegid(65534)
+    os.seteuid(65534)
+    told = set()
+    end = time.monotonic() + 4
+    while time.monotonic() < end:
+        for path in shown:
+            try:
+                if "classified" in read(path):
+                    told.add(path)
+            except OSError:
+                pass
+    os.seteuid(0)
+    os.setegid(0)
+    os.kill(child, signal.SIGKILL)
+    status = os.waitpid(child, 0)[1]
+    if told or not os.WIFSIGNALED(status):
+        sys.exit("nobody was told of another user's image by %s; status %d" % (sorted(told), status))
+END
+    rm -r store/open store/private
+}
+
 # Whoever gets the name of an image does not get what was done to the one that had it before.
 results_of_a_name() {
     local way
@@ -252,6 +311,7 @@ rename_backing_while_open
 lists_are_not_for_the_group
 handed_on
 links_are_no_way_round
+exchanged_names
 results_of_a_name
 tree_in_its_own_store
 link_into_the_mount
