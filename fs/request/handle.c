@@ -28,9 +28,17 @@ static int open_text(Fs *fs, const char *path, NodeKind kind, const Creds *creds
     return 0;
 }
 
+static Handle *handle_new(void)
+{
+    Handle *handle = g_new0(Handle, 1);
+
+    g_mutex_init(&handle->lock);
+    return handle;
+}
+
 int handle_open(Fs *fs, Node *node, const Creds *creds, Handle **ret)
 {
-    g_autoptr(Handle) handle = g_new0(Handle, 1);
+    g_autoptr(Handle) handle = handle_new();
     g_autofree char *path = node_path(node);
     int r = 0;
 
@@ -57,12 +65,43 @@ int handle_open(Fs *fs, Node *node, const Creds *creds, Handle **ret)
 
 int handle_open_dir(Fs *fs, const Node *node, const Creds *creds, Handle **ret)
 {
-    g_autoptr(Handle) handle = g_new0(Handle, 1);
+    g_autoptr(Handle) handle = handle_new();
     int r = tree_list(fs, node, creds, &handle->listing);
 
+    handle->opener = creds_copy(creds);
     if (r == 0)
         *ret = g_steal_pointer(&handle);
     return r;
+}
+
+/* The listing that is there; NULL: it was read, and is to be read from its start again. */
+static Listing *listing_at(Handle *handle, uint64_t place)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&handle->lock);
+
+    if (place == 0 && handle->listed)
+        return NULL;
+    handle->listed = true;
+    return listing_ref(handle->listing);
+}
+
+int handle_listing(Fs *fs, const Node *node, Handle *handle, uint64_t place, Listing **ret)
+{
+    g_autoptr(Listing) anew = NULL;
+    int r;
+
+    if ((*ret = listing_at(handle, place)))
+        return 0;
+    r = tree_list(fs, node, handle->opener, &anew);
+    if (r < 0)
+        return r;
+    *ret = listing_ref(anew);
+    g_mutex_lock(&handle->lock);
+    Listing *old = handle->listing;
+    handle->listing = g_steal_pointer(&anew);
+    g_mutex_unlock(&handle->lock);
+    listing_unref(old);
+    return 0;
 }
 
 void handle_free(Handle *handle)
@@ -73,5 +112,7 @@ void handle_free(Handle *handle)
     control_unref(handle->control);
     g_clear_pointer(&handle->text, g_bytes_unref);
     listing_unref(handle->listing);
+    creds_free(handle->opener);
+    g_mutex_clear(&handle->lock);
     g_free(handle);
 }

@@ -412,21 +412,18 @@ static bool entry_at(const Listing *listing, uint64_t place, const char **ret_na
     return true;
 }
 
-static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
-                       struct fuse_file_info *fi)
+static void reply_entries(fuse_req_t req, const Listing *listing, size_t size, uint64_t from)
 {
-    const Listing *listing = handle_of(fi)->listing;
     g_autofree char *buffer = g_try_malloc(size);
     size_t used = 0;
     struct stat attr = {0};
     const char *name;
 
-    (void)ino;
     if (!buffer) {
         reply_status(req, -ENOMEM);
         return;
     }
-    for (uint64_t place = (uint64_t)off; entry_at(listing, place, &name, &attr); place++) {
+    for (uint64_t place = from; entry_at(listing, place, &name, &attr); place++) {
         size_t need =
             fuse_add_direntry(req, buffer + used, size - used, name, &attr, (off_t)(place + 1));
 
@@ -435,6 +432,21 @@ static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
         used += need;
     }
     fuse_reply_buf(req, buffer, used);
+}
+
+static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+                       struct fuse_file_info *fi)
+{
+    Fs *fs = fs_of(req);
+    g_autoptr(Listing) listing = NULL;
+    Node *node = nodes_get(fs->nodes, ino);
+    int r = node ? handle_listing(fs, node, handle_of(fi), (uint64_t)off, &listing) : -ESTALE;
+
+    node_unref(fs->nodes, node);
+    if (r < 0)
+        reply_status(req, r);
+    else
+        reply_entries(req, listing, size, (uint64_t)off);
 }
 
 /* ---- what cannot be done ----------------------------------------------------------------- */

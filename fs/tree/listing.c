@@ -108,6 +108,14 @@ Listing *listings_share(Listings *listings, Listing *listing)
     return open;
 }
 
+Listing *listing_ref(Listing *listing)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&listing->shared_in->lock);
+
+    listing->refs++;
+    return listing;
+}
+
 /* Whether that was the last reference; then the listing is in no set any more. */
 static bool drop(Listing *listing)
 {

@@ -1,4 +1,4 @@
-/* listing.h - what a directory had in it when it was opened. */
+/* listing.h - what a directory had in it when it was opened, or read from its start again. */
 #ifndef SNAPTREE_LISTING_H
 #define SNAPTREE_LISTING_H
 
@@ -23,7 +23,8 @@ Listing *listing_new(void);
 void listing_add(Listing *listing, const ListingEntry *entry);
 /* The listing, or one that is open already and says the same; the reference given is consumed. */
 Listing *listings_share(Listings *listings, Listing *listing);
-void listing_unref(Listing *listing); /* accepts NULL */
+Listing *listing_ref(Listing *listing); /* of a shared one */
+void listing_unref(Listing *listing);   /* accepts NULL */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Listing, listing_unref)
 
 /* The entry at a place, its name borrowed; false behind the last. */

@@ -33,6 +33,56 @@ appear_and_vanish() {
     assert_fails cat mnt/dir/new.qcow2/disk
 }
 
+# An open directory that is read from its start again shows what is there by then (rewinddir(3)), and
+# one that is read on shows what was there.
+read_again() {
+    new_image store/again.qcow2 1
+    qemu-img snapshot -c one store/again.qcow2
+    python3 - <<'END' || fail "an open directory"
+import ctypes, os, subprocess, sys
+
+def img(*args):
+    subprocess.check_call(("qemu-img",) + args, stdout=subprocess.DEVNULL)
+
+root = os.open("mnt", os.O_RDONLY | os.O_DIRECTORY)
+snapshots = os.open("mnt/again.qcow2/snapshots", os.O_RDONLY | os.O_DIRECTORY)
+for turn in range(3):
+    assert "extra.qcow2" not in os.listdir(root), turn
+    assert os.listdir(snapshots) == ["one"], turn
+    img("create", "-q", "-f", "qcow2", "store/extra.qcow2", "1M")
+    img("snapshot", "-c", "two", "store/again.qcow2")
+    assert "extra.qcow2" in os.listdir(root), turn
+    assert sorted(os.listdir(snapshots)) == ["one", "two"], turn
+    os.unlink("store/extra.qcow2")
+    img("snapshot", "-d", "two", "store/again.qcow2")
+def command(verb, numbers):
+    for i in numbers:
+        with open("mnt/again.qcow2/control", "w") as control:
+            control.write("%s %03d%s" % (verb, i, "x" * 200))
+
+def next_entries(fd):
+    buffer = ctypes.create_string_buffer(4096)
+    n = ctypes.CDLL(None).syscall(217 if os.uname().machine == "x86_64" else 61, fd, buffer, 4096)
+    at = 0
+    while at < n:
+        length = int.from_bytes(buffer.raw[at + 16:at + 18], sys.byteorder)
+        yield buffer.raw[at + 19:at + length].split(b"\0")[0]
+        at += length
+
+command("take", range(40)) # more than is read at a time
+os.lseek(snapshots, 0, os.SEEK_SET)
+names = list(next_entries(snapshots))
+command("delete", range(0, 40, 2))
+assert 2 < len(names) < 40, names
+while more := list(next_entries(snapshots)):
+    names += more
+assert len(set(names)) == len(names) == 43, names # with . and ..
+os.lseek(snapshots, 0, os.SEEK_SET)
+assert len(os.listdir(snapshots)) == 21
+END
+    rm store/again.qcow2
+}
+
 # Another file under the same name, of the same size and with the same times.
 replaced() {
     new_image store/a.qcow2 1
@@ -525,6 +575,7 @@ pages_beneath_a_writer() {
 mkdir store
 mount_store store mnt
 appear_and_vanish
+read_again
 pages_beneath_a_writer
 attributes
 attributes_in_company
