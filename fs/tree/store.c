@@ -93,6 +93,25 @@ static bool is_device(QcGate *gate, const char *path)
     return qc_gate_stat(gate, path, &stat) == 0 && S_ISBLK(stat.mode);
 }
 
+/* Whether an errno says that a path leads to nothing, and not that the store could not tell. */
+static bool is_absence(int r)
+{
+    return r == -ENOENT || r == -ENOTDIR || r == -ELOOP || r == -EXDEV || r == -EDEADLK ||
+           r == -EINVAL;
+}
+
+/*
+ * Whether what could not be opened or read is none of ours; otherwise it is an image that has an
+ * error. By its name; but a file that the storage fails to give may be an image under any name.
+ * (-EOPNOTSUPP: a link to a directory, a FIFO or the like.)
+ */
+static bool is_none_of_ours(QcGate *gate, const char *path, int r)
+{
+    bool told = is_absence(r) || r == -EACCES || r == -EPERM || r == -ENXIO || r == -ENODEV;
+
+    return r == -EOPNOTSUPP || (told && !sounds_like_image(path) && !is_device(gate, path));
+}
+
 /* Open the file of a candidate and tell its format. -ENOENT: it is none of ours. */
 static int open_candidate(QcGate *gate, const char *path, StoreItem *item)
 {
@@ -111,8 +130,7 @@ static int open_candidate(QcGate *gate, const char *path, StoreItem *item)
         return item->format == QC_FORMAT_NONE ? -ENOENT : 0;
     if (qc_is_shortage(r))
         return r;
-    /* -EOPNOTSUPP: a link to a directory, a FIFO or the like. */
-    if (r == -EOPNOTSUPP || (!sounds_like_image(path) && !is_device(gate, path)))
+    if (is_none_of_ours(gate, path, r))
         return -ENOENT;
     if (!item->error)
         g_set_error(&item->error, QC_ERROR, -r, "cannot read %s: %s", path, g_strerror(-r));
@@ -128,7 +146,7 @@ int store_look(QcGate *gate, const char *path, StoreItem *ret)
     int r = stat_beneath(gate, path, &item.stat);
 
     if (r < 0)
-        return r == -ENAMETOOLONG || r == -EACCES || qc_is_shortage(r) ? r : -ENOENT;
+        return is_absence(r) ? -ENOENT : r;
     if (S_ISDIR(item.stat.mode))
         item.kind = STORE_DIR;
     else if (S_ISREG(item.stat.mode) || S_ISLNK(item.stat.mode) || S_ISBLK(item.stat.mode))

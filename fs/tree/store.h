@@ -29,7 +29,8 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(StoreItem, store_item_clear)
 
 /*
  * Look at a path ("" is the store itself). A file that cannot be opened counts as an image where
- * its name says so. *ret must be zeroed. -ENOENT: nothing that the tree shows.
+ * its name says so, or where the storage fails to give it. *ret must be zeroed. -ENOENT: nothing
+ * that the tree shows; another errno: that could not be told.
  */
 int store_look(QcGate *gate, const char *path, StoreItem *ret);
 

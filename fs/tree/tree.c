@@ -330,7 +330,10 @@ static void add(Listing *listing, const Node *parent, const char *name, NodeKind
     listing_add(listing, &entry);
 }
 
-/* Add a name, unless the tree does not show it. -errno: of a shortage. */
+/*
+ * Add a name, unless the tree does not show it. -errno: of a shortage. If the storage fails, the
+ * name is shown, and its look-up says so: what is not listed would be taken for removed.
+ */
 static int add_from_store(Fs *fs, const Node *node, const char *path, const StoreName *name,
                           Listing *listing)
 {
@@ -338,9 +341,11 @@ static int add_from_store(Fs *fs, const Node *node, const char *path, const Stor
     g_autofree char *child = store_join(path, name->name);
     int r = name->is_dir ? 0 : store_look(fs->gate, child, &item);
 
-    if (r == 0)
+    if (qc_is_shortage(r))
+        return r;
+    if (r != -ENOENT && r != -EACCES && r != -ENAMETOOLONG)
         add(listing, node, name->name, item.kind == STORE_DIR ? NODE_DIR : NODE_IMAGE, none);
-    return qc_is_shortage(r) ? r : 0;
+    return 0;
 }
 
 static int list_store(Fs *fs, const Node *node, const Creds *creds, const char *path,

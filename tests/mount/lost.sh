@@ -189,6 +189,48 @@ disk_dies() {
     assert_same <(sha256sum <store/web.qcow2) before "the image"
 }
 
+# A file system beneath it that gives nothing but errors: no name seems to be removed by that, which a
+# copy of the tree would follow; and a file that cannot be told is an image with an error.
+store_fails() {
+    local errno tracer name worker listed
+    rm -rf store
+    mkdir store
+    new_image store/web.qcow2
+    cp store/web.qcow2 store/named-otherwise
+    echo text >store/README
+    mount_store "$TMP/store" "$TMP/mnt"
+    ls mnt >before
+    assert_eq "$(tr '\n' ' ' <before)" "control named-otherwise web.qcow2 "
+    DAEMON=$(daemon_of "$TMP/mnt")
+    worker=$(worker_of "$DAEMON")
+    for errno in EIO ESTALE ETIMEDOUT; do
+        strace -f -o /dev/null -p "$worker" -P web.qcow2 -P named-otherwise -e trace=openat2 \
+            -e inject=openat2:error=$errno 2>/dev/null &
+        tracer=$!
+        wait_for grep -q TracerPid:.[1-9] "/proc/$worker/status"
+        if listed=$(ls mnt 2>/dev/null); then
+            for name in web.qcow2 named-otherwise; do
+                grep -qxF $name <<<"$listed" || fail "$name is not listed after $errno"
+            done
+        fi
+        assert_fails stat mnt/web.qcow2
+        assert_match "$OUTPUT" "$(message_of $errno)" "a look-up after $errno"
+        kill $tracer
+        wait $tracer || true
+        assert_same <(ls mnt) before "what is there after $errno"
+    done
+    assert_alive_and_unmount
+    # An image under any name, which cannot be read.
+    ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" strace -f -o /dev/null -P "$TMP/store/named-otherwise" -e trace=pread64 \
+        -e inject=pread64:error=EIO "$SNAPTREE" -f "$TMP/store" "$TMP/mnt" 2>/dev/null &
+    PIDS+=($!)
+    wait_for mountpoint -q mnt
+    DAEMON=$(daemon_of "$TMP/mnt")
+    assert_match "$(cat mnt/named-otherwise/error)" "$(message_of EIO)" "error of an image on a dead disk"
+    ls -l mnt >/dev/null || fail "ls on a dead disk"
+    assert_alive_and_unmount
+}
+
 full ext4
 limited
 full tmpfs
@@ -196,3 +238,4 @@ renamed
 removed
 unmounted
 disk_dies
+store_fails
