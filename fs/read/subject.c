@@ -68,13 +68,13 @@ int subject_check_access(const Subject *subject, const Image *image, QcGate *gat
     for (unsigned i = (unsigned)MAX(subject->layer, 0); i < image_n_layers(image); i++) {
         const QcImage *layer = qc_chain_image(image_chain(image), i);
         const char *path = qc_image_path(layer);
+        QcFile *file = qc_image_file(layer);
         const QcFileStat stat = image_layer_stat(image, i);
 
         if (!creds_may(creds, &stat, CREDS_READ))
             return -EACCES;
-        if (!is_outside(path) && store_reach(gate, creds, path) < 0)
-            return -EACCES;
-        if (store_reach_file(gate, creds, qc_image_file(layer)) < 0)
+        if ((is_outside(path) ? store_reach_file(gate, creds, file)
+                              : store_reach_layer(gate, creds, path, file)) < 0)
             return -EACCES;
     }
     return 0;

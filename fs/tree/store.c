@@ -183,7 +183,7 @@ char *store_path_from_argument(const char *arg)
 
 /*
  * The next directory above a path, from the outermost; *at begins at path. 1: there is one; 0:
- * there are no more.
+ * there are no more. -ELOOP: it is a link.
  */
 static int next_dir(QcGate *gate, const char *path, const char **at, QcFileStat *ret)
 {
@@ -198,10 +198,11 @@ static int next_dir(QcGate *gate, const char *path, const char **at, QcFileStat 
     *at = slash + 1;
     if (r < 0)
         return r;
-    return S_ISDIR(ret->mode) ? 1 : -ENOENT;
+    return S_ISDIR(ret->mode) ? 1 : S_ISLNK(ret->mode) ? -ELOOP : -ENOENT;
 }
 
-int store_reach(QcGate *gate, const Creds *creds, const char *path)
+/* 0, -EACCES, -ELOOP at a link. */
+static int reach(QcGate *gate, const Creds *creds, const char *path)
 {
     const char *at = path;
     QcFileStat dir;
@@ -214,6 +215,20 @@ int store_reach(QcGate *gate, const Creds *creds, const char *path)
             return -EACCES;
     }
     return r;
+}
+
+int store_reach(QcGate *gate, const Creds *creds, const char *path)
+{
+    int r = reach(gate, creds, path);
+
+    return r == -ELOOP ? -ENOENT : r;
+}
+
+int store_reach_layer(QcGate *gate, const Creds *creds, const char *path, QcFile *file)
+{
+    int r = reach(gate, creds, path);
+
+    return r == 0 || r == -ELOOP ? store_reach_file(gate, creds, file) : r;
 }
 
 int store_look_as(QcGate *gate, const Creds *creds, const char *path, StoreItem *ret)

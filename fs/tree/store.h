@@ -69,6 +69,11 @@ int store_look_as(QcGate *gate, const Creds *creds, const char *path, StoreItem 
  */
 int store_reach_file(QcGate *gate, const Creds *creds, QcFile *file);
 /*
+ * store_reach_file() of a file that an image names, by a path of the store that links to
+ * directories may be part of; as far as the first link, store_reach() of the path, too.
+ */
+int store_reach_layer(QcGate *gate, const Creds *creds, const char *path, QcFile *file);
+/*
  * The same for all users at once: take away, from the mode of the file's stat, what it grants to
  * users who may not be able to search the directories above the file. (In the tree an image is
  * where the link is.)

@@ -139,6 +139,28 @@ links_are_no_way_round() {
         assert_fails "${NOBODY[@]}" sh -c 'echo "take far.qcow2 stolen" >mnt/control'
         cat mnt/{link,far,rests}.qcow2/disk mnt/link.qcow2/info.json >/dev/null || fail "what root may"
     done
+    # A link to the directory, on the way to a backing file: neither it nor what the link lies in is shut.
+    mkdir -m 755 store/on
+    ln -s shut store/way
+    ln -s ../way store/on/further
+    (cd store && qemu-img create -q -f qcow2 -b way/in.qcow2 -F qcow2 by-way.qcow2 &&
+        qemu-img create -q -f qcow2 -b on/further/in.qcow2 -F qcow2 further.qcow2)
+    chown 65534:65534 store/{by-way,further}.qcow2
+    for i in 755:755 700:755 755:700; do
+        chmod "${i%:*}" store/shut
+        chmod "${i#*:}" store/on
+        sleep 0.1
+        for part in {by-way,further}.qcow2/{disk,layers/1-in.qcow2}; do
+            cat "mnt/$part" >/dev/null || fail "$part, which root may, with $i"
+            if [ $i = 755:755 ] || [[ $i:$part = 755:700:by-way* ]]; then
+                "${NOBODY[@]}" cat "mnt/$part" >/dev/null || fail "$part, which nobody may, with $i"
+            else
+                assert_fails "${NOBODY[@]}" cat "mnt/$part"
+                assert_match "$OUTPUT" "$(message_of EACCES)" "$part with $i"
+            fi
+        done
+    done
+    rm -r store/on store/way store/{by-way,further}.qcow2
     # Who may search the directory as its group, which is the file's too.
     chown 0:4321 store/shut store/shut/in.qcow2
     chmod 750 store/shut

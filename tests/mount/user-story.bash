@@ -41,5 +41,17 @@ ls -l mnt >/dev/null || fail "ls with an image that may not be read"
 assert_fails cat mnt/kept.qcow2/disk
 cmp mnt/web.qcow2/disk before.raw || fail "the other image"
 
+# Beneath a link to a directory of the store: the user may, unless the directory itself is shut.
+mkdir -p store/templates store/by
+qemu-img create -q -f qcow2 store/templates/golden.qcow2 1M
+scribble store/templates/golden.qcow2 golden 0 1000000
+ln -s templates store/real
+ln -s ../real store/by/way
+(cd store && qemu-img create -q -f qcow2 -b real/golden.qcow2 -F qcow2 vm.qcow2 &&
+    qemu-img create -q -f qcow2 -b by/way/golden.qcow2 -F qcow2 vm2.qcow2)
+cmp mnt/vm.qcow2/disk "$(qemu_raw store/vm.qcow2)" || fail "a disk over a linked directory"
+cmp mnt/vm2.qcow2/disk "$(qemu_raw store/vm2.qcow2)" || fail "a disk over a linked directory in another"
+cmp mnt/vm.qcow2/layers/1-golden.qcow2 mnt/templates/golden.qcow2/disk || fail "the layer in the linked directory"
+
 unmount_store mnt
 wait_for test ! -d "/proc/$PID"
