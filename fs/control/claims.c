@@ -6,6 +6,10 @@
  * read by a handle and changed by a command. The kernel tells of a closed file a moment after
  * close(2) has returned; a command gives readers that moment to go away.
  *
+ * A pause is a help for readers, and no promise: commands wait for pauses a moment in all, and a
+ * pause waits a moment for the command that runs. So no user can hold up commands or requests by
+ * reading something that changes all the time.
+ *
  * Claims.lock protects everything; nothing else is called while it is held, so it is the last in
  * any order.
  */
@@ -16,7 +20,9 @@
 
 enum {
     MOMENT_MS = 500,
-    MAX_NAMED = 16, /* paths that claims_readers() gives */
+    PAUSE_MS = 1000,
+    REMEMBERED_MS = 60 * 1000, /* far longer than a reader tries */
+    MAX_NAMED = 16,            /* paths that claims_readers() gives */
 };
 
 struct Claims {
@@ -25,6 +31,7 @@ struct Claims {
     GHashTable *readers;  /* "dev:ino:part" -> GPtrArray of paths, one for each handle; lock */
     GHashTable *commands; /* "dev:ino" -> Running; lock */
     GHashTable *paused;   /* "dev:ino" -> number of pauses; lock */
+    GHashTable *worked;   /* "dev:ino" -> when the last command ended (gint64 *, monotonic); lock */
     GHashTable *poisoned; /* set of "dev:ino"; lock */
     uint64_t epoch;       /* lock */
 };
@@ -65,6 +72,7 @@ Claims *claims_new(void)
         g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)g_ptr_array_unref);
     claims->commands = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, running_free);
     claims->paused = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    claims->worked = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     claims->poisoned = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     return claims;
 }
@@ -76,6 +84,7 @@ void claims_free(Claims *claims)
     g_hash_table_unref(claims->readers);
     g_hash_table_unref(claims->commands);
     g_hash_table_unref(claims->paused);
+    g_hash_table_unref(claims->worked);
     g_hash_table_unref(claims->poisoned);
     g_cond_clear(&claims->ended);
     g_mutex_clear(&claims->lock);
@@ -172,14 +181,19 @@ char **claims_readers(Claims *claims, const QcFileStat *file, const char *part)
     return (char **)g_ptr_array_free(g_steal_pointer(&found), FALSE);
 }
 
-void claims_pause(Claims *claims, const QcFileStat *file)
+bool claims_pause(Claims *claims, const QcFileStat *file, gint64 since)
 {
-    char *key = claims_key(file);
+    g_autofree char *key = claims_key(file);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
 
-    while (running_on(claims, key))
-        g_cond_wait(&claims->ended, &claims->lock);
-    count_up(claims->paused, key);
+    gint64 until = g_get_monotonic_time() + PAUSE_MS * G_TIME_SPAN_MILLISECOND;
+    while (running_on(claims, key) && g_cond_wait_until(&claims->ended, &claims->lock, until))
+        ;
+    const gint64 *worked = g_hash_table_lookup(claims->worked, key);
+    if (running_on(claims, key) || !worked || *worked < since)
+        return false;
+    count_up(claims->paused, g_steal_pointer(&key));
+    return true;
 }
 
 void claims_resume(Claims *claims, const QcFileStat *file)
@@ -191,13 +205,29 @@ void claims_resume(Claims *claims, const QcFileStat *file)
     g_cond_broadcast(&claims->ended);
 }
 
+/* Wait for the command that runs, and a moment in all for pauses. Lock held. */
+static void wait_for_turn(Claims *claims, const char *key)
+{
+    gint64 until = 0; /* set when only a pause is in the way */
+    bool patient = true;
+
+    while (running_on(claims, key) || (patient && count_of(claims->paused, key) > 0)) {
+        if (running_on(claims, key)) {
+            g_cond_wait(&claims->ended, &claims->lock);
+            continue;
+        }
+        if (until == 0)
+            until = g_get_monotonic_time() + PAUSE_MS * G_TIME_SPAN_MILLISECOND;
+        patient = g_cond_wait_until(&claims->ended, &claims->lock, until);
+    }
+}
+
 int claims_begin(Claims *claims, const QcFileStat *file)
 {
     char *key = claims_key(file);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
 
-    while (running_on(claims, key) || count_of(claims->paused, key) > 0)
-        g_cond_wait(&claims->ended, &claims->lock);
+    wait_for_turn(claims, key);
     if (g_hash_table_contains(claims->poisoned, key)) {
         g_free(key);
         return -EIO;
@@ -235,12 +265,28 @@ int claims_change(Claims *claims, const QcFileStat *file, const char *part)
     return 0;
 }
 
+static gboolean is_long_ago(gpointer key, gpointer time, gpointer now)
+{
+    (void)key;
+    return *(gint64 *)now - *(gint64 *)time > REMEMBERED_MS * G_TIME_SPAN_MILLISECOND;
+}
+
+/* Note that a command has ended, and forget of which that is long ago. Lock held. */
+static void remember(Claims *claims, const char *key)
+{
+    gint64 now = g_get_monotonic_time();
+
+    g_hash_table_foreach_remove(claims->worked, is_long_ago, &now);
+    g_hash_table_insert(claims->worked, g_strdup(key), g_memdup2(&now, sizeof(now)));
+}
+
 void claims_end(Claims *claims, const QcFileStat *file, bool poison)
 {
     g_autofree char *key = claims_key(file);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
 
     g_hash_table_remove(claims->commands, key);
+    remember(claims, key);
     if (poison)
         g_hash_table_add(claims->poisoned, g_steal_pointer(&key));
     claims->epoch++;

@@ -26,7 +26,10 @@ void claims_drop(Claims *claims, const QcFileStat *file, const char *part, const
 /* The paths of the open images that read a part: some of them, each once, sorted (g_strfreev). */
 char **claims_readers(Claims *claims, const QcFileStat *file, const char *part);
 
-/* Start a command on a file, after the one before, and pauses. -EIO when the file is poisoned. */
+/*
+ * Start a command on a file, after the one before, and after pauses unless they last. -EIO when the
+ * file is poisoned.
+ */
 int claims_begin(Claims *claims, const QcFileStat *file);
 /* The running command has QEMU's writer locks on the file. */
 void claims_locked(Claims *claims, const QcFileStat *file);
@@ -36,10 +39,12 @@ int claims_change(Claims *claims, const QcFileStat *file, const char *part);
 void claims_end(Claims *claims, const QcFileStat *file, bool poison);
 
 /*
- * Keep commands off a file for a moment, for a reader that they have overtaken again and again;
- * waits for the command that runs. Several readers may pause at once.
+ * Keep commands off a file for a moment, for a reader that they have overtaken again and again
+ * since that time (monotonic, microseconds); waits a moment for the command that runs. Several
+ * readers may pause at once. True: claims_resume() has to follow. False: it is still running, or no
+ * command has worked on the file since, so that it is something else that overtakes the reader.
  */
-void claims_pause(Claims *claims, const QcFileStat *file);
+bool claims_pause(Claims *claims, const QcFileStat *file, gint64 since);
 void claims_resume(Claims *claims, const QcFileStat *file);
 
 /*

@@ -54,14 +54,22 @@ int claimset_hold(ClaimSet *set, const QcFileStat *file, const char *part)
     return r;
 }
 
-void claimset_pause(ClaimSet *set)
+GPtrArray *claimset_pause(ClaimSet *set, gint64 since)
 {
-    for (guint i = 0; i < set->held->len; i++)
-        claims_pause(set->claims, &g_array_index(set->held, Claim, i).file);
+    GPtrArray *paused = g_ptr_array_new();
+
+    for (guint i = 0; i < set->held->len; i++) {
+        QcFileStat *file = &g_array_index(set->held, Claim, i).file;
+
+        if (claims_pause(set->claims, file, since))
+            g_ptr_array_add(paused, file);
+    }
+    return paused;
 }
 
-void claimset_resume(ClaimSet *set)
+void claimset_resume(ClaimSet *set, GPtrArray *paused)
 {
-    for (guint i = 0; i < set->held->len; i++)
-        claims_resume(set->claims, &g_array_index(set->held, Claim, i).file);
+    for (guint i = 0; i < paused->len; i++)
+        claims_resume(set->claims, paused->pdata[i]);
+    g_ptr_array_unref(paused);
 }

@@ -15,8 +15,11 @@ void claimset_free(ClaimSet *set);
 /* As claims_hold(): -EBUSY while a command changes the part. */
 int claimset_hold(ClaimSet *set, const QcFileStat *file, const char *part);
 
-/* claims_pause() and claims_resume() of each file, in order. Thread-safe. */
-void claimset_pause(ClaimSet *set);
-void claimset_resume(ClaimSet *set);
+/*
+ * claims_pause() of each file, in order; and claims_resume() of those that are paused, which takes
+ * what claimset_pause() has returned. Thread-safe.
+ */
+GPtrArray *claimset_pause(ClaimSet *set, gint64 since);
+void claimset_resume(ClaimSet *set, GPtrArray *paused);
 
 #endif

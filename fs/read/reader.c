@@ -18,8 +18,8 @@
  *
  * Claims: while a reader is open it holds the part of the top file that it shows and the disk of
  * every file beneath, so that no command pulls them away. Commands that change something else, one
- * right after the other, can make every view one of the past: a reader that tried in vain has them
- * wait until it has read.
+ * right after the other, can make every view one of the past: a reader that tried in vain has those
+ * wait a moment that came in between, until it has read.
  *
  * Opening and reading are one module, as they share all of the Reader. Locks, in order: `reload`
  * serialises reloading, which does I/O; `lock` protects image and view. The rest is set before the
@@ -344,7 +344,9 @@ static int reload(Reader *reader, const QcView *stale)
     /* Only reload() replaces reader->image, so it can be used without the lock here. */
     g_autoptr(Image) image = NULL;
     g_autoptr(QcView) view = NULL;
-    int r = images_reopen(reader->fs->images, reader->image, &image);
+    int r = check_writers(reader, reader->image); /* or the file would be waited for in vain */
+    if (r == 0)
+        r = images_reopen(reader->fs->images, reader->image, &image);
     if (r == 0)
         r = check_writers(reader, image);
     if (r == 0)
@@ -419,12 +421,14 @@ static int64_t try_views(Reader *reader, ViewAction *action)
 
 static int64_t with_view(Reader *reader, ViewAction *action)
 {
+    gint64 since = g_get_monotonic_time();
     int64_t result = try_views(reader, action);
 
     if (result == -ESTALE) {
-        claimset_pause(reader->claims);
+        GPtrArray *paused = claimset_pause(reader->claims, since);
+
         result = try_views(reader, action);
-        claimset_resume(reader->claims);
+        claimset_resume(reader->claims, paused);
     }
     return result == -ESTALE ? -EIO : result;
 }

@@ -43,5 +43,51 @@ print("%d reads, %d commands" % (reads, done))
 if wrong or reads < 50 or done < 50:
     sys.exit("%d of the reads: %s" % (len(wrong), ", ".join(wrong[:5])))
 END
-unmount_store mnt
 check_clean store/busy.qcow2
+
+# A reader of a disk whose file is touched all the time tries again and again. That is no reason for
+# commands on the image beneath, which may be another user's, to wait.
+qemu-img create -q -f qcow2 store/base.qcow2 1M
+(cd store && qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 over.qcow2)
+python3 - <<'END' || fail "commands on what lies beneath a disk that changes all the time"
+import os, signal, sys, time
+
+def child(work):
+    pid = os.fork()
+    if pid == 0:
+        try: # without a break, however busy the machine is
+            os.sched_setscheduler(0, os.SCHED_FIFO if work is touch else os.SCHED_OTHER, os.sched_param(work is touch))
+        except OSError:
+            pass
+        while True:
+            try:
+                work()
+            except OSError:
+                pass
+    return pid
+
+def touch():
+    os.utime("store/over.qcow2")
+    time.sleep(0.002)
+
+disk = os.open("mnt/over.qcow2/disk", os.O_RDONLY)
+children = [child(touch) for _ in range(2)] + [child(lambda: os.pread(disk, 4096, 0)) for _ in range(3)]
+longest = turn = 0
+end = time.monotonic() + 25 # the pauses began after up to 17 s, and lasted as long
+while time.monotonic() < end:
+    turn += 1
+    started = time.monotonic()
+    with open("mnt/base.qcow2/control", "wb", buffering=0) as control:
+        control.write(b"take s%d" % turn)
+    longest = max(longest, time.monotonic() - started)
+    time.sleep(0.3)
+for pid in children:
+    os.kill(pid, signal.SIGKILL)
+for pid in children:
+    os.waitpid(pid, 0)
+print("the slowest command took %.1f s" % longest)
+if longest > 10:
+    sys.exit("a command took %.1f s" % longest)
+END
+unmount_store mnt
+check_clean store/base.qcow2

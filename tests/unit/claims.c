@@ -128,7 +128,7 @@ static gpointer command_after_pause(gpointer claims)
 
 static gpointer pause_after_command(gpointer claims)
 {
-    claims_pause(claims, &file);
+    g_assert(claims_pause(claims, &file, 0));
     gint seen = g_atomic_int_get(&over);
     claims_resume(claims, &file);
     return GINT_TO_POINTER(seen);
@@ -138,8 +138,10 @@ Test(claims, commands_wait_for_all_pauses, .timeout = 20)
 {
     Claims *claims = claims_new();
 
-    claims_pause(claims, &file);
-    claims_pause(claims, &file);
+    cr_assert_eq(claims_begin(claims, &file), 0);
+    claims_end(claims, &file, false);
+    cr_expect(claims_pause(claims, &file, 0));
+    cr_expect(claims_pause(claims, &file, 0));
     GThread *thread = g_thread_new("command", command_after_pause, claims);
     claims_resume(claims, &file);
     g_usleep(20000); /* time to do it wrong */
@@ -159,6 +161,36 @@ Test(claims, a_pause_waits_for_the_command, .timeout = 20)
     g_atomic_int_set(&over, 1);
     claims_end(claims, &file, false);
     cr_expect_eq(GPOINTER_TO_INT(g_thread_join(thread)), 1);
+    claims_free(claims);
+}
+
+/* What changes by others is no reason to keep our commands off. */
+Test(claims, only_what_commands_work_on_is_paused, .timeout = 20)
+{
+    Claims *claims = claims_new();
+
+    cr_expect_not(claims_pause(claims, &file, 0));
+    cr_assert_eq(claims_begin(claims, &file), 0);
+    claims_end(claims, &file, false);
+    cr_expect_not(claims_pause(claims, &other, 0));
+    cr_expect_not(claims_pause(claims, &file, g_get_monotonic_time() + 1), "that was before");
+    cr_expect(claims_pause(claims, &file, 0));
+    claims_resume(claims, &file);
+    claims_free(claims);
+}
+
+/* A reader of something that changes all the time cannot hold up others. */
+Test(claims, neither_pause_nor_command_waits_for_ever, .timeout = 20)
+{
+    Claims *claims = claims_new();
+
+    cr_assert_eq(claims_begin(claims, &file), 0);
+    claims_end(claims, &file, false);
+    cr_expect(claims_pause(claims, &file, 0));
+    cr_expect_eq(claims_begin(claims, &file), 0);
+    cr_expect_not(claims_pause(claims, &file, 0));
+    claims_end(claims, &file, false);
+    claims_resume(claims, &file);
     claims_free(claims);
 }
 
