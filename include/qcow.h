@@ -291,18 +291,26 @@ int qc_image_luks(const QcImage *image, QcLuks *ret);
 
 /*
  * True when the file is, by its stat, exactly what it was when the image was opened, and
- * that stat was old enough to tell; of a block device, that its size and the first sector of a
- * qcow2 image are what they were, which says nothing of the rest. False is always a safe answer:
- * open it again.
+ * that stat was old enough to tell, and if the image is guarded, its header, too; of a block
+ * device, that its size and the first sector of a qcow2 image are what they were, which says
+ * nothing of the rest. False is always a safe answer: open it again.
  */
 bool qc_image_is_current(const QcImage *image);
 
 /*
  * True when any later change must show in the file's stat: it is no device, its ctime was old
- * enough, and no writer outside QEMU's lock protocol had it open. What was read may be kept as long
- * as the stat stays the same. The answer is that of the opening; nothing is looked at again.
+ * enough, and no process had it open for writing. What was read may be kept as long as the stat
+ * stays the same. The answer is that of the opening; nothing is looked at again.
  */
 bool qc_image_is_settled(const QcImage *image);
+
+/*
+ * The same, but that a process that takes part in QEMU's locks had the file open for writing. Its
+ * writes may end after the stat tells of them. What the image says of itself and its snapshots, and
+ * what those hold, may be kept as long as qc_image_is_current() or qc_chain_layer_is_same(); what
+ * its disk holds may not.
+ */
+bool qc_image_is_guarded(const QcImage *image);
 
 /*
  * Whether two snapshots, of two readings of an image's file, are the same one: by id, date and
@@ -478,7 +486,8 @@ unsigned qc_chain_layers(const QcChain *chain);
 QcImage *qc_chain_image(const QcChain *chain, unsigned layer); /* borrowed from the chain */
 /*
  * Whether the path of a layer still leads, through the gate, to the file that the chain has, in the
- * state that it had. False for a device, whose stat does not tell its state.
+ * state that it had, by its stat, and if the image is guarded, by its header, too. False for a
+ * device, whose stat does not tell its state.
  */
 bool qc_chain_layer_is_same(const QcChain *chain, QcGate *gate, unsigned layer);
 /* The disk as layer gives it, with all beneath; 0 is the active disk. Borrowed from the chain. */

@@ -82,12 +82,14 @@ static int open_live(Fs *fs, const char *path, Image **ret)
 }
 
 /*
- * -EBUSY: another process writes to a file beneath. Not asked of the top file: its writer does not
- * disturb its snapshots, and for its disk open_live() and check() ask.
+ * -EBUSY: another process writes to a file that the view rests on. To be asked after the image was
+ * opened and before anything is read through it: a write that was under way at the opening may be
+ * one that the file's stat told of already. The writer of the top file does not disturb snapshots.
  */
 static int check_writers(const Reader *reader, const Image *image)
 {
-    for (unsigned i = (unsigned)MAX(reader->subject.layer, 1); i < image_n_layers(image); i++) {
+    for (unsigned i = (unsigned)(reader->live ? 0 : MAX(reader->subject.layer, 1));
+         i < image_n_layers(image); i++) {
         QcFile *file = qc_image_file(qc_chain_image(image_chain(image), i));
 
         if (fs_has_foreign_writer(reader->fs, file, &image_layer_info(image, i)->stat))

@@ -97,9 +97,19 @@ bool image_may_be_kept(const Image *image)
     return image->chain != NULL;
 }
 
+/* Whether what is known of a layer stays true until its file's stat, or of the image's own its
+ * header, is another. */
+static bool is_lasting(const Image *image, unsigned layer)
+{
+    const QcImage *qc = qc_chain_image(image->chain, layer);
+
+    return qc_image_is_settled(qc) || (layer == 0 && qc_image_is_guarded(qc));
+}
+
 /*
- * Whether every later change of a file of the chain will show in its stat; never of a device's.
- * And whether the stat that all attributes come from is that of what was opened.
+ * Whether every later change of a file of the chain will show in its stat, or of the image's own in
+ * its header; never of a device's. And whether the stat that all attributes come from is that of
+ * what was opened.
  */
 static bool is_settled(const Image *image)
 {
@@ -107,7 +117,7 @@ static bool is_settled(const Image *image)
         !qc_file_same_stat(&image->stat, &image_layer_info(image, 0)->stat))
         return false;
     for (unsigned i = 0; i < image_n_layers(image); i++) {
-        if (!qc_image_is_settled(qc_chain_image(image->chain, i)))
+        if (!is_lasting(image, i))
             return false;
     }
     return true;
@@ -358,8 +368,7 @@ bool image_is_current(const Image *image, QcGate *gate, unsigned layers)
 static bool is_certain(const Image *image, QcGate *gate, unsigned layer)
 {
     for (unsigned i = layer; i < image_n_layers(image); i++) {
-        if (!qc_image_is_settled(qc_chain_image(image->chain, i)) ||
-            !qc_chain_layer_is_same(image->chain, gate, i))
+        if (!is_lasting(image, i) || !qc_chain_layer_is_same(image->chain, gate, i))
             return false;
     }
     return !qc_chain_error(image->chain) || qc_chain_error_stands(image->chain, gate);

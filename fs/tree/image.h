@@ -68,8 +68,8 @@ NodeFile image_layer_file(const Image *image, unsigned layer);
 #define IMAGE_ALL_LAYERS UINT_MAX
 
 /*
- * What the bytes of a layer, or for 0 of all views, rest on, as a string that is equal only when
- * they are (g_free); NULL when the files changed too recently to tell.
+ * What the bytes of a layer beneath, or for 0 of the snapshots, rest on, as a string that is equal
+ * only when they are (g_free); NULL when the files changed too recently to tell.
  */
 char *image_identity(const Image *image, QcGate *gate, unsigned layer);
 

@@ -201,7 +201,8 @@ int qc_header_decode_extensions(QcHeader *header, const uint8_t *buf, size_t len
             return err;
         at = MIN(end, at + qc_padded(ext_len));
     }
-    if (header->backing_offset + header->backing_size > len)
+    header->end = MAX(at, header->backing_offset + header->backing_size);
+    if (header->end > len)
         return qc_fail(error, -ENODATA, "the backing file's name is cut off");
     return 0;
 }

@@ -32,6 +32,7 @@ typedef struct QcHeader {
     uint64_t bitmap_directory_offset, bitmap_directory_size;
     uint64_t luks_offset, luks_length;
     bool has_unknown_extensions;
+    uint64_t end; /* of all that the first cluster says, the backing file's name included */
 } QcHeader;
 
 /*

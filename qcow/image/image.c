@@ -203,11 +203,25 @@ static void drop_metadata(QcImage *image)
     g_clear_pointer((QcBitmap **)&image->info.bitmaps, g_free);
     g_clear_pointer(&image->snapshot_at, g_free);
     g_clear_pointer(&image->bitmap_tables, g_free);
+    g_clear_pointer(&image->header_bytes, g_free);
     qc_strings_clear(&image->strings);
     QcFileStat st = image->info.stat;
     image->info = (QcInfo){.format = QC_FORMAT_QCOW2, .stat = st};
     memset(&image->header, 0, sizeof(image->header));
     memset(image->sector0, 0, sizeof(image->sector0));
+}
+
+/* Keep what the header is to be compared with, if that tells all, and not too much at each look. */
+static void keep_header(QcImage *image, const uint8_t *buf)
+{
+    size_t len = (size_t)image->header.end;
+    bool told = image->info.luks_length == 0; /* key slots are overwritten, far behind the header */
+    if (image->writers == QC_WRITERS_LOCKING && told && len <= FIRST_READ)
+        image->header_bytes = g_try_malloc(len);
+    if (image->header_bytes)
+        memcpy(image->header_bytes, buf, len);
+    else if (image->writers == QC_WRITERS_LOCKING)
+        image->writers = QC_WRITERS_UNKNOWN;
 }
 
 /* The header, and what info has of it. */
@@ -223,6 +237,7 @@ static int read_info(QcImage *image, GError **error)
     err = fill_info(image, buf);
     if (err < 0)
         return qc_fail(error, err, "no memory for the header");
+    keep_header(image, buf);
     return 0;
 }
 
@@ -243,7 +258,7 @@ static void note_state(QcImage *image, const QcFileStat *st)
 {
     image->info.stat = *st;
     image->settled = qc_file_is_settled(image->file, st);
-    image->quiet = qc_file_is_quiet(image->file, st);
+    image->writers = qc_file_writers(image->file, st);
 }
 
 /*

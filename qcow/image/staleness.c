@@ -4,9 +4,14 @@
  * A change is noticed by stat - provided that the change time (ctime) was not so young when it was
  * taken that a second write could hide behind it. The kernel takes that time when a write begins,
  * and of a mapping when a page is first written to; the bytes may come much later. So what was read
- * is kept for long only if no process had the file open for writing then, or the one that had takes
- * part in QEMU's locks: such a writer changes neither snapshots nor layers beneath. Where writers
- * cannot be asked about, the change time has to be older than any write takes.
+ * is kept for long only if no process had the file open for writing then. Where writers cannot be
+ * asked about, the change time has to be older than any write takes.
+ *
+ * A process that takes part in QEMU's locks may write for as long as a virtual machine runs, and
+ * the image is not to be opened anew at each look meanwhile. All that such a writer can change of
+ * what is known of an image is in its header, or lies where only a new header leads (tables are
+ * replaced, not overwritten). So of that image the header is compared as well as the stat. What
+ * the disk holds is another matter: it may be kept only of files that nothing writes to.
  *
  * Whether one snapshot still stands is asked of the file itself: header and entry are read, and the
  * header again, until both were of one moment.
@@ -45,12 +50,17 @@ bool qc_file_is_settled(const QcFile *file, const QcFileStat *st)
     return !whole_seconds && is_older_than(st, CTIME_GRAIN_NS) && qc_file_has_our_clock(file);
 }
 
-bool qc_file_is_quiet(QcFile *file, const QcFileStat *st)
+QcWriters qc_file_writers(QcFile *file, const QcFileStat *st)
 {
     int writer = qc_file_has_writer(file);
-    if (writer < 0)
-        return is_older_than(st, COARSE_GRAIN_NS);
-    return !writer || qc_lock_has_writer(file) == 1;
+    if (writer == 0)
+        return QC_WRITERS_NONE;
+    if (writer < 0 && !is_older_than(st, COARSE_GRAIN_NS))
+        return QC_WRITERS_UNKNOWN;
+    int locking = qc_lock_has_writer(file);
+    if (locking == 1)
+        return QC_WRITERS_LOCKING;
+    return writer < 0 && locking == 0 ? QC_WRITERS_NONE : QC_WRITERS_UNKNOWN;
 }
 
 int qc_file_settle(QcFile *file, QcFileStat *ret)
@@ -76,6 +86,16 @@ int qc_image_has_same_sector0(const QcImage *image)
     return err ? err : memcmp(now, image->sector0, sizeof(now)) == 0;
 }
 
+bool qc_image_has_same_header(const QcImage *image)
+{
+    if (image->writers != QC_WRITERS_LOCKING || image->info.format == QC_FORMAT_RAW)
+        return true;
+    size_t len = (size_t)image->header.end;
+    g_autofree uint8_t *now = g_try_malloc(len);
+    return now && qc_file_read(image->file, now, len, 0) == 0 &&
+           memcmp(now, image->header_bytes, len) == 0;
+}
+
 bool qc_image_is_current(const QcImage *image)
 {
     QcFileStat st;
@@ -84,12 +104,18 @@ bool qc_image_is_current(const QcImage *image)
     if (!image->cacheable) /* a device's stat tells nothing; but nothing was cached either */
         return st.size == image->info.stat.size &&
                (image->info.format == QC_FORMAT_RAW || qc_image_has_same_sector0(image) == 1);
-    return image->settled && qc_file_same_stat(&st, &image->info.stat);
+    return image->settled && qc_file_same_stat(&st, &image->info.stat) &&
+           qc_image_has_same_header(image);
 }
 
 bool qc_image_is_settled(const QcImage *image)
 {
-    return image->cacheable && image->settled && image->quiet;
+    return image->cacheable && image->settled && image->writers == QC_WRITERS_NONE;
+}
+
+bool qc_image_is_guarded(const QcImage *image)
+{
+    return image->cacheable && image->settled && image->writers == QC_WRITERS_LOCKING;
 }
 
 static bool is_same_but_for_id(const QcSnapshot *a, const QcSnapshot *b)

@@ -10,14 +10,17 @@
 /* Whether a stat taken now is old enough that every later write will make another. */
 bool qc_file_is_settled(const QcFile *file, const QcFileStat *st);
 
-/*
- * Whether no write that began before that stat is still under way, unless the writer takes part in
- * QEMU's locks.
- */
-bool qc_file_is_quiet(QcFile *file, const QcFileStat *st);
+/* By whom a write that began before that stat may still be under way. */
+QcWriters qc_file_writers(QcFile *file, const QcFileStat *st);
 
 /* 1 when the first sector is still what it was when it was read, 0 when not; negative errno. */
 int qc_image_has_same_sector0(const QcImage *image);
+
+/*
+ * Whether the header is still what was read. False is always a safe answer. It is looked at only
+ * where the stat does not tell: of an image that a process with QEMU's locks was writing.
+ */
+bool qc_image_has_same_header(const QcImage *image);
 
 /* The bytes of the header that say where tables are: they change when views change. */
 enum {

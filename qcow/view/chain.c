@@ -6,6 +6,7 @@
  * broken view, so that what the layers above hold themselves can still be read.
  */
 #include "error.h"
+#include "staleness.h"
 #include "view.h"
 
 typedef struct Layer {
@@ -281,7 +282,8 @@ bool qc_chain_layer_is_same(const QcChain *chain, QcGate *gate, unsigned layer)
 {
     const QcImage *image = chain->layers[layer].image;
     QcFileStat now;
-    return qc_gate_stat(gate, image->path, &now) == 0 && qc_file_same_stat(&now, &image->info.stat);
+    return qc_gate_stat(gate, image->path, &now) == 0 &&
+           qc_file_same_stat(&now, &image->info.stat) && qc_image_has_same_header(image);
 }
 
 QcView *qc_chain_view(const QcChain *chain, unsigned layer)

@@ -381,6 +381,12 @@ static int growing_has_writer(QcFile *file)
     return -EOPNOTSUPP;
 }
 
+static int growing_lock_held(QcFile *file, unsigned first, unsigned n)
+{
+    (void)file, (void)first, (void)n;
+    return 0;
+}
+
 static void growing_close(QcFile *file)
 {
     Growing *g = (Growing *)file;
@@ -391,6 +397,7 @@ static void growing_close(QcFile *file)
 
 static const QcFileOps growing_ops = {.pread = growing_pread,
                                       .stat = growing_stat,
+                                      .lock_held = growing_lock_held,
                                       .has_writer = growing_has_writer,
                                       .close = growing_close};
 

@@ -49,6 +49,45 @@ python3 map.py store/base.qcow2 "${PARTS[@]/#/$TMP/mnt/top.qcow2/}" || status=$?
 expect_all "$TMP/mnt" "$(qemu_raw store/top.qcow2)" "after who had it mapped"
 unmount_store "$TMP/mnt"
 
+# ---- a header that is written long after the time was set, by who takes QEMU's locks ----
+
+new_store locked
+mount_store locked "$TMP/mnt"
+
+cat >late.py <<'END'
+import fcntl, mmap, os, struct, sys, time
+
+F_OFD_SETLK = 37
+image, disk, snapshots = sys.argv[1:]
+
+
+def seen():
+    return os.stat(disk).st_size, os.listdir(snapshots)
+
+
+with open(image, "r+b") as file, mmap.mmap(file.fileno(), 0) as pages:
+    for byte in 100, 101, 103, 201, 203:  # a writer's
+        lock = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0)
+        fcntl.fcntl(file.fileno(), F_OFD_SETLK, lock)
+    pages[:512] = pages[:512]  # from here on, until it is written back, writing takes no time
+    time.sleep(0.1)
+    before = os.stat(image).st_ctime_ns
+    if seen() != (4 << 20, ["s"]):
+        sys.exit(f"at first: {seen()}")
+    pages[24:32] = struct.pack(">Q", 5 << 20)
+    resized = seen()
+    pages[60:64] = struct.pack(">I", 0)
+    without = seen()
+    late = os.stat(image).st_ctime_ns != before
+if late:
+    sys.exit(0)
+if resized != (5 << 20, ["s"]) or without != (5 << 20, []):
+    sys.exit(f"resized: {resized}, and without snapshots: {without}")
+END
+python3 late.py locked/top.qcow2 "$TMP/mnt/top.qcow2/disk" "$TMP/mnt/top.qcow2/snapshots" ||
+    fail "written late by who takes QEMU's locks"
+unmount_store "$TMP/mnt"
+
 # ---- whole seconds ----
 
 [ "$(id -u)" = 0 ] && [ -e /dev/loop-control ] || exit 0
