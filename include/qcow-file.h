@@ -145,7 +145,9 @@ bool qc_file_same_stat(const QcFileStat *a, const QcFileStat *b);
 
 /*
  * Wait until the file's ctime is old enough that a later write must change it: some 20 ms; where
- * times are kept in whole seconds, or by another machine, two seconds, four at most. Call it before
+ * times are kept in whole seconds, or by another machine, two seconds, four at most. Of a file that
+ * is written to all the time it never is: the wait ends when the ctime has changed twice, which
+ * takes some 40 ms, or two seconds. What is opened then is not current. Call it before
  * qc_image_open where the result is to be current for long. ret (may be NULL) gets the file's stat
  * after that. The errors of stat.
  */

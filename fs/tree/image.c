@@ -166,13 +166,12 @@ int image_reopen(const Image *image, QcGate *gate, QcCache *cache, Image **ret)
         .format_name = image->format_name,
     };
 
-    /* What was written a moment ago could be written again without a new time stamp. */
+    /* What was written a moment ago could be written again without a new time stamp. Of the files
+     * beneath, those that are opened anew are waited for then. */
     qc_file_settle(image->file, &item.stat);
     acl_limit(qc_file_fd(image->file), &item.stat);
     if (image->is_link)
         store_limit(gate, image->file, &item.stat);
-    for (unsigned i = 1; i < image_n_layers(image); i++)
-        qc_file_settle(qc_image_file(qc_chain_image(image->chain, i)), NULL);
     return image_open(image->path, &item, gate, cache, image, image->disk_only, ret);
 }
 

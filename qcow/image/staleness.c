@@ -25,6 +25,7 @@ enum {
     FIND_TRIES = 50,
     SETTLE_STEP_US = 21 * 1000,
     SETTLE_STEPS = 200,
+    SETTLE_CHANGES = 2, /* of the ctime: then a program writes all the time */
 };
 
 /* No Linux file system's clock ticks slower than 10 ms. But ext4 with small inodes, and servers on
@@ -66,10 +67,15 @@ QcWriters qc_file_writers(QcFile *file, const QcFileStat *st)
 int qc_file_settle(QcFile *file, QcFileStat *ret)
 {
     QcFileStat st;
+    unsigned changes = 0;
     int err = qc_file_stat(file, &st);
-    for (unsigned i = 0; i < SETTLE_STEPS && !err && !qc_file_is_settled(file, &st); i++) {
+    for (unsigned i = 0;
+         i < SETTLE_STEPS && changes < SETTLE_CHANGES && !err && !qc_file_is_settled(file, &st);
+         i++) {
+        int64_t before = st.ctime;
         g_usleep(SETTLE_STEP_US);
         err = qc_file_stat(file, &st);
+        changes += st.ctime != before;
     }
     if (!err && ret)
         *ret = st;

@@ -168,6 +168,26 @@ Test(steady, a_name_that_is_written_late)
     qc_file_unref(mem_file(file));
 }
 
+/* Waiting for it would be in vain. The calls are looks at its stat, with a pause between two. */
+static void wait_for(int64_t unit, int64_t looks)
+{
+    MemFile *file = script_image(&script_kinds[0], 1 << 20);
+    QcFileStat st;
+    file->restless = unit;
+    file->calls = 0;
+    cr_assert_eq(0, qc_file_settle(mem_file(file), &st));
+    cr_expect_leq(file->calls, looks, "%d looks", (int)file->calls);
+    g_auto(Opened) o = opened_new(mem_file(file), NULL);
+    qc_file_unref(mem_file(file));
+    cr_expect_eq(qc_view_check(o.view), -ESTALE, "what is read is not handed out");
+}
+
+Test(steady, a_file_that_is_written_to_all_the_time)
+{
+    wait_for(1001, 4);
+    wait_for(SECOND, 2000 / 21 + 4); /* its file system keeps whole seconds */
+}
+
 /* On file systems that others change as well: /proc stands for them. */
 Test(steady, the_kernel_is_not_asked_where_it_does_not_know)
 {

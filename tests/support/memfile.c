@@ -96,13 +96,17 @@ static int mem_stat(QcFile *file, QcFileStat *ret)
     int err = fault(m);
     if (err < 0 && err != -EINTR) /* these are never interrupted */
         return err;
+    if (m->restless) {
+        int64_t now = g_get_real_time() * 1000;
+        m->mtime = now - now % m->restless;
+    }
     *ret = (QcFileStat){.dev = 1,
                         .ino = (uintptr_t)m,
                         .size = m->data->len,
                         .allocated = m->data->len,
                         .mtime = m->mtime,
                         .ctime = m->mtime,
-                        .mode = S_IFREG | 0644};
+                        .mode = (m->device ? S_IFBLK : S_IFREG) | 0644};
     return 0;
 }
 

@@ -41,8 +41,11 @@ typedef struct MemFile {
     bool fail_on;
     bool short_io; /* transfers stop after 512 bytes */
 
-    int writer; /* what has_writer says */
-    int locked; /* what lock_held says */
+    int writer;       /* what has_writer says */
+    int locked;       /* what lock_held says */
+    int64_t restless; /* it is written to all the time: its times are those of now, in whole units
+                         of so many nanoseconds; 0: they are mtime */
+    bool device;      /* stat says that it is a block device */
 
     QcGate *gate;      /* the store that its backing file is in, or NULL; not owned */
     uint64_t max_size; /* growing beyond is -EFBIG */
