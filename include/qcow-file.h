@@ -76,6 +76,9 @@ void qc_file_init(QcFile *file, const QcFileOps *ops);
  * When writing has let a regular file grow, to drop a lock or to close it sleeps until 50 ms after
  * that. A program that opened the file before it grew, and so knows a wrong length of it, finds it
  * locked when it comes to lock it.
+ *
+ * has_writer takes a lease for a moment. If a program opens the file for writing just then, the
+ * kernel sends this process SIGURG, which does nothing unless the process handles it.
  */
 int qc_file_new_fd(int fd, QcFile **ret);
 

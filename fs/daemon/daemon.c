@@ -330,7 +330,6 @@ int daemon_run(const Options *options)
 
     log_catch_fuse();
     signal(SIGPIPE, SIG_IGN); /* of a standard error whose reader is gone */
-    signal(SIGIO, SIG_IGN);   /* of a lease, by which the engine asks for writers */
     signal(SIGXFSZ, SIG_IGN); /* of a limit to the size of files: the write says so as well */
     if (qc_gate_new(options->store, options->backing, &gate, &error) < 0) {
         log_error("%s", error->message);

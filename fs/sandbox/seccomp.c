@@ -15,6 +15,7 @@
 #include <linux/io_uring.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -164,6 +165,19 @@ static int allow_values(scmp_filter_ctx filter, const char *name, unsigned argum
     return r;
 }
 
+/* Which signal a file may cause: one that is ignored, of a lease by which the engine asks for
+ * writers. */
+static int allow_signal(scmp_filter_ctx filter, const char *name)
+{
+    int number = seccomp_syscall_resolve_name(name);
+
+    if (number == __NR_SCMP_ERROR)
+        return 0;
+    return seccomp_rule_add(filter, SCMP_ACT_ALLOW, number, 2,
+                            SCMP_CMP(1, SCMP_CMP_MASKED_EQ, UINT32_MAX, F_SETSIG),
+                            SCMP_CMP(2, SCMP_CMP_MASKED_EQ, UINT32_MAX, SIGURG));
+}
+
 /*
  * Opening without O_TRUNC and without the access mode 3, which Landlock before its version 3
  * does not see. (What openat2 is asked for lies in memory, where no filter looks.)
@@ -191,8 +205,11 @@ static int allow_partly(scmp_filter_ctx filter)
     static const char *const fcntl_names[] = {"fcntl", "fcntl64"};
     int r = allow_values(filter, "ioctl", 1, ioctls, G_N_ELEMENTS(ioctls));
 
-    for (size_t i = 0; i < G_N_ELEMENTS(fcntl_names) && r == 0; i++)
+    for (size_t i = 0; i < G_N_ELEMENTS(fcntl_names) && r == 0; i++) {
         r = allow_values(filter, fcntl_names[i], 1, fcntls, G_N_ELEMENTS(fcntls));
+        if (r == 0)
+            r = allow_signal(filter, fcntl_names[i]);
+    }
     if (r == 0)
         r = allow_if(filter, "tgkill", 0, UINT32_MAX, (scmp_datum_t)getpid());
     if (r == 0)

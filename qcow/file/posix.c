@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -160,8 +161,8 @@ static int posix_lock_held(QcFile *file, unsigned first, unsigned n)
 /*
  * The kernel gives a lease for reading only when no process has the file open for writing. It knows
  * those of this machine; where others may write, it is not asked. The lease is given back at once:
- * a program that opens the file for writing in between waits for no more than that. The signal that
- * the kernel then sends (SIGIO) has to be ignored.
+ * a program that opens the file for writing in between waits for no more than that. The kernel then
+ * sends a signal: one that ends no process, unlike SIGIO.
  */
 static int posix_has_writer(QcFile *file)
 {
@@ -169,6 +170,8 @@ static int posix_has_writer(QcFile *file)
     if (is_block(file) || !qc_file_has_our_clock(file) ||
         (fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDONLY)
         return -EOPNOTSUPP;
+    if (fcntl(fd, F_SETSIG, SIGURG) < 0)
+        return -errno;
     if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0)
         return errno == EAGAIN ? 1 : -errno;
     fcntl(fd, F_SETLEASE, F_UNLCK);

@@ -217,3 +217,40 @@ Test(steady, the_kernel_tells_who_may_write)
     qc_file_unref(file);
     g_unlink(path);
 }
+
+typedef struct Opener {
+    const char *path;
+    gint stop; /* atomic */
+} Opener;
+
+static gpointer open_and_close(gpointer data)
+{
+    Opener *opener = data;
+    while (!g_atomic_int_get(&opener->stop))
+        close(open(opener->path, O_RDWR));
+    return NULL;
+}
+
+/* The kernel signals the process that is asked to give its lease back: by SIGIO, which ends it. */
+Test(steady, asking_survives_who_opens_the_file_meanwhile)
+{
+    Opener opener = {0};
+    g_autofree char *path = NULL;
+    QcFile *file;
+    int fd = g_file_open_tmp("snaptree-XXXXXX", &path, NULL);
+    cr_assert_eq(0, qc_file_new_fd(open(path, O_RDONLY | O_CLOEXEC), &file));
+    close(fd);
+    opener.path = path;
+    GThread *thread = g_thread_new("opener", open_and_close, &opener);
+    gint64 end = g_get_monotonic_time() + G_TIME_SPAN_SECOND;
+    unsigned answers[2] = {0};
+    while (g_get_monotonic_time() < end || answers[0] == 0) {
+        int writer = qc_file_has_writer(file);
+        cr_assert(writer == 0 || writer == 1, "%d", writer);
+        answers[writer]++;
+    }
+    g_atomic_int_set(&opener.stop, 1);
+    g_thread_join(thread);
+    qc_file_unref(file);
+    g_unlink(path);
+}

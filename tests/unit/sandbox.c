@@ -110,8 +110,10 @@ static int try_on_others(unsigned what)
         r = fcntl(0, F_SETOWN, getppid());
     else if (what == 3)
         r = sched_setaffinity(getppid(), sizeof(cpu_set_t), &(cpu_set_t){{1}});
-    else
+    else if (what == 4)
         r = ioctl(0, TIOCSTI, "x");
+    else
+        r = fcntl(0, F_SETSIG, SIGIO);
     return r < 0 ? errno : 0;
 }
 
@@ -140,6 +142,8 @@ static int judge(const SandboxPolicy *policy, const char *in_force)
         {try_on_others(2), ENOSYS},
         {try_on_others(3), ENOSYS},
         {try_on_others(4), ENOSYS},
+        {try_on_others(5), ENOSYS},
+        {fcntl(0, F_SETSIG, SIGURG) < 0 ? errno : 0, 0},
         {execl("/bin/true", "true", NULL) < 0 ? errno : 0, ENOSYS},
         {try_code(), ENOSYS},
         {try_ring(), ENOSYS},
