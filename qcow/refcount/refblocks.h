@@ -31,8 +31,9 @@ struct QcRefs {
     RefBlock *blocks;
     uint64_t n_blocks; /* up to the last one in use: the rest of the table is not even touched */
     uint64_t room;
-    uint64_t max_clusters; /* what the file may grow to */
-    bool device;           /* it cannot grow at all: max_clusters is its capacity */
+    uint64_t max_clusters; /* what the format can count and address */
+    uint64_t max_given;    /* of those, what may be given out: a device's own whole clusters */
+    bool device;           /* it cannot grow at all: max_given is its capacity */
     uint64_t next_free;    /* no single cluster is free before this one */
     uint64_t table_offset; /* the new table; 0 until placed */
     uint64_t table_clusters;

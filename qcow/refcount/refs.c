@@ -141,9 +141,10 @@ static void set_limits(QcRefs *r)
     uint64_t table_max = QC_MAX_REFCOUNT_TABLE_BYTES / sizeof(be64) << r->block_bits;
     uint64_t offset_max = UINT64_C(1) << (56 - r->layout->cluster_bits);
     r->max_clusters = MIN(table_max, offset_max);
+    r->max_given = r->max_clusters;
     r->device = S_ISBLK(st->mode);
     if (r->device)
-        r->max_clusters = MIN(r->max_clusters, st->size >> r->layout->cluster_bits);
+        r->max_given = MIN(r->max_clusters, st->size >> r->layout->cluster_bits);
 }
 
 static QcRefs *refs_new(QcImage *image)
@@ -351,7 +352,7 @@ static int give_out(QcRefs *r, uint64_t first, uint64_t count, uint64_t value)
 static uint64_t find_run(const QcRefs *r, uint64_t from, uint64_t count)
 {
     uint64_t run = 0, c = from;
-    while (run < count && c < r->max_clusters) {
+    while (run < count && c < r->max_given) {
         const RefBlock *b = block_of(r, c);
         if (!b)
             return c - run; /* everything from here on is free */
@@ -369,7 +370,7 @@ static uint64_t find_run(const QcRefs *r, uint64_t from, uint64_t count)
 int qc_refs_alloc(QcRefs *r, uint64_t count, uint64_t value, uint64_t *ret_first)
 {
     uint64_t first = find_run(r, r->next_free, count);
-    if (first > r->max_clusters || count > r->max_clusters - first)
+    if (first > r->max_given || count > r->max_given - first)
         return r->device ? -ENOSPC : -EFBIG;
     int err = give_out(r, first, count, value);
     if (err < 0)

@@ -284,3 +284,33 @@ Test(check, a_repair_drops_refcount_blocks_that_count_nothing)
         cr_expect_eq(mem_file_word(file, table + (100 + i) * 8), 0);
     qc_file_unref(mem_file(file));
 }
+
+/* A device need not end with a cluster. In the last one may be compressed data; but nothing that
+ * has to be whole is put there. */
+Test(check, a_device_that_ends_within_a_cluster)
+{
+    static const Step take = {.kind = STEP_TAKE, .name = "two"};
+    MemFile *file = prepared(&script_kinds[1]); /* 64 KiB clusters, 16-bit counts */
+    uint64_t end = (file->data->len + 65535) / 65536 * 65536;
+    guint full = (guint)end + 512, roomy = full + 20 * 65536, old = file->data->len;
+    uint64_t l1 = mem_file_word(file, offsetof(QcDiskHeader, l1_table_offset));
+    uint64_t l2 = mem_file_word(file, l1) & QC_OFFSET_MASK;
+    bool unknown;
+    g_byte_array_set_size(file->data, roomy);
+    memset(file->data->data + old, 0, roomy - old);
+    mem_file_put_word(file, l2 + 4 * 8, QC_COMPRESSED | end); /* one sector of it */
+    file->data->data[first_refcount_block(file) + end / 65536 * 2 + 1] = 1;
+    file->device = true;
+    expect_clean(file, NULL);
+
+    g_byte_array_set_size(file->data, full);
+    expect_clean(file, NULL);
+    cr_expect_eq(-ENOSPC, script_run(file, &take, &unknown));
+
+    g_byte_array_set_size(file->data, roomy);
+    memset(file->data->data + full, 0, roomy - full);
+    file->max_size = roomy;
+    cr_expect_eq(0, script_run(file, &take, &unknown));
+    expect_clean(file, NULL);
+    qc_file_unref(mem_file(file));
+}
