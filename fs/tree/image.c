@@ -60,17 +60,32 @@ static int open_header(Image *image, QcCache *cache)
     return qc_is_shortage(r) ? r : 0;
 }
 
-static void open_metadata(Image *image, QcGate *gate, QcCache *cache, const Image *like)
+/*
+ * Open the image; one whose table of snapshots or of bitmaps is broken without these, with an
+ * error: its layers can be read. Else set what is wrong. Whether it is open.
+ */
+static bool open_file(Image *image, QcCache *cache)
 {
     g_autoptr(GError) error = NULL;
     int r = (image->disk_only ? qc_image_open_disk : qc_image_open)(
         image->file, image->path, image->format, cache, &image->qc, &error);
 
-    if (r < 0) {
+    if (r == 0)
+        return true;
+    set_error(image, error ? error->message : g_strerror(-r));
+    if (r == -EUCLEAN)
+        r = qc_image_open_disk(image->file, image->path, image->format, cache, &image->qc, NULL);
+    if (r < 0)
         image->shortage = qc_is_shortage(r) ? r : open_header(image, cache);
-        set_error(image, error ? error->message : g_strerror(-r));
+    return r == 0;
+}
+
+static void open_metadata(Image *image, QcGate *gate, QcCache *cache, const Image *like)
+{
+    int r;
+
+    if (!open_file(image, cache))
         return;
-    }
     r = qc_chain_open_like(gate, image->qc, cache, like ? like->chain : NULL, &image->chain);
     if (r < 0) {
         g_clear_pointer(&image->qc, qc_image_unref);

@@ -139,12 +139,23 @@ def check_readable(name, where):
         copy(name, where + "/disk")
 
 
+def check_layer(name, where):
+    """Its own layer is the disk that it was made from."""
+    layer = "%s/layers/0-%s" % (where, name)
+    if not os.path.exists(layer):
+        return check(name, "there is no layer: %s" % os.listdir(where + "/layers"), False)
+    with open(layer, "rb") as file, open(MNT + "/good.qcow2/layers/0-good.qcow2", "rb") as good:
+        check(name, "the layer is another", file.read() == good.read())
+
+
 def check_image(name, expectation):
     where = os.path.join(MNT, name)
     if not os.path.isdir(where):
         return check(name, "is not shown", False)
-    if expectation == "error":
+    if expectation in ("error", "layers"):
         check_error(name, where)
+    if expectation == "layers":
+        check_layer(name, where)
     elif expectation.startswith("eio"):
         check_places(name, where, *expectation.split(":")[1:])
     elif expectation == "harmless":
