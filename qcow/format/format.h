@@ -56,6 +56,7 @@ enum {
     QC_MAX_SNAPSHOT_EXTRA = 1024,
     QC_MAX_BITMAPS = 65535,
     QC_MAX_BITMAP_NAME = 1023,
+    QC_MAX_BITMAP_BYTES = 512 << 20, /* of one, in whole clusters: more QEMU does not open */
     QC_MIN_GRANULARITY_BITS = 9,
     QC_MAX_GRANULARITY_BITS = 31,
     QC_MAX_BITMAP_DIRECTORY_BYTES = 64 << 20,

@@ -189,11 +189,11 @@ int qc_header_decode_extensions(QcHeader *header, const uint8_t *buf, size_t len
         memcpy(&ext, buf + at, sizeof(ext));
         at += sizeof(ext);
         uint32_t type = be32_get(ext.type), ext_len = be32_get(ext.length);
-        if (type == QC_EXT_END)
-            break;
         if (ext_len > end - at)
             return qc_fail(error, -EINVAL, "header extension %#x has %u bytes, more than there are",
                            type, ext_len);
+        if (type == QC_EXT_END)
+            break;
         if (at + ext_len > len)
             return qc_fail(error, -ENODATA, "the header extensions are cut off");
         int err = decode_extension(header, type, (uint32_t)at, buf + at, ext_len, error);

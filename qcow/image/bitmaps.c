@@ -5,8 +5,8 @@
 #include "error.h"
 
 /*
- * Whether a bitmap's table has as many entries as the disk asks for. One that was not closed may be
- * of a disk that had another size.
+ * Whether a bitmap's table has as many entries as the disk asks for, and not too many. One that was
+ * not closed may be of a disk that had another size.
  */
 static bool table_fits(const QcImage *image, const QcDiskBitmapEntry *d)
 {
@@ -14,6 +14,8 @@ static bool table_fits(const QcImage *image, const QcDiskBitmapEntry *d)
     uint64_t per_byte = UINT64_C(8) << d->granularity_bits;
     uint64_t bytes = size / per_byte + (size % per_byte != 0);
     uint64_t needed = qc_clusters_for(&image->header.layout, bytes);
+    if (entries > (unsigned)QC_MAX_BITMAP_BYTES >> image->header.layout.cluster_bits)
+        return false;
     if (be32_get(d->flags) & QC_BITMAP_IN_USE)
         return entries > 0 || needed == 0;
     return entries == needed;

@@ -20,6 +20,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 void qc_find(QcCheck *findings, const char *format, ...)
 {
@@ -352,6 +353,30 @@ static int count_bitmap(Count *c, const QcBitmapTable *t)
     return 0;
 }
 
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* QEMU opens no image with two of a name. */
+static int check_bitmap_names(Count *c)
+{
+    const QcInfo *info = &c->image->info;
+    g_autofree const char **names = g_try_new(const char *, MAX(info->n_bitmaps, 1));
+    if (!names)
+        return -ENOMEM;
+    for (unsigned i = 0; i < info->n_bitmaps; i++)
+        names[i] = info->bitmaps[i].name;
+    qsort(names, info->n_bitmaps, sizeof(*names), by_name);
+    for (unsigned i = 1; i < info->n_bitmaps; i++) {
+        if (strcmp(names[i - 1], names[i]) != 0)
+            continue;
+        qc_find(c->findings, "two bitmaps have the same name");
+        break;
+    }
+    return 0;
+}
+
 static int count_bitmaps(Count *c)
 {
     const QcHeader *h = &c->image->header;
@@ -363,6 +388,8 @@ static int count_bitmaps(Count *c)
         qc_find(c->findings, "the bitmaps extension has something where there has to be 0");
     int err = count_table(c, "the bitmap directory", h->bitmap_directory_offset,
                           h->bitmap_directory_size, 1, NULL);
+    if (!err)
+        err = check_bitmap_names(c);
     for (unsigned i = 0; i < c->image->info.n_bitmaps && !err; i++)
         err = count_bitmap(c, &c->image->bitmap_tables[i]);
     return err;

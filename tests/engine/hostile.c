@@ -206,8 +206,8 @@ static void expect_refused(Made *m, uint64_t length, uint64_t bytes, int repaire
     qc_file_unref(file);
 }
 
-/* n bitmaps, each with a table of 32 MiB, step apart. */
-static Made make_bitmaps(uint32_t n, uint64_t step)
+/* n bitmaps, each with a table of so many entries, step apart. */
+static Made make_bitmaps(uint32_t n, uint32_t entries, uint64_t step)
 {
     Made m = make(16, MIB, 3 * 64 * KIB, 1);
     QcDiskExtension extension = {be32_make(QC_EXT_BITMAPS), be32_make(sizeof(QcDiskBitmaps))};
@@ -220,7 +220,7 @@ static Made make_bitmaps(uint32_t n, uint64_t step)
     g_autofree uint8_t *directory = g_malloc0(n * 32);
     for (unsigned i = 0; i < n; i++) {
         QcDiskBitmapEntry d = {.table_offset = be64_make(64 * MIB + i * step),
-                               .table_size = be32_make(MAX_ENTRIES),
+                               .table_size = be32_make(entries),
                                .flags = be32_make(QC_BITMAP_IN_USE), /* of whatever size */
                                .type = 1,
                                .granularity_bits = 16,
@@ -235,23 +235,27 @@ static Made make_bitmaps(uint32_t n, uint64_t step)
     return m;
 }
 
+enum {
+    MOST = QC_MAX_BITMAP_BYTES / (64 * KIB), /* entries of a table that QEMU opens an image with */
+};
+
 Test(hostile, bitmaps_that_share_one_table, .timeout = 300)
 {
-    Made m = make_bitmaps(QC_MAX_BITMAPS, 0);
-    put_words(&m, 64 * MIB, MAX_ENTRIES, 0, 0); /* no hole */
+    Made m = make_bitmaps(QC_MAX_BITMAPS, MOST, 0);
+    put_words(&m, 64 * MIB, MOST, 0, 0); /* no hole */
     expect_refused(&m, 128 * MIB, 40 * MIB, -EUCLEAN);
 }
 
 Test(hostile, bitmaps_that_overlap, .timeout = 300)
 {
-    Made m = make_bitmaps(QC_MAX_BITMAPS, 64 * KIB);
+    Made m = make_bitmaps(QC_MAX_BITMAPS, MAX_ENTRIES, 64 * KIB);
     expect_refused(&m, 64 * MIB + QC_MAX_BITMAPS * 64 * KIB + 32 * MIB, 8 * MIB, -EUCLEAN);
 }
 
 Test(hostile, bitmaps_with_tables_in_holes, .timeout = 300)
 {
     enum { N = 8192 };
-    Made m = make_bitmaps(N, 32 * MIB);
+    Made m = make_bitmaps(N, MOST, 32 * MIB);
     expect_refused(&m, 64 * MIB + N * 32 * MIB, 8 * MIB, 0);
 }
 

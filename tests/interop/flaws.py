@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Copy a qcow2 image and put a flaw into the copy: flaws.py FLAW IMAGE COPY.
 
-The image has version 3, clusters of 64 KiB, and a snapshot that is the only one.
+The image has version 3, a snapshot that is the only one, and clusters of 64 KiB; for
+bitmap-huge-table, of 2 MiB.
 """
 import struct
 import sys
@@ -35,15 +36,29 @@ class Image:
     def l2_of(self, l1):
         return self.get(l1, "Q") & OFFSET
 
-    def bitmaps(self):
-        """Where the data of the bitmaps extension is."""
+    def extension(self, type):
+        """Where the data of a header extension is."""
         at = self.get(100, "I")
-        while self.get(at, "I") != BITMAPS:
+        while self.get(at, "I") != type:
             at += 8 + (self.get(at + 4, "I") + 7) // 8 * 8
         return at + 8
 
+    def bitmaps(self):
+        return self.extension(BITMAPS)
+
     def directory(self):
         return self.get(self.bitmaps() + 16, "Q")
+
+    def second_entry(self):
+        """Where the second entry of the bitmap directory is."""
+        at = self.directory()
+        return at + (24 + self.get(at + 18, "H") + 7) // 8 * 8
+
+    def leave_in_use(self, entries):
+        """Say of the first bitmap that it was not closed and has a table of that many entries."""
+        at = self.directory()
+        self.put(at + 12, "I", 1)
+        self.put(at + 8, "I", entries)
 
     def shorten_extra_data(self, length):
         at = self.snapshot()
@@ -69,6 +84,9 @@ FLAWS = {
     "bitmap-flags": lambda i: i.put(i.directory() + 12, "I", 4),
     "bitmap-extra-data": lambda i: i.put(i.directory() + 20, "I", 8),
     "bitmap-longer-directory": lambda i: i.put(i.bitmaps() + 8, "Q", i.get(i.bitmaps() + 8, "Q") + 8),
+    "bitmap-same-name": lambda i: i.put(i.second_entry() + 24, "B", i.get(i.directory() + 24, "B")),
+    "bitmap-huge-table": lambda i: i.leave_in_use(257),
+    "end-has-length": lambda i: i.put(i.extension(0) - 4, "I", 0x10000),
     "odd-size": lambda i: i.put(24, "Q", i.get(24, "Q") - 100),
 }
 

@@ -19,7 +19,12 @@ make_images() {
     qemu-img snapshot -c one extended.qcow2
     cp plain.qcow2 bitmap.qcow2
     qemu-img bitmap --add bitmap.qcow2 changes
-    check_clean plain.qcow2 compressed.qcow2 extended.qcow2 bitmap.qcow2
+    cp bitmap.qcow2 bitmaps.qcow2
+    qemu-img bitmap --add bitmaps.qcow2 dhanges # one letter from the other
+    qemu-img create -q -f qcow2 -o cluster_size=2M large.qcow2 4M
+    qemu-img snapshot -c one large.qcow2
+    qemu-img bitmap --add large.qcow2 changes
+    check_clean large.qcow2 bitmaps.qcow2 plain.qcow2 compressed.qcow2 extended.qcow2 bitmap.qcow2
 }
 
 # QEMU finds the flaw, and so do we.
@@ -52,6 +57,16 @@ left_alone() { # FLAW IMAGE
     cat "mnt/$1.qcow2/disk" "mnt/$1.qcow2/snapshots/one" >/dev/null || fail "$1 cannot be read"
 }
 
+# One that neither QEMU nor we can make anything of.
+not_opened() { # FLAW IMAGE
+    local status=0
+    python3 "$SRCDIR/tests/interop/flaws.py" "$1" "$2.qcow2" "store/$1.qcow2"
+    qemu-img check "store/$1.qcow2" >check.txt 2>&1 || status=$?
+    assert_eq "$status" 1 "$1: qemu-img check"
+    [ -s "mnt/$1.qcow2/error" ] && [ ! -e "mnt/$1.qcow2/disk" ] || fail "$1: it is opened"
+    control_fails EUCLEAN "mnt/$1.qcow2/control" check
+}
+
 # A disk that ends within a sector: QEMU and we have it without that, and both apply our snapshot.
 odd_size() {
     python3 "$SRCDIR/tests/interop/flaws.py" odd-size plain.qcow2 store/odd.qcow2
@@ -78,4 +93,7 @@ left_alone compressed-subclusters extended
 for flaw in reserved no-table flags longer-table extra-data longer-directory; do
     left_alone "bitmap-$flaw" bitmap
 done
+left_alone bitmap-same-name bitmaps
+left_alone bitmap-huge-table large # 257 clusters of 2 MiB
+not_opened end-has-length plain
 odd_size
