@@ -108,12 +108,12 @@ int qc_gate_stat(QcGate *gate, const char *path, QcFileStat *ret);
 
 /*
  * Open the file that the image at path overlay names as its backing file, read-only. name is
- * taken as QEMU takes it: a path relative to the overlay's directory, or absolute, or either
- * behind "file:"; any other protocol and "json:" are refused with -EOPNOTSUPP; what the
- * policy forbids, with -EPERM; an empty name, with -EINVAL. Else it fails as qc_gate_open() does.
- * A path may leave the store when its text says that it comes back: by the names of
- * qc_gate_store(), or, absolute, of the path that qc_gate_new() got. ret_path receives the path, as
- * one inside the store where it is (g_free).
+ * taken as QEMU takes it: a path relative to the overlay's directory, or absolute. The same behind
+ * "file:", where QEMU, however, takes a relative path from its working directory. Any other
+ * protocol and "json:" are refused with -EOPNOTSUPP; what the policy forbids, with -EPERM; an empty
+ * name, with -EINVAL. Else it fails as qc_gate_open() does. A path may leave the store when its
+ * text says that it comes back: by the names of qc_gate_store(), or, absolute, of the path that
+ * qc_gate_new() got. ret_path receives the path, as one inside the store where it is (g_free).
  */
 int qc_gate_open_backing(QcGate *gate, const char *overlay, const char *name, char **ret_path,
                          QcFile **ret, GError **error);

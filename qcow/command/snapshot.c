@@ -151,10 +151,7 @@ static int revert_tree(QcTxn *txn, const QcSnapshot *s)
     QcImage *image = txn->image;
     const QcHeader *h = &image->header;
     g_autofree uint64_t *active = NULL, *stored = NULL;
-    uint64_t entries = qc_l1_entries_for(&h->layout, s->disk_size); /* without VM state */
-    if (entries > s->l1_entries) /* the table has to be as long as the disk */
-        return -EUCLEAN;
-    uint32_t n = (uint32_t)entries;
+    uint32_t n = (uint32_t)qc_l1_entries_for(&h->layout, s->disk_size); /* without VM state */
     g_autofree uint64_t *target = g_try_new(uint64_t, MAX(n, 1));
     int err = target ? qc_l1_load(image, h->l1_offset, h->l1_entries, &active) : -ENOMEM;
     if (!err)
@@ -185,6 +182,14 @@ static bool resizes_another(const QcImage *image, unsigned snapshot)
     return follows && image->info.snapshots[snapshot].disk_size != image->info.virtual_size;
 }
 
+/* Whether its L1 table is as long as its disk. No check finds fault with a shorter one: what that
+ * does not map reads as zeros. But the active disk cannot have it. */
+static bool has_whole_table(const QcImage *image, unsigned snapshot)
+{
+    const QcSnapshot *s = &image->info.snapshots[snapshot];
+    return qc_l1_entries_for(&image->header.layout, s->disk_size) <= s->l1_entries;
+}
+
 int qc_snapshot_revert(QcImage *image, unsigned snapshot, bool *ret_unknown, GError **error)
 {
     g_autoptr(QcTxn) txn = NULL;
@@ -199,6 +204,10 @@ int qc_snapshot_revert(QcImage *image, unsigned snapshot, bool *ret_unknown, GEr
         return qc_fail(error, -EOPNOTSUPP,
                        "the revert would resize the disk, and a snapshot that does not state its "
                        "own size with it");
+    if (!has_whole_table(image, snapshot))
+        return qc_fail(error, -EUCLEAN,
+                       "the snapshot states a larger disk than its L1 table can map; nothing was "
+                       "changed; what it holds can be copied from its file");
     err = revert_tree(txn, &image->info.snapshots[snapshot]);
     if (!err)
         err = qc_snapshots_complete(txn);
