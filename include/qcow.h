@@ -91,7 +91,8 @@ char *qc_gate_full_path(const QcGate *gate, const char *path);
 /*
  * Open a file of the store. -ENOENT when there is none, -EXDEV when the path leads out of the
  * store, -EACCES, -EROFS (write only), -EDEADLK when it lies in this very tree, -EOPNOTSUPP when
- * it is no regular file or block device; -ENOMEM, and as open(2).
+ * it is no regular file or block device, -EBUSY when a program holds a lease on it (only an open
+ * for writing waits for the lease's end, a tenth of a second or so); -ENOMEM, and as open(2).
  */
 int qc_gate_open(QcGate *gate, const char *path, bool write, QcFile **ret, GError **error);
 /*

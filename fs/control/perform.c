@@ -125,7 +125,9 @@ static int open_for_writing(const Work *work, QcFile **ret, GError **error)
     QcFileStat stat;
     int r = qc_gate_open(work->fs->gate, path, true, &file, error);
 
-    if (r == 0 && (r = qc_file_stat(file, &stat)) < 0)
+    if (r == -EBUSY)
+        explain_busy(work->fs, path, work->file, error);
+    else if (r == 0 && (r = qc_file_stat(file, &stat)) < 0)
         fail(error, r, "cannot look at %s: %s", path, g_strerror(-r));
     if (r < 0)
         return command_error(r);

@@ -26,7 +26,7 @@
 
 enum {
     MAX_LINKS = 8, /* of the store's entries that lead to each other, and then out of it */
-    LEASE_TRIES = 2000,
+    LEASE_TRIES = 100,
     LEASE_PAUSE_US = 1000,
 };
 
@@ -235,8 +235,9 @@ static const char *kind_of(mode_t kind)
 
 /*
  * The very object that an O_PATH descriptor stands for, opened. A lease on it has to be given back
- * first, which the kernel asks for: a file server may have one, or we ourselves, for a moment
- * (posix.c).
+ * first, which the kernel asks for. Our own leases (posix.c) keep out writers only, and end at
+ * once: so only an open for writing is tried again. Any owner of a file can hold a lease on it for
+ * longer, and must not hold up the thread that comes by: -EBUSY.
  */
 static int reopen(int path_fd, bool write)
 {
@@ -244,11 +245,20 @@ static int reopen(int path_fd, bool write)
     snprintf(proc, sizeof(proc), "/proc/self/fd/%d", path_fd);
     int flags = (write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
     int fd = open(proc, flags);
-    for (unsigned i = 0; i < LEASE_TRIES && fd < 0 && errno == EWOULDBLOCK; i++) {
+    for (unsigned i = 0; write && i < LEASE_TRIES && fd < 0 && errno == EWOULDBLOCK; i++) {
         g_usleep(LEASE_PAUSE_US);
         fd = open(proc, flags);
     }
-    return fd < 0 ? -errno : fd;
+    if (fd < 0)
+        return errno == EWOULDBLOCK ? -EBUSY : -errno;
+    return fd;
+}
+
+static int open_failed(const char *path, int err, GError **error)
+{
+    if (err == -EBUSY)
+        return qc_fail(error, err, "%s: a program holds a lease on it; try again", path);
+    return qc_fail(error, err, "%s: %s", path, g_strerror(-err));
 }
 
 /* Open what the O_PATH descriptor of path stands for. Closes path_fd. */
@@ -275,9 +285,7 @@ static int open_resolved(const QcGate *gate, int path_fd, const char *path, bool
                                                 : reopen(path_fd, write);
     err = fd < 0 ? fd : qc_file_new_fd(fd, ret);
     close(path_fd);
-    if (err < 0)
-        return qc_fail(error, err, "%s: %s", path, g_strerror(-err));
-    return 0;
+    return err < 0 ? open_failed(path, err, error) : 0;
 }
 
 static int resolve_failed(const char *path, int err, GError **error)

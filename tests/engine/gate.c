@@ -290,7 +290,7 @@ static gpointer give_lease_back(gpointer fd)
     return NULL;
 }
 
-/* So somebody asks whether there are writers: a reader of ours, or a file server. */
+/* So a thread of ours asks whether there are writers. */
 Test(gate, a_lease_is_waited_for, .init = setup, .fini = teardown)
 {
     g_autofree char *path = at("store/a");
@@ -305,4 +305,24 @@ Test(gate, a_lease_is_waited_for, .init = setup, .fini = teardown)
     cr_expect_eq(0, qc_gate_open(gate, "a", true, &file, NULL));
     g_thread_join(thread);
     close(fd);
+}
+
+/* One that is kept, as the owner of a file can do: the kernel would wait for 45 s. */
+Test(gate, a_lease_that_is_kept_is_not, .init = setup, .fini = teardown, .timeout = 30)
+{
+    g_autofree char *path = at("store/a");
+    g_autoptr(QcGate) gate = NULL;
+
+    signal(SIGIO, SIG_IGN);
+    cr_assert_eq(0, qc_gate_new(store, QC_BACKING_STORE, &gate, NULL));
+    for (unsigned write = 0; write < 2; write++) {
+        g_autoptr(QcFile) file = NULL;
+        g_autoptr(GError) error = NULL;
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+        cr_assert_eq(0, fcntl(fd, F_SETLEASE, F_WRLCK));
+        cr_expect_eq(-EBUSY, qc_gate_open(gate, "a", write, &file, &error));
+        cr_expect(error && strstr(error->message, "lease"));
+        close(fd);
+    }
 }

@@ -312,6 +312,47 @@ tree_in_its_own_store() {
     ls -d mnt/again >/dev/null || fail "a directory is not shown"
 }
 
+# A process of nobody's takes leases of a type on files, and does not give them back: $HOLDER.
+hold_leases() { # TYPE FILE...
+    rm -f holding
+    "${NOBODY[@]}" /usr/bin/python3 -c 'import fcntl, signal, sys, time
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+files = [open(path) for path in sys.argv[2:]]
+for file in files:
+    fcntl.fcntl(file, fcntl.F_SETLEASE, getattr(fcntl, sys.argv[1]))
+print(flush=True)
+time.sleep(600)' "$@" >holding &
+    HOLDER=$!
+    PIDS+=("$HOLDER")
+    wait_for test -s holding
+}
+
+# Who owns images can keep every program from opening them for 45 seconds; not from others' images.
+leases() {
+    local i
+    for i in $(seq 10); do
+        qemu-img create -q -f qcow2 "store/leased$i.qcow2" 1M
+        chown 65534:65534 "store/leased$i.qcow2"
+    done
+    hold_leases F_WRLCK store/leased*.qcow2
+    timeout -s KILL 10 ls -l mnt >/dev/null || fail "ls beside leases: status $?"
+    timeout -s KILL 10 cat mnt/public.qcow2/disk >/dev/null || fail "another image beside leases: status $?"
+    control_fails EBUSY mnt/control "take leased1.qcow2 s"
+    assert_match "$(last_result mnt/control)" "EBUSY take leased1.qcow2 s: leased1.qcow2: a program holds a lease"
+    kill "$HOLDER"
+    wait "$HOLDER" 2>/dev/null || true
+    timeout -s KILL 10 cat mnt/leased{1,10}.qcow2/disk >/dev/null || fail "once the leases are gone"
+    # One that keeps out writers only.
+    hold_leases F_RDLCK store/leased1.qcow2
+    cat mnt/leased1.qcow2/disk >/dev/null || fail "reading beside a reader's lease"
+    control_fails EBUSY mnt/control "take leased1.qcow2 s"
+    assert_match "$(last_result mnt/control)" "\(process $HOLDER\) has leased1.qcow2 open: .*: a program holds a lease"
+    kill "$HOLDER"
+    wait "$HOLDER" 2>/dev/null || true
+    control_ok mnt/control "take leased1.qcow2 s"
+    rm store/leased*
+}
+
 # An image from the future (a clock that was wrong, cp -p, rsync -t) is an image like any other.
 from_the_future() {
     touch -d '+1 day' store/public.qcow2
@@ -337,6 +378,7 @@ exchanged_names
 results_of_a_name
 tree_in_its_own_store
 link_into_the_mount
+leases
 from_the_future
 moved_out_of_the_store
 backing_file_in_the_mount
