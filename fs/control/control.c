@@ -14,8 +14,9 @@
 struct Control {
     Fs *fs;
     char *image;
-    Creds *opener; /* a command needs the rights of both the opener and the writer */
-    uid_t shown;   /* whose results it shows, or JOURNAL_ALL */
+    QcFileStat file; /* the image's, when it was opened; zeros: there is none */
+    Creds *opener;   /* a command needs the rights of both the opener and the writer */
+    uid_t shown;     /* whose results it shows, or JOURNAL_ALL */
     gatomicrefcount refs;
     GMutex lock;
     GString *text;   /* what reads give; NULL: not worked out yet; lock */
@@ -34,6 +35,8 @@ Control *control_open(Fs *fs, const char *image, const Creds *creds)
 
     control->fs = fs;
     control->image = g_strdup(image);
+    if (!is_of_store(control) && qc_gate_stat(fs->gate, image, &control->file) < 0)
+        control->file = (QcFileStat){0};
     control->opener = creds_copy(creds);
     control->shown = is_of_store(control) && !creds_is_trusted(creds) ? creds->uid : JOURNAL_ALL;
     g_atomic_ref_count_init(&control->refs);
@@ -69,7 +72,14 @@ static void take_results(gpointer data, const char *results)
 
 void control_write(Control *control, fuse_req_t req, const char *bytes, size_t len, Creds *creds)
 {
-    const JobWrite write = {req, control->image, bytes, len, creds};
+    const JobWrite write = {
+        .req = req,
+        .image = control->image,
+        .file = control->file,
+        .bytes = bytes,
+        .len = len,
+        .creds = creds,
+    };
 
     creds->opener = control->opener;
     g_mutex_lock(&control->lock);

@@ -1,7 +1,10 @@
 /*
  * job.c - see job.h.
  *
- * The commands of a job run in the thread pool, each in the queue of its image (serial.h). The job
+ * The commands of a job run in the thread pool, each in two steps: in the queue of its image's path
+ * it is found out which file lies there, and in the queue of that file, which may have several
+ * paths, the command is run (serial.h). Only these steps use the storage, which may not answer: the
+ * threads of requests, and the one that drops what is not wanted any more, do without. The job
  * belongs to one thread at a time: to the one that runs its current command, or looks whether that
  * is still to be run. Only `signalled` is set by others.
  *
@@ -33,7 +36,7 @@ typedef struct Watch {
 typedef struct Current {
     Command *command;
     char *path;    /* its image */
-    Target target; /* what lies there */
+    Target target; /* what lies there, as far as it is known by now */
     int percent;   /* shown last; -1: nothing yet */
 } Current;
 
@@ -94,17 +97,15 @@ static Lines make_lines(const Job *job, const char *status, const char *note)
     return lines;
 }
 
+/* A refused command has no target; at an image's control file it is about that image. */
 static JournalAbout about_of(const Job *job)
 {
     const Target *target = &job->current.target;
-    JournalAbout about = {.who = job->write.creds->uid, .file = target->file};
-    g_auto(StoreItem) item = {0};
 
-    /* A refused command has no target; at an image's control file it is about that image. */
-    if (!is_of_store(job) && !target->allowed &&
-        store_look_as(job->fs->gate, job->write.creds->opener, job->write.image, &item) == 0)
-        about.file = item.stat;
-    return about;
+    return (JournalAbout){
+        .who = job->write.creds->uid,
+        .file = target->allowed ? target->file : job->write.file,
+    };
 }
 
 /* Note how the command ended, for this descriptor and for later ones. reason: NULL for none. */
@@ -259,9 +260,8 @@ static char *why_cancelled(const Job *job, const char *rest)
 static void cancel_command(gpointer data)
 {
     Job *job = data;
-
-    perform_find(job->fs, job->current.path, job->write.creds, &job->current.target);
     g_autofree char *reason = why_cancelled(job, " before it began");
+
     end_command(job, -ECANCELED, reason);
 }
 
@@ -289,13 +289,31 @@ static void run_command(gpointer data)
 
 static const SerialKind command_kind = {run_command, is_unwanted, cancel_command};
 
-/* The key of the queue that commands on an image wait in: one for all its names (g_free). */
-static char *queue_of(Fs *fs, const char *path)
+/* The key of the queue in which commands on one file wait, whatever its names are (g_free). */
+static char *queue_of_file(Fs *fs, const char *path)
 {
     QcFileStat file;
 
     return qc_gate_stat(fs->gate, path, &file) < 0 ? g_strdup(path) : claims_key(&file);
 }
+
+/* Called when it is the command's turn among those for its path. */
+static void find_file(gpointer data)
+{
+    Job *job = data;
+    Current *current = &job->current;
+
+    if (is_unwanted(job)) {
+        cancel_command(job);
+        return;
+    }
+    if (is_of_store(job)) /* should it be cancelled, the image's own control file is to tell, too */
+        perform_find(job->fs, current->path, job->write.creds, &current->target);
+    g_autofree char *queue = queue_of_file(job->fs, current->path);
+    serial_push(job->fs->serial, queue, &command_kind, job);
+}
+
+static const SerialKind finding_kind = {find_file, is_unwanted, cancel_command};
 
 /* Start the next command, or end the job. */
 static void job_next(Job *job)
@@ -323,8 +341,8 @@ static void job_next(Job *job)
                     "and has no . or ..");
         return;
     }
-    g_autofree char *queue = queue_of(job->fs, current->path);
-    serial_push(job->fs->serial, queue, &command_kind, job);
+    g_autofree char *queue = g_strconcat("path ", current->path, NULL);
+    serial_push(job->fs->serial, queue, &finding_kind, job);
 }
 
 /* The commands of a write, if its user may have one more write under way. */

@@ -250,6 +250,57 @@ storage_hangs() {
     rmdir store/sub inner
 }
 
+# Whether all of these processes are gone, but for those that the pool's threads may be stuck with.
+most_are_gone() { # PID...
+    local pid left=0 threads
+    threads=$(nproc)
+    for pid; do
+        is_gone "$pid" || left=$((left + 1))
+    done
+    [ $left -le $((threads > 4 ? threads : 4)) ]
+}
+
+# As many commands wait for a directory that does not answer as would take all threads that serve. The
+# tree is served all the same, and the writers that wait in line can be killed.
+commands_on_hanging_storage() {
+    local i other stuck controls=() writers=()
+    [ -z "${SANITIZED:-}" ] || return 0
+    mkdir inner store/sub
+    qemu-img create -q -f qcow2 image 1M
+    for i in $(seq 0 40); do
+        qemu-img convert -f raw -O qcow2 image inner/$i # its disk there is an image here
+    done
+    mount_store "$TMP/inner" "$TMP/store/sub"
+    other=$(daemon_of "$TMP/store/sub") || fail "no daemon of the inner store"
+    stuck=$(worker_of "$other")
+    start
+    on_exit "kill -CONT $stuck 2>/dev/null"
+    for i in $(seq 0 40); do
+        exec {controls[i]}>"mnt/sub/$i/disk/control"
+    done
+    kill -STOP "$stuck"
+    for i in $(seq 40); do
+        sh -c 'echo "take s"' >&"${controls[i]}" 2>/dev/null &
+        writers+=($!)
+    done
+    wait_for bash -c "grep -q request_wait_answer /proc/$WORKER/task/*/wchan"
+    timeout -s KILL 30 cmp mnt/web.qcow2/snapshots/a a.raw || fail "reading beside 40 commands: status $?"
+    sh -c 'echo bogus' >&"${controls[0]}" 2>/dev/null & # what cannot be a command waits for nothing
+    wait_for is_gone $!
+    kill -TERM "${writers[@]}"
+    wait_for most_are_gone "${writers[@]}"
+    kill -CONT "$stuck"
+    wait "${writers[@]}" || true
+    for i in $(seq 0 40); do
+        exec {controls[i]}>&-
+    done
+    control_ok mnt/web.qcow2/control "take b" "delete b"
+    unmount_store "$TMP/mnt"
+    assert_nothing_left "a " "after commands on hanging storage"
+    unmount_store "$TMP/store/sub"
+    rm -r store/sub inner image
+}
+
 # When only the other one is killed, what runs is finished; nobody is left who could unmount.
 keeper_killed() {
     [ -z "${SANITIZED:-}" ] || return 0
@@ -435,6 +486,7 @@ killed_in_a_command
 worker_killed
 worker_hangs
 storage_hangs
+commands_on_hanging_storage
 keeper_killed
 other_mount_stays
 successor_stays
