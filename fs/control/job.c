@@ -9,7 +9,8 @@
  * is still to be run. Only `signalled` is set by others.
  *
  * What a command says goes to the control file that was written to, and, where that is the
- * store's, to the image's own as well.
+ * store's, to the image's own as well. The latter is read by all who may read the image, so it does
+ * not name other images, which not all of them may see.
  */
 #include "job.h"
 
@@ -65,34 +66,43 @@ static bool is_of_store(const Job *job)
 
 /* At one moment; each without its newline. */
 typedef struct Lines {
-    char *own;      /* for the control file that was written to, with the command as it was typed */
+    char *own;      /* for the descriptor, with the command as it was typed */
+    char *of_page;  /* the same for later descriptors of the control file that was written to */
     char *of_image; /* for the image's own, with the command as one types it there; NULL: none */
 } Lines;
 
 static void lines_clear(Lines *lines)
 {
     g_free(lines->own);
+    g_free(lines->of_page);
     g_free(lines->of_image);
 }
 
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Lines, lines_clear)
 
-/* note: NULL for none. */
-static Lines make_lines(const Job *job, const char *status, const char *note)
+/* note: NULL for none (g_free). */
+static char *make_line(const char *when, const char *status, const char *text, const char *note)
+{
+    return g_strconcat(when, " ", status, " ", text, note ? ": " : "", note, NULL);
+}
+
+/* note: NULL for none; to_others: the one for those who may read the image. */
+static Lines make_lines(const Job *job, const char *status, const char *note, const char *to_others)
 {
     const Current *current = &job->current;
     g_autoptr(GDateTime) now = g_date_time_new_now_utc();
     g_autofree char *when = g_date_time_format(now, "%Y-%m-%dT%H:%M:%SZ");
-    g_autofree char *end = note ? g_strdup_printf(": %s", note) : g_strdup("");
+    const char *typed = current->command->text;
     Lines lines = {
-        .own = g_strdup_printf("%s %s %s%s", when, status, current->command->text, end),
+        .own = make_line(when, status, typed, note),
+        .of_page = make_line(when, status, typed, is_of_store(job) ? note : to_others),
     };
 
     /* Not for made-up paths; and users who may not write an image do not fill its journal. */
     if (is_of_store(job) && current->target.allowed) {
         g_autofree char *text = command_to_text(current->command);
 
-        lines.of_image = g_strdup_printf("%s %s %s%s", when, status, text, end);
+        lines.of_image = make_line(when, status, text, to_others);
     }
     return lines;
 }
@@ -108,8 +118,9 @@ static JournalAbout about_of(const Job *job)
     };
 }
 
-/* Note how the command ended, for this descriptor and for later ones. reason: NULL for none. */
-static void note_result(Job *job, int error, const char *reason)
+/* Note how the command ended, for this descriptor and for later ones. reason, to_others: NULL for
+ * none. */
+static void note_result(Job *job, int error, const char *reason, const char *to_others)
 {
     Journal *journal = job->fs->journal;
     const JournalAbout about = about_of(job);
@@ -117,10 +128,11 @@ static void note_result(Job *job, int error, const char *reason)
     g_autofree char *note = reason       ? text_one_line(reason)
                             : error == 0 ? NULL
                                          : g_strdup(g_strerror(-error));
-    g_auto(Lines) lines = make_lines(job, name ? name : "EIO", note);
+    g_autofree char *other_note = to_others ? text_one_line(to_others) : g_strdup(note);
+    g_auto(Lines) lines = make_lines(job, name ? name : "EIO", note, other_note);
 
     g_string_append_printf(job->results, "%s\n", lines.own);
-    journal_add(journal, job->write.image, &about, lines.own);
+    journal_add(journal, job->write.image, &about, lines.of_page);
     if (lines.of_image)
         journal_add(journal, job->current.path, &about, lines.of_image);
 }
@@ -130,9 +142,9 @@ static void show_running(Job *job, unsigned percent)
     Journal *journal = job->fs->journal;
     const JournalAbout about = about_of(job);
     g_autofree char *status = g_strdup_printf("%u%%", percent);
-    g_auto(Lines) lines = make_lines(job, status, NULL);
+    g_auto(Lines) lines = make_lines(job, status, NULL, NULL);
 
-    journal_set_running(journal, job->write.image, &about, job, lines.own);
+    journal_set_running(journal, job->write.image, &about, job, lines.of_page);
     if (lines.of_image)
         journal_set_running(journal, job->current.path, &about, job, lines.of_image);
 }
@@ -243,9 +255,9 @@ static void job_finish(Job *job)
     g_free(job);
 }
 
-static void end_command(Job *job, int error, const char *reason)
+static void end_command(Job *job, int error, const char *reason, const char *to_others)
 {
-    note_result(job, error, reason);
+    note_result(job, error, reason, to_others);
     job->error = error;
     job_next(job);
 }
@@ -262,7 +274,7 @@ static void cancel_command(gpointer data)
     Job *job = data;
     g_autofree char *reason = why_cancelled(job, " before it began");
 
-    end_command(job, -ECANCELED, reason);
+    end_command(job, -ECANCELED, reason, NULL);
 }
 
 /* Called when it is the command's turn in the queue of its image. */
@@ -272,7 +284,7 @@ static void run_command(gpointer data)
     Current *current = &job->current;
     Progress progress = {go_on, job};
     g_autoptr(GError) error = NULL;
-    g_autofree char *note = NULL;
+    g_auto(Said) said = {0};
 
     if (is_unwanted(job)) {
         cancel_command(job);
@@ -280,11 +292,11 @@ static void run_command(gpointer data)
     }
     current->percent = -1;
     int r = perform(job->fs, current->path, job->write.creds, current->command, &progress,
-                    &current->target, &note, &error);
+                    &current->target, &said, &error);
     show_running_no_more(job);
     g_autofree char *cancelled =
         r == -ECANCELED ? why_cancelled(job, "; nothing was changed") : NULL;
-    end_command(job, r, cancelled ? cancelled : error ? error->message : note);
+    end_command(job, r, cancelled ? cancelled : error ? error->message : said.note, said.to_others);
 }
 
 static const SerialKind command_kind = {run_command, is_unwanted, cancel_command};
@@ -330,7 +342,7 @@ static void job_next(Job *job)
         return;
     }
     if (command->error) {
-        end_command(job, -command->error->code, command->error->message);
+        end_command(job, -command->error->code, command->error->message, NULL);
         return;
     }
     current->path =
@@ -338,7 +350,8 @@ static void job_next(Job *job)
     if (!current->path) {
         end_command(job, -ENOENT,
                     "no such image; a path begins at the top of this tree, without a / in front, "
-                    "and has no . or ..");
+                    "and has no . or ..",
+                    NULL);
         return;
     }
     g_autofree char *queue = g_strconcat("path ", current->path, NULL);

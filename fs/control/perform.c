@@ -19,6 +19,12 @@
 #include <errno.h>
 #include <string.h>
 
+void said_clear(Said *said)
+{
+    g_clear_pointer(&said->note, g_free);
+    g_clear_pointer(&said->to_others, g_free);
+}
+
 /* A command on a file that is claimed. */
 typedef struct Work {
     Fs *fs;
@@ -27,6 +33,7 @@ typedef struct Work {
     const Command *command;
     const QcFileStat *file;
     Target *target;
+    Said *said;
     bool opened;  /* the image's metadata could be read */
     bool unknown; /* what is on disk is not known */
 } Work;
@@ -170,20 +177,33 @@ static int new_name(const char *arg, char **ret, GError **error)
     return 0;
 }
 
-/* The images that are open with this part, as far as the caller may know of them (g_free). */
-static char *name_readers(const Work *work, const char *part)
+/* Whether the caller can see that there is an image at this path: by listing its directory. */
+static bool may_see(const Work *work, const char *path)
 {
-    g_auto(GStrv) paths = claims_readers(work->fs->claims, work->file, part);
-    g_autoptr(GString) text = g_string_new(NULL);
+    const char *slash = strrchr(path, '/');
+    g_autofree char *dir = slash ? g_strndup(path, (gsize)(slash - path)) : g_strdup("");
+    g_auto(StoreItem) item = {0};
+
+    return store_look_as(work->fs->gate, work->creds, dir, &item) == 0 &&
+           creds_may(work->creds, &item.stat, CREDS_READ);
+}
+
+/* Why a part cannot be changed; the images that are open with it are named as far as the caller may
+ * know of them, or, for others, where it is the image itself (g_free). */
+static char *explain_readers(const Work *work, char **paths, bool for_others)
+{
+    g_autoptr(GString) names = g_string_new(NULL);
+    bool disk = work->command->verb == COMMAND_REVERT;
     unsigned shown = 0;
 
     for (char **path = paths; *path && shown < READERS_SHOWN; path++) {
-        if (store_reach(work->fs->gate, work->creds, *path) == 0)
-            g_string_append_printf(text, "%s%s", shown++ > 0 ? ", " : "", *path);
+        if (for_others ? g_str_equal(*path, work->path) : may_see(work, *path))
+            g_string_append_printf(names, "%s%s", shown++ > 0 ? ", " : "", *path);
     }
     if (shown == 0)
-        g_string_append(text, "an image that you may not see");
-    return g_string_free(g_steal_pointer(&text), FALSE);
+        g_string_append(names, for_others ? "another image" : "an image that you may not see");
+    return g_strdup_printf("somebody is reading this %s through this tree, in %s; close it first",
+                           disk ? "disk" : "snapshot", names->str);
 }
 
 /* Claim what the command changes besides the image's metadata. */
@@ -195,9 +215,10 @@ static int claim_part(const Work *work, const QcSnapshot *snapshot, GError **err
 
     if (r == 0)
         return 0;
-    g_autofree char *readers = name_readers(work, part);
-    return fail(error, r, "somebody is reading this %s through this tree, in %s; close it first",
-                disk ? "disk" : "snapshot", readers);
+    g_auto(GStrv) readers = claims_readers(work->fs->claims, work->file, part);
+    g_autofree char *message = explain_readers(work, readers, false);
+    work->said->to_others = explain_readers(work, readers, true);
+    return fail(error, r, "%s", message);
 }
 
 /* ---- act --------------------------------------------------------------------------------- */
@@ -291,22 +312,22 @@ static int act_on_snapshot(Work *work, QcImage *image, GError **error)
     return qc_snapshot_delete(image, index, &work->unknown, error);
 }
 
-static int act(Work *work, QcImage *image, char **ret_note, GError **error)
+static int act(Work *work, QcImage *image, GError **error)
 {
     switch (work->command->verb) {
     case COMMAND_TAKE:
         return take(image, work->command, &work->unknown, error);
     case COMMAND_CHECK:
-        return check(image, ret_note, error);
+        return check(image, &work->said->note, error);
     case COMMAND_REPAIR:
-        return repair(image, &work->unknown, ret_note, error);
+        return repair(image, &work->unknown, &work->said->note, error);
     default:
         return act_on_snapshot(work, image, error);
     }
 }
 
 /* From open to act. */
-static int perform_on(Work *work, const Progress *progress, char **ret_note, GError **error)
+static int perform_on(Work *work, const Progress *progress, GError **error)
 {
     const char *path = work->path;
     g_autoptr(QcFile) file = NULL;
@@ -324,7 +345,7 @@ static int perform_on(Work *work, const Progress *progress, char **ret_note, GEr
     if (r == 0) {
         work->opened = true;
         qc_image_set_progress(image, progress->func, progress->data);
-        r = act(work, image, ret_note, error);
+        r = act(work, image, error);
     }
     qc_lock_release(file);
     return r;
@@ -353,7 +374,7 @@ static void add_advice(const Work *work, int r, GError **error)
 }
 
 int perform(Fs *fs, const char *path, const Creds *creds, const Command *command,
-            const Progress *progress, Target *ret_target, char **ret_note, GError **error)
+            const Progress *progress, Target *ret_target, Said *ret_said, GError **error)
 {
     g_auto(StoreItem) item = {0};
     Work work = {.fs = fs,
@@ -361,7 +382,8 @@ int perform(Fs *fs, const char *path, const Creds *creds, const Command *command
                  .creds = creds,
                  .command = command,
                  .file = &item.stat,
-                 .target = ret_target};
+                 .target = ret_target,
+                 .said = ret_said};
     int r;
 
     if (fs->read_only)
@@ -373,7 +395,7 @@ int perform(Fs *fs, const char *path, const Creds *creds, const Command *command
         return fail(error, -EIO,
                     "an earlier command failed so late that nobody knows what is on disk; run "
                     "qemu-img check, then mount again");
-    r = perform_on(&work, progress, ret_note, error);
+    r = perform_on(&work, progress, error);
     if (r < 0)
         add_advice(&work, r, error);
     images_drop(fs->images, path);

@@ -17,14 +17,23 @@ typedef struct Target {
     QcFileStat file;
 } Target;
 
+/* What a command has to say beside its error. Zeros at first. */
+typedef struct Said {
+    char *note;      /* of one that succeeded, or NULL */
+    char *to_others; /* of one that failed: the message for those who may read the image, but
+                        perhaps not see all that the error names; NULL: the same message */
+} Said;
+
+void said_clear(Said *said);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Said, said_clear)
+
 /*
  * Run the command on the image at this path for this caller. Blocks until it is durable, or has
  * failed and changed nothing; -ECANCELED: it was stopped. ret_target: set before progress is told.
- * ret_note: what a command that succeeded has to say, or NULL (g_free). Not from two threads for
- * one path.
+ * Thread-safe: commands on one file take turns.
  */
 int perform(Fs *fs, const char *path, const Creds *creds, const Command *command,
-            const Progress *progress, Target *ret_target, char **ret_note, GError **error);
+            const Progress *progress, Target *ret_target, Said *ret_said, GError **error);
 
 /* Set *ret as perform() sets *ret_target, for a command that is not to run. */
 void perform_find(Fs *fs, const char *path, const Creds *creds, Target *ret);

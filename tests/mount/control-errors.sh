@@ -108,16 +108,32 @@ ebusy_by_readers() {
     assert_snapshots web.qcow2
 }
 
-# What is read is the disk of the image, but what is open is an overlay.
+# The result that the descriptor reads which wrote the command, in $OUTPUT.
+control_and_read() { # FILE LINE
+    local fd
+    exec {fd}<>"$1"
+    ! echo "$2" >&"$fd" 2>/dev/null || fail "'$2' > $1 did not fail"
+    OUTPUT=$(cat <&"$fd")
+    exec {fd}>&-
+}
+
+# What is read is the disk of the image, but what is open is an overlay. Its name is for the user who
+# has asked, not for all who may read the image.
 ebusy_by_readers_of_overlays() {
     control_ok $C "take a"
     qemu-img create -q -f qcow2 -b web.qcow2 -F qcow2 store/over.qcow2
     exec 3<mnt/over.qcow2/disk
     fails_unchanged EBUSY web.qcow2 "revert a"
-    assert_match "$(tail -n1 $C)" "EBUSY revert a: .* this disk .* in over.qcow2; close it first" "result line"
+    assert_match "$(tail -n1 $C)" "EBUSY revert a: .* this disk .* in another image; close it first" "result line"
+    control_and_read $C "revert a"
+    assert_match "$OUTPUT" "EBUSY revert a: .* this disk .* in over.qcow2; close it first" "result"
+    control_fails EBUSY mnt/control "revert web.qcow2 a"
+    assert_match "$(tail -n1 mnt/control)" "EBUSY revert web.qcow2 a: .* this disk .* in over.qcow2; close it first" "the store's result line"
     exec 4<mnt/web.qcow2/disk
     fails_unchanged EBUSY web.qcow2 "revert a"
-    assert_match "$(tail -n1 $C)" "EBUSY revert a: .* in over.qcow2, web.qcow2; close it first" "result line"
+    assert_match "$(tail -n1 $C)" "EBUSY revert a: .* in web.qcow2; close it first" "result line"
+    control_and_read $C "revert a"
+    assert_match "$OUTPUT" "EBUSY revert a: .* in over.qcow2, web.qcow2; close it first" "result"
     exec 3<&- 4<&-
     rm store/over.qcow2
     control_ok $C "revert a" "delete a"
@@ -280,6 +296,17 @@ eacces() {
     check_clean store/nobodys.qcow2 store/groups.qcow2
 }
 
+# What root is told of who reads in store/vault is not told others.
+hidden_names() {
+    assert_fails as_nobody bash -c 'exec 5<>all/nobodys.qcow2/control; echo "revert s" >&5 || { cat <&5; false; }'
+    assert_match "$OUTPUT" "in an image that you may not see; close it first" "what nobody is told"
+    assert_fails as_nobody bash -c "echo 'revert nobodys.qcow2 s' >all/control"
+    control_fails EBUSY all/nobodys.qcow2/control "revert s"
+    control_fails EBUSY all/control "revert nobodys.qcow2 s"
+    assert_match "$(last_result all/control)" "in vault/over.qcow2; close it first" "what root is told"
+    ! as_nobody cat all/nobodys.qcow2/control all/control | grep -q over || fail "a name in a directory that is closed"
+}
+
 # Who may not look into a directory of the store gets nothing out of it by naming it, in a command
 # or in an image, and is not told who reads what in there.
 closed_directories() {
@@ -300,8 +327,13 @@ closed_directories() {
     exec 3<all/vault/over.qcow2/disk
     assert_fails as_nobody bash -c "echo 'revert s' >all/nobodys.qcow2/control"
     assert_match "$OUTPUT" "$(message_of EBUSY)" "a command on what an image in there rests on"
-    assert_match "$(tail -n1 all/nobodys.qcow2/control)" "in an image that you may not see; close it first" "result line"
+    assert_match "$(tail -n1 all/nobodys.qcow2/control)" "in another image; close it first" "result line"
+    hidden_names
+    # Who may search a directory, but not list it, learns no names.
+    chmod 711 store/vault
+    hidden_names
     exec 3<&-
+    chmod 700 store/vault
     as_nobody bash -c "echo 'revert s' >all/nobodys.qcow2/control" || fail "the owner may not command"
     chmod 711 store/vault
     as_nobody bash -c "echo 'take vault/inner.qcow2 s' >all/control" || fail "what may be reached"
