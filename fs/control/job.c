@@ -39,6 +39,7 @@ typedef struct Current {
     char *path;    /* its image */
     Target target; /* what lies there, as far as it is known by now */
     int percent;   /* shown last; -1: nothing yet */
+    bool told;     /* to stop: then, and only then, -ECANCELED is of us, not of the storage */
 } Current;
 
 typedef struct Job {
@@ -225,7 +226,8 @@ static bool go_on(void *data, unsigned percent)
         job->current.percent = (int)percent;
         show_running(job, percent);
     }
-    return !is_stopped(job);
+    job->current.told = job->current.told || is_stopped(job);
+    return !job->current.told;
 }
 
 /* ---- one command after another ----------------------------------------------------------- */
@@ -294,6 +296,8 @@ static void run_command(gpointer data)
     int r = perform(job->fs, current->path, job->write.creds, current->command, &progress,
                     &current->target, &said, &error);
     show_running_no_more(job);
+    if (r == -ECANCELED && !current->told)
+        r = -EIO;
     g_autofree char *cancelled =
         r == -ECANCELED ? why_cancelled(job, "; nothing was changed") : NULL;
     end_command(job, r, cancelled ? cancelled : error ? error->message : said.note, said.to_others);

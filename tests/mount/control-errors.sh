@@ -342,19 +342,24 @@ closed_directories() {
     assert_eq "$("$QCTOOL" list store/vault/inner.qcow2 | wc -l)" 1 "snapshots of the image in there"
 }
 
+# A daemon at $TMP/failing whose syncs of these numbers fail; strace counts for each thread that runs
+# commands.
+mount_failing() { # ERRNO WHEN
+    mkdir -p failing
+    ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" strace -f --seccomp-bpf -o /dev/null -e trace=fsync,fdatasync \
+        -e "inject=fsync,fdatasync:error=$1:when=$2" "$SNAPTREE" -f "$TMP/store" "$TMP/failing" 2>/dev/null &
+    PIDS+=($!)
+    wait_for mountpoint -q failing
+}
+
 # The storage fails when the new metadata is to be made durable: EIO, and nothing changed.
 eio() {
     command -v strace >/dev/null || return 0
     [ "$(id -u)" = 0 ] || return 0 # fusermount3 does not mount for who is traced
     new_image store/failing.qcow2
-    mkdir failing
-    ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" strace -f --seccomp-bpf -o /dev/null -e trace=fsync,fdatasync \
-        -e inject=fsync,fdatasync:error=EIO:when=1 "$SNAPTREE" -f "$TMP/store" "$TMP/failing" 2>/dev/null &
-    PIDS+=($!)
-    wait_for mountpoint -q failing
+    mount_failing EIO 1
     control_fails EIO failing/failing.qcow2/control "take s"
     assert_snapshots failing.qcow2
-    # strace counts for each thread that runs commands.
     local i
     for i in $(seq 100); do
         control failing/failing.qcow2/control "take t"
@@ -366,24 +371,32 @@ eio() {
     unmount_store failing
 }
 
+# The storage itself answers ECANCELED, as a FUSE file system may: no command was cancelled.
+storage_says_cancelled() {
+    command -v strace >/dev/null || return 0
+    [ "$(id -u)" = 0 ] || return 0
+    new_image store/failing2.qcow2
+    mount_failing ECANCELED 1
+    control_fails EIO failing/failing2.qcow2/control "take s"
+    assert_match "$(last_result failing/failing2.qcow2/control)" "EIO take s: .*$(message_of ECANCELED)" "result line"
+    assert_snapshots failing2.qcow2
+    unmount_store failing
+}
+
 # The storage fails when the new header is to be made durable, and goes on failing when the old one
 # is: no command goes on from what nobody knows.
 nobody_knows() {
     command -v strace >/dev/null || return 0
     [ "$(id -u)" = 0 ] || return 0
     new_image store/unknown.qcow2
-    mkdir failing2
-    ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" strace -f --seccomp-bpf -o /dev/null -e trace=fsync,fdatasync \
-        -e inject=fsync,fdatasync:error=EIO:when=4..5 "$SNAPTREE" -f "$TMP/store" "$TMP/failing2" 2>/dev/null &
-    PIDS+=($!)
-    wait_for mountpoint -q failing2
-    control_fails EIO failing2/unknown.qcow2/control "take s"
-    assert_match "$(last_result failing2/unknown.qcow2/control)" "whether it is made is not known" "result line"
+    mount_failing EIO 4..5
+    control_fails EIO failing/unknown.qcow2/control "take s"
+    assert_match "$(last_result failing/unknown.qcow2/control)" "whether it is made is not known" "result line"
     for _ in 1 2; do
-        control_fails EIO failing2/unknown.qcow2/control "take t"
-        assert_match "$(last_result failing2/unknown.qcow2/control)" "nobody knows what is on disk" "result line"
+        control_fails EIO failing/unknown.qcow2/control "take t"
+        assert_match "$(last_result failing/unknown.qcow2/control)" "nobody knows what is on disk" "result line"
     done
-    unmount_store failing2
+    unmount_store failing
     control_ok mnt/unknown.qcow2/control "take u"
     check_clean store/unknown.qcow2
 }
@@ -406,5 +419,6 @@ eopnotsupp
 eacces
 closed_directories
 eio
+storage_says_cancelled
 nobody_knows
 unmount_store mnt
