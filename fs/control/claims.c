@@ -32,7 +32,7 @@ struct Claims {
     GHashTable *commands; /* "dev:ino" -> Running; lock */
     GHashTable *paused;   /* "dev:ino" -> number of pauses; lock */
     GHashTable *worked;   /* "dev:ino" -> when the last command ended (gint64 *, monotonic); lock */
-    GHashTable *poisoned; /* set of "dev:ino"; lock */
+    GHashTable *poisoned; /* set of "dev:ino:btime"; lock */
     uint64_t epoch;       /* lock */
 };
 
@@ -60,6 +60,14 @@ static char *part_key(const QcFileStat *file, const char *part)
     g_autofree char *key = claims_key(file);
 
     return g_strdup_printf("%s:%s", key, part);
+}
+
+/* What took the place and the number of a file, as of one that was restored, is another file. */
+static char *poison_key(const QcFileStat *file)
+{
+    g_autofree char *key = claims_key(file);
+
+    return g_strdup_printf("%s:%" G_GINT64_MODIFIER "x", key, file->btime);
 }
 
 Claims *claims_new(void)
@@ -225,10 +233,11 @@ static void wait_for_turn(Claims *claims, const char *key)
 int claims_begin(Claims *claims, const QcFileStat *file)
 {
     char *key = claims_key(file);
+    g_autofree char *poison = poison_key(file);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
 
     wait_for_turn(claims, key);
-    if (g_hash_table_contains(claims->poisoned, key)) {
+    if (g_hash_table_contains(claims->poisoned, poison)) {
         g_free(key);
         return -EIO;
     }
@@ -288,7 +297,7 @@ void claims_end(Claims *claims, const QcFileStat *file, bool poison)
     g_hash_table_remove(claims->commands, key);
     remember(claims, key);
     if (poison)
-        g_hash_table_add(claims->poisoned, g_steal_pointer(&key));
+        g_hash_table_add(claims->poisoned, poison_key(file));
     claims->epoch++;
     g_cond_broadcast(&claims->ended);
 }

@@ -396,6 +396,11 @@ nobody_knows() {
         control_fails EIO failing/unknown.qcow2/control "take t"
         assert_match "$(last_result failing/unknown.qcow2/control)" "nobody knows what is on disk" "result line"
     done
+    # What is restored from a backup is another file, even if it gets the number of the one before.
+    rm store/unknown.qcow2
+    new_image store/unknown.qcow2
+    control failing/unknown.qcow2/control "take t"
+    [[ "$(last_result failing/unknown.qcow2/control)" != *"nobody knows what is on disk"* ]] || fail "a file that was restored is refused"
     unmount_store failing
     control_ok mnt/unknown.qcow2/control "take u"
     check_clean store/unknown.qcow2

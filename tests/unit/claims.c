@@ -63,11 +63,15 @@ Test(claims, a_part_that_changes_is_not_opened)
 
 Test(claims, poison)
 {
+    const QcFileStat restored = {.dev = file.dev, .ino = file.ino, .btime = 1};
     Claims *claims = claims_new();
 
     cr_assert_eq(claims_begin(claims, &file), 0);
     claims_end(claims, &file, true);
     cr_expect_eq(claims_begin(claims, &file), -EIO);
+    cr_expect_eq(claims_begin(claims, &restored), 0,
+                 "another file, with the number of the one before");
+    claims_end(claims, &restored, false);
     cr_expect_eq(claims_begin(claims, &other), 0);
     claims_end(claims, &other, false);
     claims_free(claims);
