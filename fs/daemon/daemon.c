@@ -147,6 +147,8 @@ static int serve_requests(const Mounted *mounted)
     int status = loop(mounted);
     signals_hold(true); /* a second signal has nothing to add */
     atomic_store(&fs->ending, true);
+    if (mounted->keeper)
+        keeper_tell_ending(mounted->keeper);
     if (fs->ring && ring_has_failed(fs->ring))
         status = EXIT_FAILURE;
     if (fs->ring)

@@ -6,9 +6,11 @@
  * are the same program, so the structs themselves are sent. The keeper takes nothing in them for
  * granted: a worker that was taken over sends what it likes.
  *
- * A worker that is told to end stops serving, and finishes its commands. Where it cannot end, every
- * program that comes to the tree would wait with it; so after a while the keeper unmounts the tree,
- * and leaves the worker alone.
+ * A worker that is told to end, by the keeper or another process, or that cannot serve any more,
+ * stops serving, tells the keeper so, and finishes its commands. Where it cannot end, every program
+ * that comes to the tree would wait with it; so after a while the keeper unmounts the tree, and
+ * leaves the worker alone. A worker that hangs may not even say that it ends: so the keeper's
+ * patience begins with the signal that it hands on, if that comes first.
  *
  * In whatever way the worker ends, its end of the socket closes, and that ends the keeper's loop.
  * When the keeper is killed, the worker gets SIGTERM from the kernel, and finishes.
@@ -46,6 +48,7 @@ typedef enum RequestKind {
     REQUEST_LOG,        /* priority, text; no reply */
     REQUEST_PASS,       /* path text, dev, ino -> a number in err, or err */
     REQUEST_PASS_END,   /* number; no reply */
+    REQUEST_ENDING,     /* no reply */
 } RequestKind;
 
 typedef struct Request {
@@ -181,6 +184,13 @@ void keeper_end_passthrough(Keeper *keeper, int number)
     send_message(keeper->socket, &request, sizeof(request), -1, 0);
 }
 
+void keeper_tell_ending(Keeper *keeper)
+{
+    Request request = {.kind = REQUEST_ENDING};
+
+    send_message(keeper->socket, &request, sizeof(request), -1, 0);
+}
+
 void keeper_log(void *data, int priority, const char *line)
 {
     Keeper *keeper = data;
@@ -257,6 +267,13 @@ static int send_reply(const Watch *watch, Reply *reply, QcFile *device)
     return r;
 }
 
+/* The worker is to end, or does so: from now on it is not waited for without end. */
+static void set_deadline(Watch *watch)
+{
+    if (!watch->deadline && watch->device >= 0)
+        watch->deadline = g_get_monotonic_time() + PATIENCE_MS * G_GINT64_CONSTANT(1000);
+}
+
 /* -errno: the worker cannot be answered. */
 static int answer(Watch *watch, Request *request)
 {
@@ -271,6 +288,9 @@ static int answer(Watch *watch, Request *request)
         return 0;
     case REQUEST_PASS_END:
         watch->n_passed -= passthrough_end(watch->device, request->number) == 0;
+        return 0;
+    case REQUEST_ENDING:
+        set_deadline(watch);
         return 0;
     case REQUEST_HOLDER:
         holder =
@@ -296,8 +316,7 @@ static void pass_signal_on(Watch *watch)
     if (read(watch->signals, &info, sizeof(info)) != (ssize_t)sizeof(info))
         return;
     kill(watch->worker, (int)info.ssi_signo);
-    if (!watch->deadline && watch->device >= 0)
-        watch->deadline = g_get_monotonic_time() + PATIENCE_MS * G_GINT64_CONSTANT(1000);
+    set_deadline(watch);
 }
 
 /* Milliseconds to the deadline; -1: there is none. */

@@ -13,7 +13,8 @@
 
 /*
  * Unmount, called in the keeper, when the worker goes on some seconds after a signal that is to end
- * it: in a command, or in a file system that does not answer. Closes the device of /dev/fuse.
+ * it, or after it has told that it ends: in a command, or in a file system that does not answer.
+ * Closes the device of /dev/fuse.
  */
 typedef void (*KeeperUnmount)(void *data);
 
@@ -45,6 +46,12 @@ int keeper_open_device(void *data, const char *path, bool write);
 /* As passthrough_begin() and passthrough_end(). */
 int keeper_begin_passthrough(Keeper *keeper, const char *path, const QcFileStat *file);
 void keeper_end_passthrough(Keeper *keeper, int number);
+
+/*
+ * The worker serves no requests any more; it finishes its commands, for which the keeper does not
+ * leave the tree mounted for more than some seconds.
+ */
+void keeper_tell_ending(Keeper *keeper);
 
 /* A LogSink; data is the Keeper: lines reach syslog although a worker cannot make a socket. */
 void keeper_log(void *data, int priority, const char *line);

@@ -21,8 +21,8 @@ start() {
 
 # The same in the foreground; its syncs last, from the one of that number on. (The shell
 # lets its background processes ignore SIGINT.)
-start_slow() { # FIRST-SLOW-SYNC
-    env --default-signal=INT strace -f --seccomp-bpf -o /dev/null -e trace=fdatasync -e "inject=fdatasync:delay_enter=300000:when=$1+" \
+start_slow() { # FIRST-SLOW-SYNC [MICROSECONDS]
+    env --default-signal=INT strace -f --seccomp-bpf -o /dev/null -e trace=fdatasync -e "inject=fdatasync:delay_enter=${2:-300000}:when=$1+" \
         "$SNAPTREE" -f "$TMP/store" "$TMP/mnt" 2>daemon.log &
     STRACE=$!
     PIDS+=("$STRACE")
@@ -215,6 +215,23 @@ worker_hangs() {
     wait "$STRACE" || fail "status $? after the worker hung: $(cat daemon.log)"
     grep -q "was told to end, and has not yet" daemon.log || fail "the log does not tell: $(cat daemon.log)"
     assert_nothing_left "a b " "after the worker hung"
+    qemu-img snapshot -d b "$IMAGE"
+}
+
+# The same when only the worker is told to end, and is in a command for longer than is waited for.
+worker_ends_slowly() {
+    [ -z "${SANITIZED:-}" ] || return 0
+    start_slow 4 20000000 # the last sync
+    command_in_background "take b"
+    wait_for is_in_sync
+    kill -TERM "$WORKER"
+    wait_for is_unmounted
+    kill -0 "$WORKER" || fail "the tree stayed until the worker was gone"
+    ls mnt >/dev/null || fail "a dead mount point while the worker ends"
+    wait "$COMMANDER"
+    assert_eq "$(cat result)" "0 " "a command while the worker ended"
+    wait "$STRACE" || fail "status $? after the worker ended: $(cat daemon.log)"
+    assert_nothing_left "a b " "after the worker ended slowly"
     qemu-img snapshot -d b "$IMAGE"
 }
 
@@ -485,6 +502,7 @@ in_a_list_of_commands
 killed_in_a_command
 worker_killed
 worker_hangs
+worker_ends_slowly
 storage_hangs
 commands_on_hanging_storage
 keeper_killed
