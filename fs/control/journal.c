@@ -1,9 +1,11 @@
 /*
  * journal.c - see journal.h.
  *
- * A page is the results of one control file, a queue of lines, newest at the tail. Pages hang
- * in a queue in the order of their last line, so that the oldest is found when there are too
- * many. Journal.lock protects everything; nothing is called while it is held.
+ * A page is the results of one control file, a queue of lines, newest at the tail. Every user can
+ * write to the store's own, so there each user's lines are bounded by themselves, and so are the
+ * users. Pages hang in a queue in the order of their last line, so that the oldest is found when
+ * there are too many; the store's own stays. Journal.lock protects everything; nothing is called
+ * while it is held.
  */
 #include "journal.h"
 
@@ -75,6 +77,16 @@ void journal_free(Journal *journal)
     g_free(journal);
 }
 
+char *journal_cut(const char *text, size_t max)
+{
+    size_t n = strnlen(text, max + 1);
+
+    if (n > max)
+        for (n = max; n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80;)
+            n--;
+    return g_strndup(text, n);
+}
+
 /* The page of an image, made if there is none, as the most recently used. Lock held. */
 static Page *page_touch(Journal *journal, const char *image)
 {
@@ -92,6 +104,74 @@ static Page *page_touch(Journal *journal, const char *image)
     return page;
 }
 
+static bool is_of_store(const Page *page)
+{
+    return *page->image == '\0';
+}
+
+static void drop_line(Page *page, GList *link)
+{
+    line_free(link->data);
+    g_queue_delete_link(&page->lines, link);
+}
+
+/* The oldest line of a user, or of any (JOURNAL_ALL); ret_n: how many there are. */
+static GList *oldest_line(Page *page, uid_t who, unsigned *ret_n)
+{
+    GList *oldest = NULL;
+
+    *ret_n = 0;
+    for (GList *link = page->lines.tail; link; link = link->prev) {
+        if (who != JOURNAL_ALL && ((const Line *)link->data)->about.who != who)
+            continue;
+        oldest = link;
+        ++*ret_n;
+    }
+    return oldest;
+}
+
+/* The user, other than root, whose last line is the oldest; ret_n: how many users there are. */
+static uid_t least_recent_user(Page *page, unsigned *ret_n)
+{
+    g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);
+    uid_t found = 0;
+
+    for (GList *link = page->lines.tail; link; link = link->prev) {
+        uid_t who = ((const Line *)link->data)->about.who;
+
+        if (g_hash_table_add(seen, GUINT_TO_POINTER(who)) && who != 0)
+            found = who;
+    }
+    *ret_n = g_hash_table_size(seen);
+    return found;
+}
+
+/* After a line of this user was added. */
+static void page_shorten(Page *page, uid_t who)
+{
+    unsigned n;
+    GList *oldest = oldest_line(page, is_of_store(page) ? who : JOURNAL_ALL, &n);
+
+    if (n > JOURNAL_LINES)
+        drop_line(page, oldest);
+    if (!is_of_store(page))
+        return;
+    uid_t user = least_recent_user(page, &n);
+    while (n > JOURNAL_USERS && (oldest = oldest_line(page, user, &(unsigned){0})))
+        drop_line(page, oldest);
+}
+
+/* Lock held. */
+static void drop_oldest_page(Journal *journal)
+{
+    Page *oldest = g_queue_pop_head_link(&journal->order)->data;
+
+    if (is_of_store(oldest))
+        g_queue_push_tail_link(&journal->order, &oldest->link);
+    else
+        g_hash_table_remove(journal->pages, oldest->image);
+}
+
 void journal_add(Journal *journal, const char *image, const JournalAbout *about, const char *text)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&journal->lock);
@@ -99,15 +179,11 @@ void journal_add(Journal *journal, const char *image, const JournalAbout *about,
     Line *line = g_new0(Line, 1);
 
     line->about = *about;
-    line->text = g_strndup(text, JOURNAL_BYTES);
+    line->text = journal_cut(text, JOURNAL_BYTES);
     g_queue_push_tail(&page->lines, line);
-    while (page->lines.length > JOURNAL_LINES)
-        line_free(g_queue_pop_head(&page->lines));
-    while (journal->order.length > JOURNAL_IMAGES) {
-        Page *oldest = g_queue_pop_head_link(&journal->order)->data;
-
-        g_hash_table_remove(journal->pages, oldest->image);
-    }
+    page_shorten(page, about->who);
+    while (journal->order.length > JOURNAL_IMAGES)
+        drop_oldest_page(journal);
 }
 
 /* The link of a command's line in running; NULL when there is none. Lock held. */
@@ -139,7 +215,7 @@ void journal_set_running(Journal *journal, const char *image, const JournalAbout
     }
     Running *running = link->data;
     g_free(running->line);
-    running->line = g_strndup(line, JOURNAL_BYTES);
+    running->line = journal_cut(line, JOURNAL_BYTES);
 }
 
 void journal_clear_running(Journal *journal, const char *image, const void *whose)

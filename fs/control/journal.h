@@ -6,7 +6,9 @@
 
 #include <sys/types.h>
 
-#define JOURNAL_LINES  32u   /* per control file */
+#define JOURNAL_LINES 32u /* per control file; of the store's own, per user */
+#define JOURNAL_USERS                                                                              \
+    32u /* with lines of the store's own; but for root, the least recent go first */
 #define JOURNAL_BYTES  1024u /* of a line; the rest is not remembered */
 #define JOURNAL_IMAGES 1024u /* control files with results; the least recently used go first */
 
@@ -22,6 +24,9 @@ typedef struct JournalAbout {
     uid_t who;       /* the user who has asked for it */
     QcFileStat file; /* the image: what lies at its path may be another by now */
 } JournalAbout;
+
+/* At most max bytes of a text in UTF-8, no character of it split (g_free). */
+char *journal_cut(const char *text, size_t max);
 
 /* Add a line (without newline) to the results of a control file; "" is the store's own. */
 void journal_add(Journal *journal, const char *image, const JournalAbout *about, const char *line);

@@ -291,6 +291,8 @@ eacces() {
     assert_match "$(cat all/control)" "take secret.qcow2 hidden.*take nobodys.qcow2 own" "what root sees"
     assert_match "$(as_nobody cat all/control)" "ok take nobodys.qcow2 own" "what the user sees"
     [[ "$(as_nobody cat all/control)" != *secret* ]] || fail "the user sees others' commands"
+    as_nobody bash -c 'for i in $(seq 40); do echo rubbish >all/control; done' 2>/dev/null || true
+    assert_match "$(cat all/control)" "take secret.qcow2 hidden" "what root sees, after 40 lines of somebody else's"
     assert_eq "$("$QCTOOL" list store/roots.qcow2)" "" "snapshots of root's image"
     unmount_store all
     check_clean store/nobodys.qcow2 store/groups.qcow2

@@ -1,0 +1,97 @@
+/* What is remembered of results, of which user's, and where a line is cut. */
+#include "journal.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+static void add(Journal *journal, const char *image, uid_t who, const char *line)
+{
+    const JournalAbout about = {.who = who};
+
+    journal_add(journal, image, &about, line);
+}
+
+static unsigned count(Journal *journal, const char *image, uid_t who)
+{
+    g_autofree char *text = journal_text(journal, image, who, NULL);
+    unsigned n = 0;
+
+    for (const char *at = text; (at = strchr(at, '\n')); at++)
+        n++;
+    return n;
+}
+
+Test(journal, the_last_lines_of_an_image)
+{
+    Journal *journal = journal_new();
+
+    for (uid_t who = 0; who < 2 * JOURNAL_LINES; who++)
+        add(journal, "image", who, "line");
+    cr_expect_eq(count(journal, "image", JOURNAL_ALL), JOURNAL_LINES);
+    cr_expect_eq(count(journal, "image", 0), 0);
+    cr_expect_eq(count(journal, "image", 2 * JOURNAL_LINES - 1), 1);
+    journal_free(journal);
+}
+
+Test(journal, nobody_drives_out_the_lines_of_others_from_the_stores)
+{
+    Journal *journal = journal_new();
+
+    add(journal, "", 0, "root");
+    add(journal, "", 1234, "user");
+    for (unsigned i = 0; i < 3 * JOURNAL_LINES; i++)
+        add(journal, "", 65534, "rubbish");
+    cr_expect_eq(count(journal, "", 0), 1);
+    cr_expect_eq(count(journal, "", 1234), 1);
+    cr_expect_eq(count(journal, "", 65534), JOURNAL_LINES);
+    cr_expect_eq(count(journal, "", JOURNAL_ALL), JOURNAL_LINES + 2);
+    journal_free(journal);
+}
+
+Test(journal, users_are_bounded_but_root_stays)
+{
+    Journal *journal = journal_new();
+
+    add(journal, "", 0, "root");
+    for (uid_t who = 1; who <= 10 * JOURNAL_USERS; who++) {
+        add(journal, "", who, "line");
+        add(journal, "", who, "line");
+    }
+    cr_expect_eq(count(journal, "", 0), 1);
+    cr_expect_eq(count(journal, "", 10 * JOURNAL_USERS), 2);
+    cr_expect_eq(count(journal, "", 1), 0);
+    cr_expect_eq(count(journal, "", JOURNAL_ALL), 2 * (JOURNAL_USERS - 1) + 1);
+    journal_free(journal);
+}
+
+Test(journal, the_stores_page_stays)
+{
+    Journal *journal = journal_new();
+
+    add(journal, "", 0, "root");
+    for (unsigned i = 0; i < 2 * JOURNAL_IMAGES; i++) {
+        g_autofree char *image = g_strdup_printf("%u", i);
+
+        add(journal, image, 1234, "line");
+    }
+    cr_expect_eq(count(journal, "", 0), 1);
+    cr_expect_eq(count(journal, "0", 1234), 0);
+    journal_free(journal);
+}
+
+Test(journal, no_character_is_split)
+{
+    Journal *journal = journal_new();
+    GString *long_line = g_string_new("x");
+
+    while (long_line->len < 2 * JOURNAL_BYTES)
+        g_string_append(long_line, "\xe2\x82\xac");
+    add(journal, "image", 0, long_line->str);
+    g_autofree char *text = journal_text(journal, "image", 0, NULL);
+    cr_expect(g_utf8_validate(text, -1, NULL));
+    cr_expect(strlen(text) <= JOURNAL_BYTES + 1 && strlen(text) > JOURNAL_BYTES - 3);
+    g_autofree char *whole = journal_cut("abc", 3);
+    cr_expect_str_eq(whole, "abc");
+    g_string_free(long_line, TRUE);
+    journal_free(journal);
+}
