@@ -25,6 +25,10 @@
 
 #define LOOK_INTERVAL (100 * G_TIME_SPAN_MILLISECOND)
 
+enum {
+    SHORT_COMMAND = 128, /* bytes of a command that are always told, however long the reason is */
+};
+
 /* What is known of the thread that waits for the write; see is_stopped(). */
 typedef struct Watch {
     gint signalled; /* atomic: it got a signal; which one is looked up */
@@ -87,6 +91,24 @@ static char *make_line(const char *when, const char *status, const char *text, c
     return g_strconcat(when, " ", status, " ", text, note ? ": " : "", note, NULL);
 }
 
+/*
+ * The same for the journal, which keeps only the beginning of a long line: rather than the reason,
+ * the command is shortened.
+ */
+static char *make_page_line(const char *when, const char *status, const char *text,
+                            const char *note)
+{
+    g_autofree char *whole = make_line(when, status, text, note);
+    size_t len = strlen(text), excess = strlen(whole) - MIN(strlen(whole), JOURNAL_BYTES);
+
+    if (excess == 0)
+        return g_steal_pointer(&whole);
+    excess += strlen("...");
+    g_autofree char *cut = journal_cut(text, MAX(len - MIN(len, excess), MIN(len, SHORT_COMMAND)));
+    g_autofree char *shorter = g_strconcat(cut, "...", NULL);
+    return make_line(when, status, shorter, note);
+}
+
 /* note: NULL for none; to_others: the one for those who may read the image. */
 static Lines make_lines(const Job *job, const char *status, const char *note, const char *to_others)
 {
@@ -96,14 +118,14 @@ static Lines make_lines(const Job *job, const char *status, const char *note, co
     const char *typed = current->command->text;
     Lines lines = {
         .own = make_line(when, status, typed, note),
-        .of_page = make_line(when, status, typed, is_of_store(job) ? note : to_others),
+        .of_page = make_page_line(when, status, typed, is_of_store(job) ? note : to_others),
     };
 
     /* Not for made-up paths; and users who may not write an image do not fill its journal. */
     if (is_of_store(job) && current->target.allowed) {
         g_autofree char *text = command_to_text(current->command);
 
-        lines.of_image = make_line(when, status, text, to_others);
+        lines.of_image = make_page_line(when, status, text, to_others);
     }
     return lines;
 }

@@ -64,6 +64,12 @@ names_that_are_there_or_not() {
     fails_unchanged ENAMETOOLONG web.qcow2 "rename a $(printf '%0256d' 1)"
     control_ok $C "take $(printf '%0255d' 1)" "delete $(printf '%0255d' 1)" "delete a" "delete b"
     assert_snapshots web.qcow2
+    # However long the command is, the line tells why it failed, and has no half of a character.
+    local long
+    long=$(printf '€%.0s' $(seq 300))
+    control_fails ENOENT $C "rename $long y$long"
+    assert_match "$(last_result $C)" " ENOENT rename €€.*[.][.][.]: this image has no snapshot of that name$"
+    last_result $C | python3 -c 'import sys; sys.stdin.buffer.read().decode()' || fail "a character is split"
 }
 
 # What is asked of images that nobody has is not kept in the place of what was done to others.
