@@ -214,10 +214,12 @@ static bool is_given_up(struct fuse_session *session)
 static void take_away(void *data)
 {
     Mounted *mounted = data;
+    bool given_up = is_given_up(mounted->session);
 
-    if (is_given_up(mounted->session) ||
-        mountpoint_may_unmount(mounted->mountpoint, mounted->device))
+    if (!given_up && mountpoint_may_unmount(mounted->mountpoint, mounted->device))
         fuse_session_unmount(mounted->session);
+    else
+        mountpoint_clear(mounted->device, given_up);
 }
 
 /* Serve it in a confined process, and wait for that. */

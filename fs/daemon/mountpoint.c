@@ -150,3 +150,14 @@ bool mountpoint_may_unmount(const char *mountpoint, dev_t device)
                  mount.type);
     return false;
 }
+
+void mountpoint_clear(dev_t device, bool given_up)
+{
+    g_autofree char *path = device ? mounts_find_device(device) : NULL;
+    struct stat st;
+
+    if (!path || (given_up && (stat(path, &st) == 0 || !is_of_dead_mount(-errno))))
+        return;
+    unmount(path);
+    log_info("%s: what was left of the mount there is gone now", path);
+}

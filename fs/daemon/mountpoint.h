@@ -26,4 +26,12 @@ void mountpoint_forbid_links(const QcGate *gate, const char *mountpoint);
  */
 bool mountpoint_may_unmount(const char *mountpoint, dev_t device);
 
+/*
+ * Take away what is left of the tree of that device (0: not known) when it was not unmounted at its
+ * mountpoint: a directory above that was renamed, or a forced unmount only ended the connection.
+ * given_up: the kernel has ended it, so the number may be another file system's by now; then only
+ * what is dead is taken away.
+ */
+void mountpoint_clear(dev_t device, bool given_up);
+
 #endif

@@ -54,6 +54,23 @@ int mounts_find(const char *path, Mount *ret)
     return fs ? 0 : -ENOENT;
 }
 
+char *mounts_find_device(dev_t device)
+{
+    struct libmnt_table *table = read_table();
+    struct libmnt_iter *iter = mnt_new_iter(MNT_ITER_FORWARD);
+    struct libmnt_fs *fs;
+    char *found = NULL;
+
+    while (table && !found && mnt_table_next_fs(table, iter, &fs) == 0) {
+        if (mnt_fs_get_devno(fs) == device && g_str_has_prefix(mnt_fs_get_fstype(fs), "fuse") &&
+            find_topmost(table, mnt_fs_get_target(fs)) == fs)
+            found = g_strdup(mnt_fs_get_target(fs));
+    }
+    mnt_free_iter(iter);
+    mnt_unref_table(table);
+    return found;
+}
+
 bool mounts_has(const char *path, dev_t device)
 {
     struct libmnt_table *table = read_table();

@@ -407,6 +407,31 @@ covered() {
     done
 }
 
+# The tree is taken away also when its place has another path by then.
+renamed() {
+    mkdir above above/mnt
+    "$SNAPTREE" "$TMP/store" "$TMP/above/mnt" || fail "cannot mount"
+    ls above/mnt >/dev/null # once it serves, it has its worker
+    DAEMON=$(daemon_of "$TMP/above/mnt") || fail "no daemon"
+    WORKER=$(worker_of "$DAEMON")
+    mv above renamed
+    kill -TERM "$DAEMON"
+    wait_for is_gone "$DAEMON"
+    ! grep -qF " $TMP/renamed/mnt " /proc/self/mountinfo || fail "a dead mount below a renamed directory"
+    assert_nothing_left "a " "after a directory above was renamed"
+    rm -r renamed
+}
+
+# A forced unmount of a busy tree ends it, but leaves the mount.
+forced() {
+    [ "$(id -u)" = 0 ] || return 0
+    start
+    exec 3<mnt/web.qcow2/snapshots/a
+    umount -f mnt 2>/dev/null || true
+    exec 3<&-
+    assert_nothing_left "a " "after a forced unmount"
+}
+
 # Killed at any moment while many read and command; then mounted again at the same place.
 killed_in_traffic() {
     local round
@@ -509,6 +534,8 @@ keeper_killed
 other_mount_stays
 successor_stays
 covered
+renamed
+forced
 killed_in_traffic
 lazily
 unmounted_in_a_command
