@@ -118,7 +118,7 @@ ebusy_by_readers() {
 control_and_read() { # FILE LINE
     local fd
     exec {fd}<>"$1"
-    ! echo "$2" >&"$fd" 2>/dev/null || fail "'$2' > $1 did not fail"
+    ! (echo "$2" >&"$fd") 2>/dev/null || fail "'$2' > $1 did not fail"
     OUTPUT=$(cat <&"$fd")
     exec {fd}>&-
 }
