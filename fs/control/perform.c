@@ -400,6 +400,6 @@ int perform(Fs *fs, const char *path, const Creds *creds, const Command *command
         add_advice(&work, r, error);
     images_drop(fs->images, path);
     memory_give_back();
-    claims_end(fs->claims, &item.stat, work.unknown);
+    claims_end(fs->claims, &ret_target->file, work.unknown); /* as it was once opened for writing */
     return r;
 }

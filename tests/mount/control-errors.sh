@@ -414,6 +414,24 @@ nobody_knows() {
     check_clean store/unknown.qcow2
 }
 
+# Overlayfs makes another file of an image when a command opens it for writing: under the same number,
+# but made later.
+nobody_knows_on_overlayfs() {
+    command -v strace >/dev/null || return 0
+    [ "$(id -u)" = 0 ] || return 0
+    grep -qw overlay /proc/filesystems || return 0
+    mkdir lower upper work store/over
+    new_image lower/unknown.qcow2
+    mount -t overlay overlay -o "lowerdir=$TMP/lower,upperdir=$TMP/upper,workdir=$TMP/work" store/over
+    mount_failing EIO 4..5
+    control_fails EIO failing/over/unknown.qcow2/control "take s"
+    assert_match "$(last_result failing/over/unknown.qcow2/control)" "whether it is made is not known" "result line"
+    control_fails EIO failing/over/unknown.qcow2/control "take t"
+    assert_match "$(last_result failing/over/unknown.qcow2/control)" "nobody knows what is on disk" "result line"
+    unmount_store failing
+    umount store/over
+}
+
 mkdir store
 new_image store/web.qcow2
 new_image store/quiet.qcow2
@@ -434,4 +452,5 @@ closed_directories
 eio
 storage_says_cancelled
 nobody_knows
+nobody_knows_on_overlayfs
 unmount_store mnt
