@@ -269,18 +269,25 @@ storage_hangs() {
 
 # Whether all of these processes are gone, but for those that the pool's threads may be stuck with.
 most_are_gone() { # PID...
-    local pid left=0 threads
+    local pid remaining=0 threads
     threads=$(nproc)
     for pid; do
-        is_gone "$pid" || left=$((left + 1))
+        is_gone "$pid" || remaining=$((remaining + 1))
     done
-    [ $left -le $((threads > 4 ? threads : 4)) ]
+    [ $remaining -le $((threads > 4 ? threads : 4)) ]
+}
+
+# A line to a control file that was opened as this descriptor. The process becomes the writer.
+write_to() { # DESCRIPTOR LINE
+    exec >&"$1"
+    exec 2>/dev/null
+    exec sh -c 'echo "$1"' sh "$2"
 }
 
 # As many commands wait for a directory that does not answer as would take all threads that serve. The
 # tree is served all the same, and the writers that wait in line can be killed.
 commands_on_hanging_storage() {
-    local i other stuck controls=() writers=()
+    local i fd other stuck controls=() writers=()
     [ -z "${SANITIZED:-}" ] || return 0
     mkdir inner store/sub
     qemu-img create -q -f qcow2 image 1M
@@ -293,23 +300,25 @@ commands_on_hanging_storage() {
     start
     on_exit "kill -CONT $stuck 2>/dev/null"
     for i in $(seq 0 40); do
-        exec {controls[i]}>"mnt/sub/$i/disk/control"
+        exec {fd}>"mnt/sub/$i/disk/control"
+        controls[i]=$fd
     done
     kill -STOP "$stuck"
     for i in $(seq 40); do
-        sh -c 'echo "take s"' >&"${controls[i]}" 2>/dev/null &
+        write_to "${controls[i]}" "take s" &
         writers+=($!)
     done
     wait_for bash -c "grep -q request_wait_answer /proc/$WORKER/task/*/wchan"
     timeout -s KILL 30 cmp mnt/web.qcow2/snapshots/a a.raw || fail "reading beside 40 commands: status $?"
-    sh -c 'echo bogus' >&"${controls[0]}" 2>/dev/null & # what cannot be a command waits for nothing
+    write_to "${controls[0]}" bogus & # what cannot be a command waits for nothing
     wait_for is_gone $!
     kill -TERM "${writers[@]}"
     wait_for most_are_gone "${writers[@]}"
     kill -CONT "$stuck"
     wait "${writers[@]}" || true
     for i in $(seq 0 40); do
-        exec {controls[i]}>&-
+        fd=${controls[i]}
+        exec {fd}>&-
     done
     control_ok mnt/web.qcow2/control "take b" "delete b"
     unmount_store "$TMP/mnt"
