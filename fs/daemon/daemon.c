@@ -36,7 +36,8 @@ typedef struct Mounted {
     QcGate *gate;
     const char *mountpoint;
     struct fuse_session *session;
-    dev_t device; /* st_dev of the tree; 0: not known */
+    dev_t device;    /* st_dev of the tree; 0: not known */
+    uint64_t number; /* see mountpoint.h */
     /* the rest is set in the process that serves */
     Keeper *keeper; /* NULL: there is none */
     Ring *ring;     /* NULL: none is wanted, or to be had */
@@ -211,15 +212,15 @@ static bool is_given_up(struct fuse_session *session)
 }
 
 /* A KeeperUnmount; data is the Mounted. Leaves alone what others have mounted at the same place. */
-static void take_away(void *data)
+static bool take_away(void *data)
 {
     Mounted *mounted = data;
     bool given_up = is_given_up(mounted->session);
+    bool may_unmount = !given_up && mountpoint_may_unmount(mounted->mountpoint, mounted->device);
 
-    if (!given_up && mountpoint_may_unmount(mounted->mountpoint, mounted->device))
+    if (given_up || may_unmount)
         fuse_session_unmount(mounted->session);
-    else
-        mountpoint_clear(mounted->device, given_up);
+    return mountpoint_clear(mounted->device, mounted->number) || may_unmount;
 }
 
 /* Serve it in a confined process, and wait for that. */
@@ -320,6 +321,7 @@ static int mount_and_serve(QcGate *gate, const Options *options, const char *mou
     signals_hold(true); /* from here on, what is mounted has to be unmounted */
     if (fuse_session_mount(mounted.session, mountpoint) == 0) {
         mounted.device = device_of(mountpoint);
+        mounted.number = mountpoint_number(mountpoint);
         status = serve_as_daemon(&mounted);
         take_away(&mounted);
     }

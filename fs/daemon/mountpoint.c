@@ -24,6 +24,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum {
+    MNT_ID_UNIQUE = 0x4000, /* of statx(2); Debian 12's C library does not name it */
+};
+
 static bool is_our_mount(const char *path)
 {
     g_auto(Mount) mount = {0};
@@ -151,13 +155,31 @@ bool mountpoint_may_unmount(const char *mountpoint, dev_t device)
     return false;
 }
 
-void mountpoint_clear(dev_t device, bool given_up)
+uint64_t mountpoint_number(const char *path)
 {
-    g_autofree char *path = device ? mounts_find_device(device) : NULL;
-    struct stat st;
+    struct statx st;
+    uint64_t number = 0;
+    int fd = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
-    if (!path || (given_up && (stat(path, &st) == 0 || !is_of_dead_mount(-errno))))
-        return;
-    unmount(path);
-    log_info("%s: what was left of the mount there is gone now", path);
+    if (fd < 0)
+        return 0;
+    if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, MNT_ID_UNIQUE, &st) == 0 &&
+        st.stx_mask & MNT_ID_UNIQUE)
+        number = st.stx_mnt_id;
+    close(fd);
+    return number;
+}
+
+bool mountpoint_clear(dev_t device, uint64_t number)
+{
+    g_auto(GStrv) paths = number ? mounts_of_device(device) : NULL;
+
+    for (char **path = paths; path && *path; path++) {
+        if (mountpoint_number(*path) != number)
+            continue;
+        unmount(*path);
+        log_info("%s: what was left of the mount there is gone now", *path);
+        return true;
+    }
+    return false;
 }

@@ -27,11 +27,17 @@ void mountpoint_forbid_links(const QcGate *gate, const char *mountpoint);
 bool mountpoint_may_unmount(const char *mountpoint, dev_t device);
 
 /*
- * Take away what is left of the tree of that device (0: not known) when it was not unmounted at its
- * mountpoint: a directory above that was renamed, or a forced unmount only ended the connection.
- * given_up: the kernel has ended it, so the number may be another file system's by now; then only
- * what is dead is taken away.
+ * The number of the mount on top at a path, one that the kernel gives out only once (Linux 6.8); 0:
+ * not known. The file system is asked nothing.
  */
-void mountpoint_clear(dev_t device, bool given_up);
+uint64_t mountpoint_number(const char *path);
+
+/*
+ * Take away what is left of the tree of that device and number (0: not known) if it was not
+ * unmounted at its mountpoint: a directory above was renamed, or a forced unmount only ended the
+ * connection. Without a number nothing is done: the device's may be another file system's by now.
+ * Whether anything was taken away.
+ */
+bool mountpoint_clear(dev_t device, uint64_t number);
 
 #endif

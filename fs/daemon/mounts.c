@@ -54,21 +54,21 @@ int mounts_find(const char *path, Mount *ret)
     return fs ? 0 : -ENOENT;
 }
 
-char *mounts_find_device(dev_t device)
+char **mounts_of_device(dev_t device)
 {
     struct libmnt_table *table = read_table();
     struct libmnt_iter *iter = mnt_new_iter(MNT_ITER_FORWARD);
     struct libmnt_fs *fs;
-    char *found = NULL;
+    g_autoptr(GStrvBuilder) paths = g_strv_builder_new();
 
-    while (table && !found && mnt_table_next_fs(table, iter, &fs) == 0) {
+    while (table && mnt_table_next_fs(table, iter, &fs) == 0) {
         if (mnt_fs_get_devno(fs) == device && g_str_has_prefix(mnt_fs_get_fstype(fs), "fuse") &&
             find_topmost(table, mnt_fs_get_target(fs)) == fs)
-            found = g_strdup(mnt_fs_get_target(fs));
+            g_strv_builder_add(paths, mnt_fs_get_target(fs));
     }
     mnt_free_iter(iter);
     mnt_unref_table(table);
-    return found;
+    return g_strv_builder_end(paths);
 }
 
 bool mounts_has(const char *path, dev_t device)

@@ -22,10 +22,10 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Mount, mount_clear)
 int mounts_find(const char *path, Mount *ret);
 
 /*
- * Where a FUSE file system is mounted, whatever path that has by now, if nothing is mounted over it
- * there (g_free). NULL: nowhere.
+ * Where a FUSE file system is mounted, whatever paths these places have by now, if nothing is
+ * mounted over it there (g_strfreev).
  */
-char *mounts_find_device(dev_t device);
+char **mounts_of_device(dev_t device);
 
 /* Whether a file system is mounted at the path, on top or beneath others. */
 bool mounts_has(const char *path, dev_t device);

@@ -333,11 +333,12 @@ static int time_left(const Watch *watch)
  */
 static void unmount_early(Watch *watch)
 {
-    log_error("the process that serves the tree (%d) was told to end, and has not yet; unmounting",
-              (int)watch->worker);
     watch->deadline = 0;
     watch->device = -1;
-    watch->unmount(watch->data);
+    if (watch->unmount(watch->data))
+        log_error(
+            "the process that serves the tree (%d) was told to end, and has not yet; unmounted",
+            (int)watch->worker);
 }
 
 /* Serve the worker until it is gone. Returns its exit status. */

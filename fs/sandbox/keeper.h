@@ -14,9 +14,9 @@
 /*
  * Unmount, called in the keeper, when the worker goes on some seconds after a signal that is to end
  * it, or after it has told that it ends: in a command, or in a file system that does not answer.
- * Closes the device of /dev/fuse.
+ * Closes the device of /dev/fuse. Whether there was anything to unmount.
  */
-typedef void (*KeeperUnmount)(void *data);
+typedef bool (*KeeperUnmount)(void *data);
 
 /* The worker's way to its keeper. Thread-safe. */
 typedef struct Keeper Keeper;

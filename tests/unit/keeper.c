@@ -199,9 +199,10 @@ Test(keeper, hands_signals_on, .timeout = 60)
     cr_assert_eq(status, SIGHUP);
 }
 
-static void let_go(void *pipe)
+static bool let_go(void *pipe)
 {
     cr_assert_eq(write(((int *)pipe)[1], "x", 1), 1);
+    return true;
 }
 
 /* The worker cannot end before its tree is unmounted; and is not killed. */
