@@ -101,10 +101,10 @@ static char *make_page_line(const char *when, const char *status, const char *te
     g_autofree char *whole = make_line(when, status, text, note);
     size_t len = strlen(text), excess = strlen(whole) - MIN(strlen(whole), JOURNAL_BYTES);
 
-    if (excess == 0)
+    if (excess == 0 || len <= SHORT_COMMAND)
         return g_steal_pointer(&whole);
     excess += strlen("...");
-    g_autofree char *cut = journal_cut(text, MAX(len - MIN(len, excess), MIN(len, SHORT_COMMAND)));
+    g_autofree char *cut = journal_cut(text, MAX(len - MIN(len, excess), SHORT_COMMAND));
     g_autofree char *shorter = g_strconcat(cut, "...", NULL);
     return make_line(when, status, shorter, note);
 }

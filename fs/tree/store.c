@@ -112,6 +112,16 @@ static bool is_none_of_ours(QcGate *gate, const char *path, int r)
     return r == -EOPNOTSUPP || (told && !sounds_like_image(path) && !is_device(gate, path));
 }
 
+/* An image of which nothing is known but an error; there is nothing to hide but that. */
+static void set_unreadable(const char *path, int r, StoreItem *item)
+{
+    if (!item->error)
+        g_set_error(&item->error, QC_ERROR, -r, "cannot read %s: %s", path, g_strerror(-r));
+    g_clear_pointer(&item->file, qc_file_unref);
+    /* Of a link, the mode means nothing. */
+    item->stat.mode = (item->is_link ? 0 : item->stat.mode & 0222) | 0444;
+}
+
 /* Open the file of a candidate and tell its format. -ENOENT: it is none of ours. */
 static int open_candidate(QcGate *gate, const char *path, StoreItem *item)
 {
@@ -132,11 +142,18 @@ static int open_candidate(QcGate *gate, const char *path, StoreItem *item)
         return r;
     if (is_none_of_ours(gate, path, r))
         return -ENOENT;
-    if (!item->error)
-        g_set_error(&item->error, QC_ERROR, -r, "cannot read %s: %s", path, g_strerror(-r));
-    g_clear_pointer(&item->file, qc_file_unref);
-    /* There is nothing to hide but the error; and of a link, the mode means nothing. */
-    item->stat.mode = (item->is_link ? 0 : item->stat.mode & 0222) | 0444;
+    set_unreadable(path, r, item);
+    return 0;
+}
+
+/* Nothing tells what is at a path. Where its name says that, an image with an error, or -errno. */
+static int look_failed(const char *path, int r, StoreItem *item)
+{
+    if (is_absence(r))
+        return -ENOENT;
+    if (r == -EACCES || r == -ENAMETOOLONG || qc_is_shortage(r) || !sounds_like_image(path))
+        return r;
+    set_unreadable(path, r, item);
     return 0;
 }
 
@@ -146,8 +163,8 @@ int store_look(QcGate *gate, const char *path, StoreItem *ret)
     int r = stat_beneath(gate, path, &item.stat);
 
     if (r < 0)
-        return is_absence(r) ? -ENOENT : r;
-    if (S_ISDIR(item.stat.mode))
+        r = look_failed(path, r, &item);
+    else if (S_ISDIR(item.stat.mode))
         item.kind = STORE_DIR;
     else if (S_ISREG(item.stat.mode) || S_ISLNK(item.stat.mode) || S_ISBLK(item.stat.mode))
         r = open_candidate(gate, path, &item);

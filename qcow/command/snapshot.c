@@ -205,7 +205,7 @@ int qc_snapshot_revert(QcImage *image, unsigned snapshot, bool *ret_unknown, GEr
                        "the revert would resize the disk, and a snapshot that does not state its "
                        "own size with it");
     if (!has_whole_table(image, snapshot))
-        return qc_fail(error, -EUCLEAN,
+        return qc_fail(error, -EOPNOTSUPP,
                        "the snapshot states a larger disk than its L1 table can map; nothing was "
                        "changed; what it holds can be copied from its file");
     err = revert_tree(txn, &image->info.snapshots[snapshot]);

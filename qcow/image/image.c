@@ -215,7 +215,8 @@ static void drop_metadata(QcImage *image)
 static void keep_header(QcImage *image, const uint8_t *buf)
 {
     size_t len = (size_t)image->header.end;
-    bool told = image->info.luks_length == 0; /* key slots are overwritten, far behind the header */
+    /* LUKS key slots and the directory of bitmaps are overwritten, far behind the header. */
+    bool told = image->info.luks_length == 0 && !image->header.has_bitmaps;
     if (image->writers == QC_WRITERS_LOCKING && told && len <= FIRST_READ)
         image->header_bytes = g_try_malloc(len);
     if (image->header_bytes)

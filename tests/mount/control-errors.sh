@@ -419,10 +419,10 @@ nobody_knows() {
 nobody_knows_on_overlayfs() {
     command -v strace >/dev/null || return 0
     [ "$(id -u)" = 0 ] || return 0
-    grep -qw overlay /proc/filesystems || return 0
     mkdir lower upper work store/over
     new_image lower/unknown.qcow2
-    mount -t overlay overlay -o "lowerdir=$TMP/lower,upperdir=$TMP/upper,workdir=$TMP/work" store/over
+    mount -t overlay overlay -o "lowerdir=$TMP/lower,upperdir=$TMP/upper,workdir=$TMP/work" store/over 2>/dev/null ||
+        return 0 # there is none, or $TMP lies on one
     mount_failing EIO 4..5
     control_fails EIO failing/over/unknown.qcow2/control "take s"
     assert_match "$(last_result failing/over/unknown.qcow2/control)" "whether it is made is not known" "result line"

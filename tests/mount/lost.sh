@@ -213,7 +213,8 @@ store_fails() {
                 grep -qxF $name <<<"$listed" || fail "$name is not listed after $errno"
             done
         fi
-        assert_fails stat mnt/web.qcow2
+        assert_match "$(cat mnt/web.qcow2/error)" "$(message_of $errno)" "error of an image after $errno"
+        assert_fails stat mnt/named-otherwise
         assert_match "$OUTPUT" "$(message_of $errno)" "a look-up after $errno"
         kill $tracer
         wait $tracer || true
