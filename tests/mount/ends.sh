@@ -209,16 +209,30 @@ worker_hangs() {
     wait_for is_unmounted
     ls mnt >/dev/null || fail "a dead mount point while the worker hangs"
     kill -0 "$WORKER" || fail "a worker in a command was killed"
-    mount_store "$TMP/store" mnt2 # which gets the number of a device that the other tree had
     kill -CONT "$WORKER"
     wait "$COMMANDER"
     assert_eq "$(cat result)" "0 " "a command while the worker hung"
     wait "$STRACE" || fail "status $? after the worker hung: $(cat daemon.log)"
     grep -q "was told to end, and has not yet" daemon.log || fail "the log does not tell: $(cat daemon.log)"
-    ls mnt2/web.qcow2 >/dev/null || fail "the tree of another daemon is gone"
-    unmount_store "$TMP/mnt2"
     assert_nothing_left "a b " "after the worker hung"
     qemu-img snapshot -d b "$IMAGE"
+}
+
+# It hangs while nobody uses the tree. The next file system gets the number of the device that the
+# tree had, and stays when the daemon ends.
+neighbour_stays() {
+    start
+    on_exit "kill -CONT $WORKER 2>/dev/null"
+    kill -STOP "$WORKER"
+    kill -TERM "$DAEMON"
+    wait_for is_unmounted
+    mount_store "$TMP/store" "$TMP/mnt2"
+    kill -CONT "$WORKER"
+    wait_for is_gone "$DAEMON"
+    ls mnt2/web.qcow2 >/dev/null || fail "the tree of another daemon"
+    mountpoint -q mnt2 || fail "the tree of another daemon is gone"
+    unmount_store "$TMP/mnt2"
+    assert_nothing_left "a " "after an idle worker hung"
 }
 
 # The same when only the worker is told to end, and is in a command for longer than is waited for.
@@ -546,6 +560,7 @@ in_a_list_of_commands
 killed_in_a_command
 worker_killed
 worker_hangs
+neighbour_stays
 worker_ends_slowly
 storage_hangs
 commands_on_hanging_storage
