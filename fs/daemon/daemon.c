@@ -24,10 +24,13 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum {
     MIN_THREADS = 16,
+    END_MS = 10 * 1000, /* to wait for a daemon that cannot serve, looking every */
+    STEP_MS = 5,
 };
 
 /* One mount, and what serves it. */
@@ -243,11 +246,21 @@ static int serve_confined(Mounted *mounted)
 }
 
 /*
+ * Wait until a daemon that cannot serve has unmounted, and ended. Not without end: one whose tree
+ * is only out of reach, as others have mounted something upon it meanwhile, lives on.
+ */
+static void wait_for_end(pid_t daemon)
+{
+    for (int waited = 0; waited < END_MS && waitpid(daemon, NULL, WNOHANG) == 0; waited += STEP_MS)
+        g_usleep(STEP_MS * 1000);
+}
+
+/*
  * In the process that was called: wait until the tree is served. Returns the exit status. Only the
  * daemon may have /dev/fuse open, so that the kernel ends all requests without an answer when the
  * daemon ends.
  */
-static int wait_for_tree(const Mounted *mounted)
+static int wait_for_tree(const Mounted *mounted, pid_t daemon)
 {
     struct stat st;
 
@@ -255,6 +268,7 @@ static int wait_for_tree(const Mounted *mounted)
     signals_hold(false);
     if (stat(mounted->mountpoint, &st) == 0 && (!mounted->device || st.st_dev == mounted->device))
         return EXIT_SUCCESS;
+    wait_for_end(daemon);
     log_error("%s could not be served; the system's log says why", mounted->mountpoint);
     return EXIT_FAILURE;
 }
@@ -269,7 +283,7 @@ static int become_daemon(const Mounted *mounted)
         return -errno;
     }
     if (daemon > 0)
-        _exit(wait_for_tree(mounted));
+        _exit(wait_for_tree(mounted, daemon));
     setsid();
     log_to_syslog();
 

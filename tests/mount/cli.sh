@@ -1,6 +1,6 @@
 # The command line: what it says, with which status, and that it leaves nothing behind.
 . "${SRCDIR:?run by ctest}/tests/functions.sh"
-requires qemu-img
+requires qemu-img strace
 requires_fuse
 
 # Fails with a status and exactly one line that matches; nothing is mounted.
@@ -80,6 +80,12 @@ not_served() {
     [ -z "${SANITIZED:-}" ] || return 0 # sanitizers take any amount of memory
     ulimit -S -v 100000
     assert_refused 1 "could not be served" -o cache=1048576 "$TMP/store" "$TMP/mnt"
+    if [ "$(id -u)" = 0 ]; then # others need fusermount3, which is not traced; unmounting takes a while
+        ! strace -D -f -qq -o trace -e trace=umount2 -e inject=umount2:delay_enter=300000 \
+            "$SNAPTREE" -o cache=1048576 "$TMP/store" "$TMP/mnt" >refused 2>&1 || fail "served after all"
+        assert_eq "$(mounts_below_tmp)" "" "mounts after a slow end"
+        grep -q umount2 trace || fail "nothing was unmounted"
+    fi
     ulimit -S -v unlimited
     ls mnt >/dev/null || fail "a dead mount"
 }
