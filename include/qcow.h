@@ -367,8 +367,9 @@ typedef struct QcChain QcChain;
 /*
  * Open the backing files beneath top, bounded by QC_MAX_LAYERS, loops refused. Fails only
  * for a shortage (see qc_is_shortage): a layer that cannot be had ends the chain, qc_chain_error()
- * says why, and in all views the places that would come from it read as -EIO. gate NULL: no backing
- * file is opened. The chain takes a reference of top, none of gate.
+ * says why, and in all views the places that would come from it read as -EIO. One whose table of
+ * snapshots or of bitmaps is broken is an error, too, but does not end the chain, and can be read.
+ * gate NULL: no backing file is opened. The chain takes a reference of top, none of gate.
  */
 int qc_chain_open(QcGate *gate, QcImage *top, QcCache *cache, QcChain **ret);
 /*
@@ -381,7 +382,7 @@ int qc_chain_open_like(QcGate *gate, QcImage *top, QcCache *cache, const QcChain
 void qc_chain_free(QcChain *chain); /* accepts NULL */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcChain, qc_chain_free)
 
-/* Why the chain is incomplete or its top unreadable: a sentence, or NULL. Owned by the chain. */
+/* What is wrong with the chain, or why its top cannot be read: a sentence, or NULL. Owned by the chain. */
 const char *qc_chain_error(const QcChain *chain);
 /*
  * Whether opening the chain now would end with the same error at the same place, as far as

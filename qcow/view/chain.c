@@ -17,8 +17,8 @@ typedef struct Layer {
 struct QcChain {
     Layer *layers; /* top first */
     unsigned n_layers, room;
-    QcView *bottom; /* beneath the last image: broken, or NULL when the chain is complete */
-    GError *error;
+    QcView *bottom;     /* beneath the last image: broken, or NULL when the chain is complete */
+    GError *error;      /* the first; layers that are there all the same may follow */
     int open_error;     /* what came of opening the last file that the gate was asked for ... */
     QcFileStat refused; /* ... and that file, if it was opened: refused, when there is an error */
 };
@@ -76,6 +76,25 @@ static int open_backing_file(QcChain *chain, QcGate *gate, QcImage *overlay, cha
     return err ? qc_fail(error, err, "%s: %s", *ret_path, g_strerror(-err)) : 0;
 }
 
+/*
+ * One whose table of snapshots or of bitmaps is broken is opened without these. That is an error of
+ * the chain, as nobody else opens such a layer, but its bytes, and those beneath, can be had.
+ */
+static int open_image(QcChain *chain, QcFile *file, const char *path, QcFormat format,
+                      QcCache *cache, QcImage **ret, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    int err = qc_image_open(file, path, format, cache, ret, &local);
+    if (err == -EUCLEAN && qc_image_open_disk(file, path, format, cache, ret, NULL) == 0) {
+        if (!chain->error)
+            chain->error = g_steal_pointer(&local);
+        return 0;
+    }
+    if (err < 0)
+        g_propagate_error(error, g_steal_pointer(&local));
+    return err;
+}
+
 static int open_backing(QcChain *chain, QcGate *gate, QcImage *overlay, QcCache *cache,
                         QcImage **ret, GError **error)
 {
@@ -92,7 +111,7 @@ static int open_backing(QcChain *chain, QcGate *gate, QcImage *overlay, QcCache 
         err = unstated_format(gate, overlay, file, &format, error);
     if (err < 0)
         return err;
-    err = qc_image_open(file, path, format, cache, ret, error);
+    err = open_image(chain, file, path, format, cache, ret, error);
     if (!err && !qc_file_same_stat(&chain->refused, &(*ret)->info.stat))
         (*ret)->settled = false; /* it was changed between the look at its format and now */
     return err;
@@ -216,9 +235,12 @@ int qc_chain_open_like(QcGate *gate, QcImage *top, QcCache *cache, const QcChain
     int more = append(chain, top);
     if (more < 0)
         return more;
+    g_autoptr(GError) error = NULL;
     do
-        more = add_layer(chain, gate, cache, like, &chain->error);
+        more = add_layer(chain, gate, cache, like, &error);
     while (more == 1);
+    if (error && !chain->error)
+        chain->error = g_steal_pointer(&error);
     if (qc_is_shortage(more))
         return more;
     if (more < 0) {
@@ -257,7 +279,8 @@ bool qc_chain_error_stands(const QcChain *chain, QcGate *gate)
     g_autofree char *path = NULL;
     g_autoptr(QcFile) file = NULL;
     QcFileStat now;
-    if (qc_image_unsupported(lowest) || chain->n_layers >= QC_MAX_LAYERS)
+    if (qc_image_unsupported(lowest) || !lowest->info.backing_file ||
+        chain->n_layers >= QC_MAX_LAYERS)
         return true; /* no other file has anything to do with it */
     if (!gate)
         return false;

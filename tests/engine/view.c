@@ -218,6 +218,25 @@ Test(view, a_missing_layer_takes_only_its_own_bytes_with_it)
     remove_stack(&s);
 }
 
+Test(view, a_layer_with_a_broken_snapshot_table_keeps_its_bytes)
+{
+    Stack s = overlay_and_base();
+    be64 nowhere = be64_make(UINT64_C(1) << 40);
+    be32 one = be32_make(1);
+    cr_assert_eq(qc_file_write(s.made[0], &one, sizeof(one), 60), 0);
+    cr_assert_eq(qc_file_write(s.made[0], &nowhere, sizeof(nowhere), 64), 0);
+
+    uint8_t byte;
+    Opened o = open_stack(&s, 1, O_RDWR);
+    cr_expect_not_null(strstr(qc_chain_error(o.chain), "the snapshot table lies past the end"));
+    cr_expect_eq(qc_chain_layers(o.chain), 2);
+    cr_expect_eq(qc_view_read(o.view, &byte, 1, 0), 1);
+    cr_expect_eq(byte, 'b');
+    cr_expect(qc_chain_error_stands(o.chain, s.gate));
+    opened_clear(&o);
+    remove_stack(&s);
+}
+
 Test(view, where_looking_fails_beneath_the_caller_is_told_nothing)
 {
     Stack s = overlay_and_base();

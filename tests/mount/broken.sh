@@ -63,6 +63,25 @@ END
     unmount_store mnt2
 }
 
+# A backing file whose snapshot table is broken, which QEMU opens for nobody: its bytes are there, as
+# the overlay's layers.
+broken_beneath() {
+    mkdir beneath
+    qemu-img create -q -f qcow2 beneath/base.qcow2 1M
+    scribble beneath/base.qcow2 beneath 1000 500000
+    (cd beneath && qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 over.qcow2)
+    cp "$(qemu_raw beneath/base.qcow2)" base.raw
+    printf '\0\0\0\1\0\0\1\0\0\0\0\0' | dd of=beneath/base.qcow2 bs=1 seek=60 conv=notrunc status=none
+    mount_store "$TMP/beneath" mnt2
+    assert_match "$(cat mnt2/over.qcow2/error)" "base.qcow2: the snapshot table" "the overlay's error"
+    [ ! -e mnt2/over.qcow2/disk ] || fail "a disk that QEMU does not open"
+    assert_same mnt2/over.qcow2/layers/0-over.qcow2 base.raw
+    assert_same mnt2/over.qcow2/layers/1-base.qcow2 base.raw
+    dd if=/dev/zero of=beneath/base.qcow2 bs=1 seek=60 count=12 conv=notrunc status=none
+    assert_same mnt2/over.qcow2/disk base.raw "the disk when the table is mended"
+    unmount_store mnt2
+}
+
 # A bad place costs itself, however the file was opened: past the page cache, a read gives what lies
 # before it.
 before_a_bad_place() {
@@ -131,5 +150,6 @@ unmount_store mnt
 wait_for test ! -d "/proc/$DAEMON"
 assert_nothing_outside_opened
 long_chain
+broken_beneath
 before_a_bad_place
 many_snapshots
