@@ -557,15 +557,17 @@ END
 }
 
 # What is written to an overlay changes nothing in the layers beneath it, whose pages stay. Of the disk
-# there never are any.
+# there never are any. (A host may take single pages back at any time, of any file.)
 pages_beneath_a_writer() {
+    local kept
     new_image store/golden.qcow2 1
     (cd store && qemu-img create -q -f qcow2 -b golden.qcow2 -F qcow2 vm.qcow2)
     sleep 0.1 # a file that has just changed is trusted for nothing
     assert_all mnt/vm.qcow2/layers/1-golden.qcow2 1
     assert_all mnt/vm.qcow2/disk 1
     qemu-io -c 'write -q -P 2 0 64K' store/vm.qcow2
-    assert_eq "$(cached mnt/vm.qcow2/layers/1-golden.qcow2)" 1048576 "of the layer"
+    kept=$(cached mnt/vm.qcow2/layers/1-golden.qcow2)
+    [ "$kept" -ge 524288 ] || fail "of 1048576 bytes of the layer $kept are left"
     assert_eq "$(cached mnt/vm.qcow2/disk)" 0 "of the disk"
     qemu-io -c 'write -q -P 3 0 1M' store/golden.qcow2
     assert_eq "$(cached mnt/vm.qcow2/layers/1-golden.qcow2)" 0 "of a layer that has changed"
