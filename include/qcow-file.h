@@ -30,7 +30,16 @@ typedef struct QcFileStat {
     int64_t
         btime; /* when the file was made, later than one that had its ino before; 0: not known */
     uint32_t mode, uid, gid; /* as in struct stat */
+    int64_t now; /* just before that, by the clock from which the kernel gives files their times */
 } QcFileStat;
+
+/* How far what is read of a file holds while its stat stays the same. In this order. */
+typedef enum QcTrust {
+    QC_TRUST_NOTHING,  /* a later write might not show in the stat */
+    QC_TRUST_READING,  /* it shows; but writes may be under way of which the stat tells already */
+    QC_TRUST_METADATA, /* such are only of a process that takes part in QEMU's locks */
+    QC_TRUST_ALL,      /* there are none */
+} QcTrust;
 
 /*
  * What a file can do. Each returns 0 or what it says, or a negative errno; close never fails, and
@@ -57,6 +66,8 @@ typedef struct QcFileOps {
     /* 1 when a process has the file open for writing, or mapped so; 0 when none has; an error when
      * that cannot be told: of a file opened for writing itself, on a network file system. */
     int (*has_writer)(QcFile *file);
+    /* See qc_file_refresh(). NULL: there is nothing to do. */
+    void (*refresh)(QcFile *file, uint64_t offset, uint64_t len);
     void (*close)(QcFile *file);
 } QcFileOps;
 
@@ -115,6 +126,12 @@ uint64_t qc_file_next_data(QcFile *file, uint64_t offset);
 int qc_file_lock(QcFile *file, unsigned byte, bool take);
 int qc_file_lock_held(QcFile *file, unsigned first, unsigned n);
 int qc_file_has_writer(QcFile *file);
+/*
+ * Have bytes that are read from now on come from the storage, also those that this machine
+ * remembers: another machine may write to the same block device. Does nothing on other files. len
+ * 0: all from offset on. Not for each read: what is near is forgotten, too.
+ */
+void qc_file_refresh(QcFile *file, uint64_t offset, uint64_t len);
 
 /*
  * The state of a file by name, flags as of statx(2); of a descriptor with "" and AT_EMPTY_PATH.

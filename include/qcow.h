@@ -33,9 +33,10 @@ GQuark qc_error_quark(void); /* what QC_ERROR stands for */
 bool qc_is_shortage(int err);
 
 /* Limits. Those of the format are its own; the others keep hostile images cheap. */
-#define QC_MAX_LAYERS        512u                /* backing chain, the image itself included */
-#define QC_MAX_SNAPSHOTS     65536u              /* per image */
-#define QC_MAX_SNAPSHOT_NAME 255u                /* bytes, as QEMU cuts them */
+#define QC_MAX_LAYERS        512u   /* backing chain, the image itself included */
+#define QC_MAX_SNAPSHOTS     65536u /* per image */
+#define QC_MAX_SNAPSHOT_NAME 255u   /* bytes, as QEMU cuts them */
+#define QC_MAX_FILE_SIZE     ((uint64_t)INT64_MAX >> 30 << 30) /* bytes, as QEMU opens them */
 #define QC_MAX_DISK_SIZE     (UINT64_C(1) << 62) /* virtual bytes; beyond, file offsets overflow */
 
 /* ---- the cache ------------------------------------------------------------------------- */
@@ -199,26 +200,19 @@ int qc_image_luks(const QcImage *image, QcLuks *ret);
 
 /*
  * True when the file is, by its stat, exactly what it was when the image was opened, and
- * that stat was old enough to tell, and if the image is guarded, its header, too; of a block
+ * that stat was old enough to tell, and with QC_TRUST_METADATA its header, too; of a block
  * device, that its size and the first sector of a qcow2 image are what they were, which says
  * nothing of the rest. False is always a safe answer: open it again.
  */
 bool qc_image_is_current(const QcImage *image);
 
 /*
- * True when any later change must show in the file's stat: it is no device, its ctime was old
- * enough, and no process had it open for writing. What was read may be kept as long as the stat
- * stays the same. The answer is that of the opening; nothing is looked at again.
+ * What may be kept of what was read as long as qc_image_is_current() or qc_chain_layer_is_same():
+ * with QC_TRUST_ALL all of it; with QC_TRUST_METADATA what the image says of itself and its
+ * snapshots, and what those hold, but not what its disk holds; with less than that nothing, as of a
+ * device. The answer is that of the opening; nothing is looked at again.
  */
-bool qc_image_is_settled(const QcImage *image);
-
-/*
- * The same, but that a process that takes part in QEMU's locks had the file open for writing. Its
- * writes may end after the stat tells of them. What the image says of itself and its snapshots, and
- * what those hold, may be kept as long as qc_image_is_current() or qc_chain_layer_is_same(); what
- * its disk holds may not.
- */
-bool qc_image_is_guarded(const QcImage *image);
+QcTrust qc_image_trust(const QcImage *image);
 
 /*
  * Whether two snapshots, of two readings of an image's file, are the same one: by id, date and
@@ -346,6 +340,8 @@ bool qc_view_is_unchanged(QcView *view);
  */
 #define QC_FEW_LAYERS 4
 #define QC_RECHECK_US 2000
+/* How long it may take until a change that another machine makes to a block device is noticed. */
+#define QC_REFRESH_US 10000
 int qc_view_check_reading(QcView *view, const QcReading *reading);
 
 /*
@@ -382,7 +378,8 @@ int qc_chain_open_like(QcGate *gate, QcImage *top, QcCache *cache, const QcChain
 void qc_chain_free(QcChain *chain); /* accepts NULL */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcChain, qc_chain_free)
 
-/* What is wrong with the chain, or why its top cannot be read: a sentence, or NULL. Owned by the chain. */
+/* What is wrong with the chain, or why its top cannot be read: a sentence, or NULL. Owned by the
+ * chain. */
 const char *qc_chain_error(const QcChain *chain);
 /*
  * Whether opening the chain now would end with the same error at the same place, as far as

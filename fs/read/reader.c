@@ -185,12 +185,22 @@ static bool is_live_node(const Node *node)
            (node_kind(node) == NODE_LAYER && g_str_has_prefix(node_name(node), "0-"));
 }
 
+/* What this machine remembers of a block device may be older than what another one wrote to it. */
+static void refresh(const Image *image)
+{
+    for (unsigned i = 0; i < image_n_layers(image); i++)
+        qc_file_refresh(qc_image_file(qc_chain_image(image_chain(image), i)), 0, 0);
+}
+
 static int get_image(Reader *reader, const Node *node, Image **ret)
 {
     g_autofree char *path = node_path(node);
+    int r = reader->live ? open_live(reader->fs, path, ret)
+                         : images_get(reader->fs->images, path, IMAGE_ALL_LAYERS, ret);
 
-    return reader->live ? open_live(reader->fs, path, ret)
-                        : images_get(reader->fs->images, path, IMAGE_ALL_LAYERS, ret);
+    if (r == 0)
+        refresh(*ret);
+    return r;
 }
 
 /*

@@ -118,7 +118,7 @@ static bool is_lasting(const Image *image, unsigned layer)
 {
     const QcImage *qc = qc_chain_image(image->chain, layer);
 
-    return qc_image_is_settled(qc) || (layer == 0 && qc_image_is_guarded(qc));
+    return qc_image_trust(qc) >= (layer == 0 ? QC_TRUST_METADATA : QC_TRUST_ALL);
 }
 
 /*

@@ -61,6 +61,7 @@ int qc_image_check(QcImage *image, QcCheck *ret, GError **error)
         return qc_fail(error, -EOPNOTSUPP, "%s", qc_image_unsupported(image));
     image->meter.passes = 2;             /* counting, and the flags */
     int err = qc_file_sync(image->file); /* as every command: see txn.c */
+    qc_file_refresh(image->file, 0, 0);
     if (!err)
         err = load_stored(image, &findings, &stored);
     if (!err)

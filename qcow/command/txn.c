@@ -148,6 +148,7 @@ static int begin_refs(QcImage *image, Recount recount, QcRefs **ret, bool *ret_r
     int err = qc_file_sync(image->file);
     if (err < 0)
         return qc_txn_fail(err, error);
+    qc_file_refresh(image->file, 0, 0);
     /* counting, accounting for the change, and the flags; which a repair compares, too */
     image->meter.passes = recount == RECOUNT_ALWAYS ? 4 : 3;
     *ret_recounted = recount == RECOUNT_ALWAYS || image->info.dirty;
@@ -224,6 +225,7 @@ int qc_txn_release(QcTxn *txn, uint64_t offset, uint64_t bytes)
 /* Before the first sector is written: is it still what it was when the command began? */
 static int verify_unchanged(QcTxn *txn)
 {
+    qc_image_refresh(txn->image, NULL);
     int same = qc_image_has_same_sector0(txn->image);
     if (same != 0)
         return MIN(same, 0);

@@ -130,6 +130,12 @@ bool qc_file_same_file(const QcFileStat *a, const QcFileStat *b)
     return a->dev == b->dev && a->ino == b->ino;
 }
 
+void qc_file_refresh(QcFile *file, uint64_t offset, uint64_t len)
+{
+    if (file->ops->refresh)
+        file->ops->refresh(file, offset, len);
+}
+
 bool qc_file_same_stat(const QcFileStat *a, const QcFileStat *b)
 {
     return qc_file_same_file(a, b) && a->size == b->size && a->mtime == b->mtime &&

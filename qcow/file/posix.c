@@ -15,7 +15,14 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
+
+static const int64_t SECOND = 1000000000;
+
+enum {
+    KEPT_TOGETHER = 4 << 20, /* bytes: no page of the kernel's cache is larger */
+};
 
 typedef struct PosixFile {
     QcFile base;
@@ -73,14 +80,23 @@ static int posix_sync(QcFile *file)
     return fdatasync(fd_of(file)) < 0 ? -errno : 0;
 }
 
+/* Of the years that 64 bits hold; what is beyond them is shown as their end. */
 static int64_t nanoseconds(struct statx_timestamp t)
 {
-    return t.tv_sec * 1000000000 + t.tv_nsec;
+    return CLAMP(t.tv_sec, INT64_MIN / SECOND, INT64_MAX / SECOND - 1) * SECOND + t.tv_nsec;
+}
+
+static int64_t file_clock(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    return now.tv_sec * SECOND + now.tv_nsec;
 }
 
 int qc_file_stat_at(int dirfd, const char *path, int flags, QcFileStat *ret)
 {
     struct statx st;
+    int64_t now = file_clock();
     if (statx(dirfd, path, flags | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS | STATX_BTIME, &st) < 0)
         return -errno;
     *ret = (QcFileStat){
@@ -94,6 +110,7 @@ int qc_file_stat_at(int dirfd, const char *path, int flags, QcFileStat *ret)
         .mode = st.stx_mode,
         .uid = st.stx_uid,
         .gid = st.stx_gid,
+        .now = now,
     };
     return 0;
 }
@@ -115,7 +132,21 @@ static int posix_truncate(QcFile *file, uint64_t size)
 {
     if (is_block(file))
         return -EINVAL;
-    return ftruncate(fd_of(file), (off_t)size) < 0 ? growth_error() : 0;
+    if (ftruncate(fd_of(file), (off_t)size) < 0)
+        return growth_error();
+    growth_of(file)->size = size;
+    return 0;
+}
+
+/* The kernel lets go of a page only with all that it keeps together with that one. */
+static void posix_refresh(QcFile *file, uint64_t offset, uint64_t len)
+{
+    if (!is_block(file) || offset > INT64_MAX)
+        return;
+    uint64_t from = offset / KEPT_TOGETHER * KEPT_TOGETHER;
+    uint64_t up_to = (offset - from + MIN(len, INT64_MAX) + KEPT_TOGETHER - 1) / KEPT_TOGETHER;
+    posix_fadvise(fd_of(file), (off_t)from, len ? (off_t)(up_to * KEPT_TOGETHER) : 0,
+                  POSIX_FADV_DONTNEED);
 }
 
 /* Where the file system cannot tell, SEEK_HOLE says that all is data: always true. */
@@ -195,6 +226,7 @@ static const QcFileOps posix_ops = {
     .lock = posix_lock,
     .lock_held = posix_lock_held,
     .has_writer = posix_has_writer,
+    .refresh = posix_refresh,
     .close = posix_close,
 };
 

@@ -91,6 +91,8 @@ int qc_bitmaps_read(QcImage *image, GError **error)
     image->bitmap_tables = g_try_new0(QcBitmapTable, MAX(h->n_bitmaps, 1));
     if (!image->info.bitmaps || !image->bitmap_tables)
         return qc_fail(error, -ENOMEM, "no memory for the bitmap directory");
+    qc_file_refresh(image->file, image->header.bitmap_directory_offset,
+                    image->header.bitmap_directory_size);
     int err = read_directory(image);
     if (err < 0)
         return qc_fail(error, err, "the bitmap directory cannot be read: %s", g_strerror(-err));

@@ -9,6 +9,7 @@
 #include "bitmaps.h"
 #include "error.h"
 #include "luks.h"
+#include "settle.h"
 #include "snapread.h"
 #include "staleness.h"
 #include <string.h>
@@ -39,6 +40,7 @@ static int read_first(QcFile *file, size_t len, uint8_t **buf, GError **error)
     if (!grown)
         return qc_fail(error, -ENOMEM, "no memory for the header");
     *buf = grown;
+    qc_file_refresh(file, 0, len);
     int err = qc_file_read_padded(file, grown, len, 0);
     return err ? qc_fail(error, err, "the header cannot be read: %s", g_strerror(-err)) : 0;
 }
@@ -186,6 +188,7 @@ static int read_snapshots(QcImage *image, GError **error)
     if (!list || !image->snapshot_at)
         return qc_fail(error, -ENOMEM, "no memory for %u snapshots", h->n_snapshots);
 
+    qc_file_refresh(image->file, h->snapshots_offset, QC_MAX_SNAPSHOT_TABLE_BYTES);
     int err = read_entries(image, &reader, list);
     image->snapshots_end = reader.at;
     qc_snap_reader_clear(&reader);
@@ -217,12 +220,13 @@ static void keep_header(QcImage *image, const uint8_t *buf)
     size_t len = (size_t)image->header.end;
     /* LUKS key slots and the directory of bitmaps are overwritten, far behind the header. */
     bool told = image->info.luks_length == 0 && !image->header.has_bitmaps;
-    if (image->writers == QC_WRITERS_LOCKING && told && len <= FIRST_READ)
-        image->header_bytes = g_try_malloc(len);
+    if (image->trust != QC_TRUST_METADATA)
+        return;
+    image->header_bytes = told && len <= FIRST_READ ? g_try_malloc(len) : NULL;
     if (image->header_bytes)
         memcpy(image->header_bytes, buf, len);
-    else if (image->writers == QC_WRITERS_LOCKING)
-        image->writers = QC_WRITERS_UNKNOWN;
+    else
+        image->trust = QC_TRUST_READING;
 }
 
 /* The header, and what info has of it. */
@@ -258,8 +262,7 @@ static int read_metadata(QcImage *image, GError **error)
 static void note_state(QcImage *image, const QcFileStat *st)
 {
     image->info.stat = *st;
-    image->settled = qc_file_is_settled(image->file, st);
-    image->writers = qc_file_writers(image->file, st);
+    image->trust = qc_file_trust(image->file, st);
 }
 
 /*
@@ -273,6 +276,7 @@ static int try_once(QcImage *image, bool *ret_changed, GError **error)
     g_autoptr(GError) local = NULL;
     QcFileStat now;
     int err = read_metadata(image, &local);
+    qc_image_refresh(image, NULL);
     int same = qc_image_has_same_sector0(image);
     int stat_err = qc_file_stat(image->file, &now);
     *ret_changed = false;
@@ -328,6 +332,8 @@ static int new_image(QcFile *file, const char *path, QcFormat format, QcCache *c
     image->cache = qc_cache_ref(cache);
     image->owner = qc_cache_new_owner(cache);
     image->cacheable = (st.mode & S_IFMT) != S_IFBLK;
+    if (st.size > QC_MAX_FILE_SIZE)
+        return qc_fail(error, -EFBIG, "%s: it is larger than a disk can be", path);
     image->info = (QcInfo){.format = format, .virtual_size = qc_sectors_up(st.size)};
     note_state(image, &st);
     *ret = g_steal_pointer(&image);

@@ -15,16 +15,9 @@ typedef struct QcBitmapTable {
     uint32_t entries;
 } QcBitmapTable;
 
-/* Which processes had the file open for writing when the image was opened. */
-typedef enum QcWriters {
-    QC_WRITERS_NONE,
-    QC_WRITERS_LOCKING, /* one that takes part in QEMU's locks */
-    QC_WRITERS_UNKNOWN, /* others, or there may be others */
-} QcWriters;
-
 /*
- * Immutable once qc_image_open() returns, apart from spent and meter; and from settled, which
- * chain.c may clear before it hands the image out. For a raw image everything from sector0 on is
+ * Immutable once qc_image_open() returns, apart from spent and meter; and from trust, which
+ * chain.c may lower before it hands the image out. For a raw image everything from sector0 on is
  * zero.
  */
 struct QcImage {
@@ -32,16 +25,15 @@ struct QcImage {
     QcFile *file;
     char *path;
     QcCache *cache;
-    uint64_t owner;    /* key of this image's entries in the cache */
-    bool cacheable;    /* false on block devices: nothing tells when they change */
-    bool settled;      /* stat was old enough when taken that it tells of later writes */
-    QcWriters writers; /* whose writes may have begun before that, and not ended */
-    bool disk_only;    /* snapshots and bitmaps were not read */
+    uint64_t owner; /* key of this image's entries in the cache */
+    bool cacheable; /* false on block devices: nothing tells when they change */
+    QcTrust trust;  /* from the stat in info */
+    bool disk_only; /* snapshots and bitmaps were not read */
     QcInfo info;
     QcStrings strings; /* those of info */
 
     uint8_t sector0[QC_SECTOR]; /* the file's first sector as read */
-    uint8_t *header_bytes;      /* header.end bytes as read; only of QC_WRITERS_LOCKING */
+    uint8_t *header_bytes;      /* header.end bytes as read; only with QC_TRUST_METADATA */
     QcHeader header;
     uint64_t *snapshot_at;        /* file offset of each snapshot's table entry */
     uint64_t snapshots_end;       /* file offset where the table ends */

@@ -1,17 +1,10 @@
 /*
  * staleness.c - whether an image is still the same.
  *
- * A change is noticed by stat - provided that the change time (ctime) was not so young when it was
- * taken that a second write could hide behind it. The kernel takes that time when a write begins,
- * and of a mapping when a page is first written to; the bytes may come much later. So what was read
- * is kept for long only if no process had the file open for writing then. Where writers cannot be
- * asked about, the change time has to be older than any write takes.
- *
- * A process that takes part in QEMU's locks may write for as long as a virtual machine runs, and
- * the image is not to be opened anew at each look meanwhile. All that such a writer can change of
- * what is known of an image is in its header, or lies where only a new header leads (tables are
- * replaced, not overwritten). So of that image the header is compared as well as the stat. What
- * the disk holds is another matter: it may be kept only of files that nothing writes to.
+ * A change of a file shows in its stat, as far as that can be trusted (settle.c). The stat of a
+ * device tells nothing; and another machine may write to it, whose changes this machine does not
+ * see before it forgets what it remembers of the device. A caller asks for that, as it is not to
+ * happen at each read.
  *
  * Whether one snapshot still stands is asked of the file itself: header and entry are read, and the
  * header again, until both were of one moment.
@@ -23,64 +16,7 @@
 
 enum {
     FIND_TRIES = 50,
-    SETTLE_STEP_US = 21 * 1000,
-    SETTLE_STEPS = 200,
-    SETTLE_CHANGES = 2, /* of the ctime: then a program writes all the time */
 };
-
-/* No Linux file system's clock ticks slower than 10 ms. But ext4 with small inodes, and servers on
- * such, keep whole seconds, FAT two; and the clock of another machine is not quite ours. */
-static const int64_t CTIME_GRAIN_NS = 20 * 1000000, COARSE_GRAIN_NS = 2020 * 1000000LL;
-
-static int64_t now_ns(void)
-{
-    return g_get_real_time() * 1000;
-}
-
-static bool is_older_than(const QcFileStat *st, int64_t ns)
-{
-    int64_t age = now_ns() - st->ctime;
-    return age > ns || age < -ns; /* from one in the future any later write will differ too */
-}
-
-bool qc_file_is_settled(const QcFile *file, const QcFileStat *st)
-{
-    if (is_older_than(st, COARSE_GRAIN_NS))
-        return true;
-    bool whole_seconds = st->ctime % 1000000000 == 0;
-    return !whole_seconds && is_older_than(st, CTIME_GRAIN_NS) && qc_file_has_our_clock(file);
-}
-
-QcWriters qc_file_writers(QcFile *file, const QcFileStat *st)
-{
-    int writer = qc_file_has_writer(file);
-    if (writer == 0)
-        return QC_WRITERS_NONE;
-    if (writer < 0 && !is_older_than(st, COARSE_GRAIN_NS))
-        return QC_WRITERS_UNKNOWN;
-    int locking = qc_lock_has_writer(file);
-    if (locking == 1)
-        return QC_WRITERS_LOCKING;
-    return writer < 0 && locking == 0 ? QC_WRITERS_NONE : QC_WRITERS_UNKNOWN;
-}
-
-int qc_file_settle(QcFile *file, QcFileStat *ret)
-{
-    QcFileStat st;
-    unsigned changes = 0;
-    int err = qc_file_stat(file, &st);
-    for (unsigned i = 0;
-         i < SETTLE_STEPS && changes < SETTLE_CHANGES && !err && !qc_file_is_settled(file, &st);
-         i++) {
-        int64_t before = st.ctime;
-        g_usleep(SETTLE_STEP_US);
-        err = qc_file_stat(file, &st);
-        changes += st.ctime != before;
-    }
-    if (!err && ret)
-        *ret = st;
-    return err;
-}
 
 int qc_image_has_same_sector0(const QcImage *image)
 {
@@ -94,7 +30,7 @@ int qc_image_has_same_sector0(const QcImage *image)
 
 bool qc_image_has_same_header(const QcImage *image)
 {
-    if (image->writers != QC_WRITERS_LOCKING || image->info.format == QC_FORMAT_RAW)
+    if (image->trust != QC_TRUST_METADATA || image->info.format == QC_FORMAT_RAW)
         return true;
     size_t len = (size_t)image->header.end;
     g_autofree uint8_t *now = g_try_malloc(len);
@@ -110,18 +46,20 @@ bool qc_image_is_current(const QcImage *image)
     if (!image->cacheable) /* a device's stat tells nothing; but nothing was cached either */
         return st.size == image->info.stat.size &&
                (image->info.format == QC_FORMAT_RAW || qc_image_has_same_sector0(image) == 1);
-    return image->settled && qc_file_same_stat(&st, &image->info.stat) &&
+    return image->trust != QC_TRUST_NOTHING && qc_file_same_stat(&st, &image->info.stat) &&
            qc_image_has_same_header(image);
 }
 
-bool qc_image_is_settled(const QcImage *image)
+QcTrust qc_image_trust(const QcImage *image)
 {
-    return image->cacheable && image->settled && image->writers == QC_WRITERS_NONE;
+    return image->trust;
 }
 
-bool qc_image_is_guarded(const QcImage *image)
+void qc_image_refresh(const QcImage *image, const QcSnapshotHint *hint)
 {
-    return image->cacheable && image->settled && image->writers == QC_WRITERS_LOCKING;
+    qc_file_refresh(image->file, 0, QC_SECTOR);
+    if (hint && hint->entry_at)
+        qc_file_refresh(image->file, hint->entry_at, sizeof(QcDiskSnapshot));
 }
 
 static bool is_same_but_for_id(const QcSnapshot *a, const QcSnapshot *b)
@@ -197,6 +135,7 @@ static int find_once(const QcImage *image, const QcSnapshot *want, const QcSnaps
     if (hint->entry_at && memcmp(state, hint->state, QC_STATE_END) == 0)
         if (search_table(image, want, hint->entry_at, 1, ret_at) == 0)
             return 0;
+    qc_file_refresh(image->file, at, QC_MAX_SNAPSHOT_TABLE_BYTES);
     return search_table(image, want, at, n, ret_at);
 }
 

@@ -7,12 +7,6 @@
 
 #include "image.h"
 
-/* Whether a stat taken now is old enough that every later write will make another. */
-bool qc_file_is_settled(const QcFile *file, const QcFileStat *st);
-
-/* By whom a write that began before that stat may still be under way. */
-QcWriters qc_file_writers(QcFile *file, const QcFileStat *st);
-
 /* 1 when the first sector is still what it was when it was read, 0 when not; negative errno. */
 int qc_image_has_same_sector0(const QcImage *image);
 
@@ -37,5 +31,9 @@ typedef struct QcSnapshotHint {
     uint64_t entry_at;
 } QcSnapshotHint;
 int qc_image_find_snapshot(const QcImage *image, unsigned snapshot, QcSnapshotHint *hint);
+
+/* Have the header, and the entry that a hint (may be NULL) leads to, read from the storage next:
+ * see qc_file_refresh(). */
+void qc_image_refresh(const QcImage *image, const QcSnapshotHint *hint);
 
 #endif

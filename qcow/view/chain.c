@@ -113,7 +113,8 @@ static int open_backing(QcChain *chain, QcGate *gate, QcImage *overlay, QcCache 
         return err;
     err = open_image(chain, file, path, format, cache, ret, error);
     if (!err && !qc_file_same_stat(&chain->refused, &(*ret)->info.stat))
-        (*ret)->settled = false; /* it was changed between the look at its format and now */
+        (*ret)->trust =
+            QC_TRUST_NOTHING; /* it was changed between the look at its format and now */
     return err;
 }
 
@@ -160,7 +161,7 @@ static QcImage *layer_in(const QcChain *like, const QcChain *chain, QcGate *gate
         !names_the_same(like->layers[layer - 1].image, lowest_image(chain)))
         return NULL;
     QcImage *image = like->layers[layer].image;
-    bool same = qc_image_is_settled(image) && qc_chain_layer_is_same(like, gate, layer);
+    bool same = image->trust == QC_TRUST_ALL && qc_chain_layer_is_same(like, gate, layer);
     return same ? image : NULL;
 }
 

@@ -62,6 +62,7 @@ struct QcView {
     unsigned snapshot;
     GMutex hint_lock;
     QcSnapshotHint hint;
+    _Atomic int64_t refreshed_at; /* of a device: monotonic, microseconds */
 };
 
 /*
@@ -331,8 +332,22 @@ int64_t qc_view_seek(QcView *view, uint64_t offset, bool hole)
 
 /* ---- still true? ------------------------------------------------------------------------ */
 
+/* Another machine may write to a device: ask that, but not at each read. */
+static void refresh_layer(QcView *view)
+{
+    int64_t now = g_get_monotonic_time();
+    if (view->image->cacheable || view->kind != VIEW_QCOW2 ||
+        now - atomic_load(&view->refreshed_at) < QC_REFRESH_US)
+        return;
+    atomic_store(&view->refreshed_at, now);
+    g_mutex_lock(&view->hint_lock);
+    qc_image_refresh(view->image, &view->hint);
+    g_mutex_unlock(&view->hint_lock);
+}
+
 static int check_layer(QcView *view)
 {
+    refresh_layer(view);
     /* On a device an unchanged header says nothing of the snapshot table. */
     bool telling = view->image->cacheable || !view->is_snapshot;
     if (telling && qc_image_is_current(view->image))

@@ -105,6 +105,68 @@ shows_what_it_cannot_open() {
     rm store/dead store/alias
 }
 
+# Another host writes to a device that both share: the file beneath the loop device, of which this
+# kernel keeps what it has read of the device while a program has that open.
+another_host() {
+    local file=$TMP/backing.shared
+    make_device 24M shared
+    qemu-img create -q -f qcow2 "$DEVICE" 16M
+    scribble "$DEVICE" four 0 8388608
+    qemu-img snapshot -c gone "$DEVICE"
+    scribble "$DEVICE" five 0 65536
+    blockdev --flushbufs "$DEVICE"
+    mkdir shared mnt2
+    ln -s "$DEVICE" shared/volume
+    mount_store shared mnt2
+    python3 - "$DEVICE" "$file" <<'END'
+import errno, os, subprocess, sys, time
+device, file = sys.argv[1:]
+held = os.open(device, os.O_RDONLY)
+tree = "mnt2/volume/"
+def there(*command):
+    subprocess.run(command, check=True)
+    subprocess.run(["sync", file], check=True)
+def qemu_raw(*options):
+    subprocess.run(["qemu-img", "convert", "-f", "qcow2", *options, "-O", "raw", file, "there.raw"], check=True)
+    return open("there.raw", "rb").read()
+def here(path):
+    return open(tree + path, "rb").read()
+gone = os.open(tree + "snapshots/gone", os.O_RDONLY)
+assert os.pread(gone, 4096, 4 << 20) == qemu_raw("-l", "snapshot.name=gone")[4 << 20:][:4096]
+assert here("disk") == qemu_raw()
+os.pread(held, 24 << 20, 0) # all of it is in this kernel's memory
+
+there("qemu-img", "snapshot", "-d", "gone", file)
+there("qemu-io", "-f", "qcow2", "-c", "write -q -P 0xcc 8M 8M", "-c", "write -q -P 0xdd 0 64K", file)
+there("qemu-img", "snapshot", "-c", "new", file)
+there("qemu-io", "-f", "qcow2", "-c", "write -q -P 0xee 2M 1M", file)
+time.sleep(0.05)
+try:
+    got = os.pread(gone, 65536, 7 << 20) # which was not read ahead
+    assert not got, "bytes of a deleted snapshot"
+except OSError as error:
+    assert error.errno in (errno.EIO, errno.ESTALE), error
+os.close(gone)
+assert os.listdir(tree + "snapshots") == ["new"], os.listdir(tree + "snapshots")
+assert here("disk") == qemu_raw(), "the disk"
+assert here("snapshots/new") == qemu_raw("-l", "snapshot.name=new"), "the snapshot"
+
+before = qemu_raw()
+os.pread(held, 24 << 20, 0)
+there("qemu-io", "-f", "qcow2", "-c", "write -q -P 0xab 4M 4M", file)
+now = qemu_raw()
+assert now != before
+open(tree + "control", "w").write("take after\n")
+os.close(held)
+subprocess.run(["sync", device], check=True)
+assert qemu_raw() == now, "a command undid what the other host wrote"
+assert qemu_raw("-l", "snapshot.name=after") == now
+assert here("disk") == now
+END
+    check_clean "$file"
+    unmount_store "$TMP/mnt2"
+}
+
 make_store
 mount_store store mnt
 assert_eq "$(ls mnt)" $'control\nplain\nvolume' "entries"
@@ -114,3 +176,4 @@ takes_and_reverts
 notices_changes
 read_only_device
 fills_up
+another_host

@@ -190,6 +190,23 @@ shown_names_are_accepted() {
     check_clean store/names.qcow2
 }
 
+# What no program expects of a file: a size that no disk can have, and a time that 64 bits of
+# nanoseconds do not hold.
+odd_files() {
+    local dir
+    dir=$(mktemp -d /dev/shm/snaptree-test.XXXXXX) || return 0
+    on_exit "rm -rf $dir"
+    mkdir mnt2
+    truncate -s 9223372036854775807 "$dir/big.raw"
+    truncate -s 1M "$dir/late.raw"
+    touch -d '2300-01-01 UTC' "$dir/late.raw"
+    mount_store "$dir" mnt2
+    ls -lR mnt2 >list || fail "ls -lR: status $?"
+    assert_match "$(cat mnt2/big.raw/error)" "larger than a disk" "error of an endless file"
+    assert_match "$(stat -c %y mnt2/late.raw/disk)" "^2262-04-11 " "the last time that can be shown"
+    unmount_store mnt2
+}
+
 block_devices() {
     [ "$(id -u)" = 0 ] && [ -e /dev/loop-control ] || return 0
     local device
@@ -223,4 +240,5 @@ snapshot_names_are_escaped
 inodes_stay
 shown_names_are_accepted
 block_devices
+odd_files
 unmount_store mnt

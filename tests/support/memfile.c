@@ -100,7 +100,8 @@ static int mem_stat(QcFile *file, QcFileStat *ret)
         int64_t now = g_get_real_time() * 1000;
         m->mtime = now - now % m->restless;
     }
-    *ret = (QcFileStat){.dev = 1,
+    *ret = (QcFileStat){.now = g_get_real_time() * 1000,
+                        .dev = 1,
                         .ino = (uintptr_t)m,
                         .size = m->data->len,
                         .allocated = m->data->len,
