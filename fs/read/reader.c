@@ -34,7 +34,7 @@
 
 enum {
     MAX_RELOADS = 4,
-    SMALLEST_READ = 4096,
+    SECTOR = 512,
 };
 
 struct Reader {
@@ -120,13 +120,15 @@ static QcFile *layer_file(const Reader *reader, const Image *image)
     return qc_image_file(qc_chain_image(image_chain(image), (unsigned)reader->subject.layer));
 }
 
-/* Whether what is opened is the raw file that the node is of. */
+/* Whether what is opened is the raw file that the node is of, to its last byte. */
 static bool is_node_file(const Reader *reader, const Image *image)
 {
-    if (reader->subject.layer <= 0)
+    unsigned layer = (unsigned)MAX(reader->subject.layer, 0);
+
+    if (layer == 0 || image_layer_info(image, layer)->stat.size != qc_view_size(reader->view))
         return false;
 
-    NodeFile file = image_layer_file(image, (unsigned)reader->subject.layer);
+    NodeFile file = image_layer_file(image, layer);
     return file.ino && node_file_equal(file, node_file(reader->node));
 }
 
@@ -135,7 +137,7 @@ static int begin_passthrough(const Reader *reader, const Image *image)
 {
     const QcImage *layer = qc_chain_image(image_chain(image), (unsigned)reader->subject.layer);
     const QcFileStat *stat = &qc_image_info(layer)->stat;
-    if (stat->size != qc_view_size(reader->view) || !qc_file_is_local(qc_image_file(layer)))
+    if (!qc_file_is_local(qc_image_file(layer)))
         return 0;
     return fs_begin_passthrough(reader->fs, qc_image_path(layer), stat);
 }
@@ -450,6 +452,18 @@ static int64_t do_read(Reader *reader, QcView *view, ViewAction *action)
     return bytes_read(action->bytes, reader->fs, reader->ahead, view, action->len, action->offset);
 }
 
+/*
+ * The length of a shorter read, as bad places begin with a sector: of about half, at least to the
+ * end of the first sector. 0: there is none.
+ */
+static size_t shorter(const ViewAction *action)
+{
+    uint64_t half = (action->offset + action->len / 2) / SECTOR * SECTOR;
+    uint64_t end = MAX(half, (action->offset / SECTOR + 1) * SECTOR);
+
+    return end < action->offset + action->len ? (size_t)(end - action->offset) : 0;
+}
+
 int reader_read(Reader *reader, size_t len, uint64_t offset, bool whole, Bytes *ret)
 {
     ViewAction action = {
@@ -457,8 +471,8 @@ int reader_read(Reader *reader, size_t len, uint64_t offset, bool whole, Bytes *
     int64_t n = with_view(reader, &action);
 
     /* Give what lies before the bad place. */
-    while (n == -EIO && !whole && action.len > SMALLEST_READ) {
-        action.len = MAX(action.len / 2 / SMALLEST_READ * SMALLEST_READ, SMALLEST_READ);
+    while (n == -EIO && !whole && shorter(&action) > 0) {
+        action.len = shorter(&action);
         n = with_view(reader, &action);
     }
     if (uses_pages(reader) && g_atomic_int_compare_and_exchange(&reader->settled, 0, 1))

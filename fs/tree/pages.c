@@ -94,8 +94,12 @@ PagesUse pages_open(Pages *pages, const PagesContent *content, int *passed)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&pages->lock);
 
-    if (pages->n_passed > 0)
-        return content->is_node_file ? pass(pages, passed) : PAGES_STALE;
+    if (pages->n_passed > 0 && content->is_node_file)
+        return pass(pages, passed);
+    if (pages->n_passed > 0) {
+        pages->left = true;
+        return PAGES_STALE;
+    }
     if (*passed && content->is_node_file && pages->opens == 0)
         return pass(pages, passed);
     return use_cache(pages, content);

@@ -28,7 +28,7 @@ typedef struct PagesContent {
     const char *what;     /* which disk, snapshot or layer of which files */
     const char *identity; /* equal only when no byte differs; NULL: equal to no other */
     uint64_t size;
-    bool is_node_file; /* it is the raw file that the node is of (NodeFile) */
+    bool is_node_file; /* it is the raw file that the node is of (NodeFile), to its last byte */
 } PagesContent;
 
 /*

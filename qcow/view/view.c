@@ -335,9 +335,10 @@ int64_t qc_view_seek(QcView *view, uint64_t offset, bool hole)
 /* Another machine may write to a device: ask that, but not at each read. */
 static void refresh_layer(QcView *view)
 {
+    if (view->image->cacheable || view->kind != VIEW_QCOW2)
+        return;
     int64_t now = g_get_monotonic_time();
-    if (view->image->cacheable || view->kind != VIEW_QCOW2 ||
-        now - atomic_load(&view->refreshed_at) < QC_REFRESH_US)
+    if (now - atomic_load(&view->refreshed_at) < QC_REFRESH_US)
         return;
     atomic_store(&view->refreshed_at, now);
     g_mutex_lock(&view->hint_lock);

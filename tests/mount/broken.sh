@@ -115,6 +115,11 @@ for path in "mnt2/bad.qcow2/snapshots/s", "mnt2/bad.qcow2/disk":
         n = os.preadv(fd, [buffer], HALF + 65536)
         assert n == HALF - 65536 and buffer[:n] == b"\5" * n, (path, flags, n)
         os.close(fd)
+fd = os.open("mnt2/bad.qcow2/disk", os.O_RDONLY)
+for before in 1, 100, 511, 512, 513, 4095, 5000:
+    for more in 1, 100, 8192:
+        n = os.preadv(fd, [memoryview(buffer)[:before + more]], HALF - before)
+        assert 0 < n <= before and buffer[:n] == b"\5" * n, (before, more, n)
 END
     unmount_store mnt2
 }

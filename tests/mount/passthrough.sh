@@ -200,6 +200,18 @@ check_sizes() {
         assert_passed $LAYER store/base.raw
         exec 3<&-
     done
+
+    # It ends within a sector, which then is filled up with zeros: for who opens it then.
+    exec 3<$LAYER
+    head -c 1 <&3 >/dev/null
+    echo hello >>store/base.raw
+    cp store/base.raw odd.was
+    truncate -s %512 odd.was
+    assert_same $LAYER odd.was "a raw disk that grew by part of a sector"
+    assert_eq "$(stat -c %s $LAYER)" "$(stat -c %s odd.was)" "its size"
+    exec 3<&-
+    truncate -s %512 store/base.raw
+    assert_same $LAYER odd.was "a raw disk of whole sectors again"
 }
 
 # More opens than the keeper would let be at once, one after the other and many together.
