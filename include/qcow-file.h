@@ -24,6 +24,7 @@ typedef struct QcFile QcFile;
 /* What identifies a file and its state from outside; times are nanoseconds since the epoch. */
 typedef struct QcFileStat {
     uint64_t dev, ino;
+    uint64_t rdev;      /* of a node of a device: which device, by whatever node */
     uint64_t size;      /* bytes; of a block device, its capacity */
     uint64_t allocated; /* bytes that the file occupies in its file system */
     int64_t mtime, ctime;

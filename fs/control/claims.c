@@ -1,7 +1,8 @@
 /*
  * claims.c - see claims.h.
  *
- * A file is known by device and inode number, so two names of one image share their claims.
+ * A file is known by device and inode number, so two names of one image share their claims; a block
+ * device by its own number, as it may have several nodes.
  * A part is a string: CLAIMS_DISK, or what identifies a snapshot. Invariant: no part is both
  * read by a handle and changed by a command. The kernel tells of a closed file a moment after
  * close(2) has returned; a command gives readers that moment to go away.
@@ -25,21 +26,22 @@ enum {
     MAX_NAMED = 16,            /* paths that claims_readers() gives */
 };
 
+/* "file" stands for claims_key(). */
 struct Claims {
     GMutex lock;
     GCond ended;          /* a command, reader or pause; or a command has its locks */
-    GHashTable *readers;  /* "dev:ino:part" -> GPtrArray of paths, one for each handle; lock */
-    GHashTable *commands; /* "dev:ino" -> Running; lock */
-    GHashTable *paused;   /* "dev:ino" -> number of pauses; lock */
-    GHashTable *worked;   /* "dev:ino" -> when the last command ended (gint64 *, monotonic); lock */
-    GHashTable *poisoned; /* set of "dev:ino:btime"; lock */
+    GHashTable *readers;  /* "file:part" -> GPtrArray of paths, one for each handle; lock */
+    GHashTable *commands; /* "file" -> Running; lock */
+    GHashTable *paused;   /* "file" -> number of pauses; lock */
+    GHashTable *worked;   /* "file" -> when the last command ended (gint64 *, monotonic); lock */
+    GHashTable *poisoned; /* set of "file:btime"; lock */
     uint64_t epoch;       /* lock */
 };
 
 /* The command that works on a file. */
 typedef struct Running {
     bool locked;   /* it has QEMU's writer locks */
-    char *changes; /* "dev:ino:part", or NULL */
+    char *changes; /* "file:part", or NULL */
 } Running;
 
 static void running_free(gpointer data)
@@ -52,6 +54,8 @@ static void running_free(gpointer data)
 
 char *claims_key(const QcFileStat *file)
 {
+    if (file->rdev)
+        return g_strdup_printf("device %" G_GINT64_MODIFIER "x", file->rdev);
     return g_strdup_printf("%" G_GINT64_MODIFIER "x:%" G_GINT64_MODIFIER "x", file->dev, file->ino);
 }
 
@@ -62,12 +66,13 @@ static char *part_key(const QcFileStat *file, const char *part)
     return g_strdup_printf("%s:%s", key, part);
 }
 
-/* What took the place and the number of a file, as of one that was restored, is another file. */
+/* What took the place and the number of a file, as of one that was restored, is another file. What
+ * a node of a device is made for is the device. */
 static char *poison_key(const QcFileStat *file)
 {
     g_autofree char *key = claims_key(file);
 
-    return g_strdup_printf("%s:%" G_GINT64_MODIFIER "x", key, file->btime);
+    return g_strdup_printf("%s:%" G_GINT64_MODIFIER "x", key, file->rdev ? 0 : file->btime);
 }
 
 Claims *claims_new(void)

@@ -102,6 +102,7 @@ int qc_file_stat_at(int dirfd, const char *path, int flags, QcFileStat *ret)
     *ret = (QcFileStat){
         .dev = makedev(st.stx_dev_major, st.stx_dev_minor),
         .ino = st.stx_ino,
+        .rdev = makedev(st.stx_rdev_major, st.stx_rdev_minor),
         .size = st.stx_size,
         .allocated = st.stx_blocks * 512,
         .mtime = nanoseconds(st.stx_mtime),

@@ -77,6 +77,24 @@ Test(claims, poison)
     claims_free(claims);
 }
 
+/* As two nodes of it are; or one that was made anew. */
+Test(claims, a_device_is_known_by_itself)
+{
+    const QcFileStat node = {.dev = 1, .ino = 2, .btime = 3, .rdev = 7};
+    const QcFileStat twin = {.dev = 1, .ino = 4, .btime = 5, .rdev = 7};
+    Claims *claims = claims_new();
+
+    cr_assert_eq(claims_hold(claims, &node, "one", "image"), 0);
+    cr_assert_eq(claims_begin(claims, &twin), 0);
+    cr_expect_eq(claims_change(claims, &twin, "one"), -EBUSY);
+    claims_end(claims, &twin, true);
+    cr_expect_eq(claims_begin(claims, &node), -EIO);
+    cr_expect_eq(claims_begin(claims, &file), 0, "a file with the number of the node");
+    claims_end(claims, &file, false);
+    claims_drop(claims, &node, "one", "image");
+    claims_free(claims);
+}
+
 Test(claims, busy)
 {
     Claims *claims = claims_new();
