@@ -42,6 +42,7 @@ Fs *fs_new(QcGate *gate, Keeper *keeper, int device, int read_ahead, const Optio
     fs->nodes = nodes_new();
     fs->listings = listings_new();
     fs->claims = claims_new();
+    fs->census = keeper ? NULL : census_new(getpid());
     fs->journal = journal_new();
     fs->serial = serial_new(MAX(4, g_get_num_processors()));
     fs->writes = allowance_new(FS_WRITES_EACH, FS_WRITES_ALL);
@@ -69,6 +70,7 @@ void fs_free(Fs *fs)
     nodes_free(fs->nodes);
     listings_free(fs->listings);
     claims_free(fs->claims);
+    census_free(fs->census);
     journal_free(fs->journal);
     ahead_pool_free(fs->ahead);
     channel_free(fs->channel);
@@ -115,4 +117,20 @@ bool fs_has_foreign_writer(Fs *fs, QcFile *file, const QcFileStat *stat)
             return false;
     } while (before != after); /* it may have been one of ours that just ended */
     return true;
+}
+
+int fs_find_device_user(Fs *fs, const QcFileStat *stat, bool write, unsigned max_age, char **ret)
+{
+    *ret = NULL;
+    if (!stat->rdev)
+        return 0;
+    return fs->keeper ? keeper_find_user(fs->keeper, stat->rdev, write, max_age, ret)
+                      : census_find(fs->census, stat->rdev, write, max_age, ret);
+}
+
+bool fs_has_device_writer(Fs *fs, const QcFileStat *stat, unsigned max_age)
+{
+    g_autofree char *user = NULL;
+
+    return fs_find_device_user(fs, stat, false, max_age, &user) == -EBUSY;
 }

@@ -8,6 +8,7 @@
 #include "ahead.h"
 #include "allowance.h"
 #include "buffers.h"
+#include "census.h"
 #include "channel.h"
 #include "claims.h"
 #include "greeting.h"
@@ -31,6 +32,8 @@
 #define FS_WRITES_EACH    16u
 #define FS_WRITES_ALL     32u
 
+#define FS_RECENT_MS 1000u /* see fs_find_device_user() */
+
 /* Pointers are set before the first request and stay; each part locks itself. */
 typedef struct Fs {
     QcGate *gate;
@@ -38,6 +41,7 @@ typedef struct Fs {
     Nodes *nodes;
     Listings *listings;
     Claims *claims;
+    Census *census; /* NULL: the keeper has it */
     Journal *journal;
     Serial *serial;
     Allowance *writes; /* to control files, until they are answered */
@@ -72,5 +76,13 @@ void fs_end_passthrough(Fs *fs, int number);
 
 /* Whether another process has the image open for writing, as QEMU's locks tell. Thread-safe. */
 bool fs_has_foreign_writer(Fs *fs, QcFile *file, const QcFileStat *stat);
+
+/*
+ * As census_find() of the block device that stat is of; 0 of any other file. max_age: 0, or
+ * FS_RECENT_MS where many may ask one after another.
+ */
+int fs_find_device_user(Fs *fs, const QcFileStat *stat, bool write, unsigned max_age, char **ret);
+/* Whether one is found that writes. */
+bool fs_has_device_writer(Fs *fs, const QcFileStat *stat, unsigned max_age);
 
 #endif

@@ -248,6 +248,8 @@ int qc_lock_has_writer(QcFile *file);
  * that qc_lock_writer() fails for. Thread-safe.
  */
 bool qc_lock_bars_writer(uint64_t start, uint64_t end, bool exclusive);
+/* Whether it is one that qc_lock_has_writer() tells of. Thread-safe. */
+bool qc_lock_tells_writer(uint64_t start, uint64_t end);
 
 /* ---- views and chains ------------------------------------------------------------------- */
 
@@ -448,6 +450,15 @@ typedef bool (*QcProgressFunc)(void *data, unsigned percent);
 /* For the command that is run next on this image; before it is begun. func NULL: none. data is
  * borrowed until the command has ended. */
 void qc_image_set_progress(QcImage *image, QcProgressFunc func, void *data);
+
+/*
+ * Asked whether the file is the command's alone, where its lock does not tell: before the command
+ * first writes to it, and once more right before the change is made. 0: it is. A negative errno:
+ * the command fails with that, and has changed nothing.
+ */
+typedef int (*QcGuardFunc)(void *data);
+/* As qc_image_set_progress(). */
+void qc_image_set_guard(QcImage *image, QcGuardFunc func, void *data);
 
 /*
  * Take a snapshot of the active disk. name: 1 to QC_MAX_SNAPSHOT_NAME bytes. now_ns: its date,

@@ -2,7 +2,7 @@
 #ifndef SNAPTREE_HOLDER_H
 #define SNAPTREE_HOLDER_H
 
-#include "qcow.h"
+#include "openfiles.h"
 
 /*
  * The processes that keep a writer out by a lock: "qemu-system-x86 (process 4711) has"; of several,
@@ -12,5 +12,9 @@
  * because it is our own.
  */
 char *holder_find(const QcFileStat *file, pid_t except);
+
+/* The same words of the processes that have the files in an array of OpenFile. NULL: it is empty.
+ */
+char *holder_names(const GArray *files);
 
 #endif

@@ -5,11 +5,14 @@
  *
  *   look       what is at the path; may the caller write it
  *   begin      claim the file inside this daemon (claims.h)
- *   open       the same file for writing, QEMU's writer lock, then the metadata
+ *   open       the same file for writing, QEMU's writer lock, then the metadata; of a block device,
+ *              no process may use another node of it
  *   resolve    the snapshot's name; claim the part that will change
  *   act        the engine's operation: atomic and durable
  *
- * The lock is taken before the metadata is read, so nothing changes in between.
+ * The lock is taken before the metadata is read, so nothing changes in between. A lock does not
+ * keep a process from another node of a device: so it is asked about once more before anything is
+ * written, and right before the change is made.
  */
 #include "perform.h"
 
@@ -34,8 +37,9 @@ typedef struct Work {
     const QcFileStat *file;
     Target *target;
     Said *said;
-    bool opened;  /* the image's metadata could be read */
-    bool unknown; /* what is on disk is not known */
+    GError *refused; /* by last_look() */
+    bool opened;     /* the image's metadata could be read */
+    bool unknown;    /* what is on disk is not known */
 } Work;
 
 enum {
@@ -125,6 +129,34 @@ static void explain_busy(Fs *fs, const char *path, const QcFileStat *file, GErro
                        path);
 }
 
+/* Whether a process uses a block device by a node on which our lock is not. */
+static int check_other_nodes(const Work *work, GError **error)
+{
+    const char *path = work->path;
+    g_autofree char *user = NULL;
+    int r = fs_find_device_user(work->fs, &work->target->file, true, 0, &user);
+
+    if (r == -EBUSY)
+        return fail(error, r, "%s %s open: another process uses the device", user, path);
+    if (r == -EACCES)
+        return fail(error, r,
+                    "%s is a block device, and this daemon may not look at all processes, so "
+                    "whether one of them uses it cannot be told; let root mount",
+                    path);
+    if (r < 0)
+        return fail(error, r, "who uses %s cannot be told: %s", path, g_strerror(-r));
+    return 0;
+}
+
+/* A QcGuardFunc. */
+static int last_look(void *data)
+{
+    Work *work = data;
+
+    g_clear_error(&work->refused);
+    return check_other_nodes(work, &work->refused);
+}
+
 static int open_for_writing(const Work *work, QcFile **ret, GError **error)
 {
     const char *path = work->path;
@@ -144,6 +176,8 @@ static int open_for_writing(const Work *work, QcFile **ret, GError **error)
     r = qc_lock_writer(file, error);
     if (r == -EBUSY)
         explain_busy(work->fs, path, work->file, error);
+    if (r == 0)
+        r = check_other_nodes(work, error);
     if (r == 0)
         *ret = g_steal_pointer(&file);
     return r;
@@ -345,7 +379,12 @@ static int perform_on(Work *work, const Progress *progress, GError **error)
     if (r == 0) {
         work->opened = true;
         qc_image_set_progress(image, progress->func, progress->data);
+        qc_image_set_guard(image, last_look, work);
         r = act(work, image, error);
+    }
+    if (work->refused) { /* the engine does not know who it was */
+        g_clear_error(error);
+        g_propagate_error(error, g_steal_pointer(&work->refused));
     }
     qc_lock_release(file);
     return r;

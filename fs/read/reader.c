@@ -48,9 +48,11 @@ struct Reader {
     ClaimSet *claims;
     Pages *pages; /* of the node; borrowed */
     PagesUse use;
-    int passed;   /* the kernel's number of a file that it reads by itself; 0: none */
-    Ahead *ahead; /* NULL: what was read of this file is not worth keeping */
-    gint settled; /* atomic: a read came through the page cache */
+    int passed;           /* the kernel's number of a file that it reads by itself; 0: none */
+    Ahead *ahead;         /* NULL: what was read of this file is not worth keeping */
+    gint settled;         /* atomic: a read came through the page cache */
+    _Atomic gint64 asked; /* live, a device: when it was looked for writers; monotonic */
+    atomic_bool written;  /* whether there was one then */
 
     GMutex reload;
     GMutex lock;
@@ -85,14 +87,17 @@ static int open_live(Fs *fs, const char *path, Image **ret)
  * -EBUSY: another process writes to a file that the view rests on. To be asked after the image was
  * opened and before anything is read through it: a write that was under way at the opening may be
  * one that the file's stat told of already. The writer of the top file does not disturb snapshots.
+ * max_age: of what is known of the other nodes of a block device.
  */
-static int check_writers(const Reader *reader, const Image *image)
+static int check_writers(const Reader *reader, const Image *image, unsigned max_age)
 {
     for (unsigned i = (unsigned)(reader->live ? 0 : MAX(reader->subject.layer, 1));
          i < image_n_layers(image); i++) {
         QcFile *file = qc_image_file(qc_chain_image(image_chain(image), i));
+        const QcFileStat *stat = &image_layer_info(image, i)->stat;
 
-        if (fs_has_foreign_writer(reader->fs, file, &image_layer_info(image, i)->stat))
+        if (fs_has_foreign_writer(reader->fs, file, stat) ||
+            fs_has_device_writer(reader->fs, stat, max_age))
             return -EBUSY;
     }
     return 0;
@@ -257,7 +262,7 @@ static int set_up(Reader *reader, const Creds *creds)
     if (r == 0)
         r = subject_check_access(&reader->subject, reader->image, reader->fs->gate, creds);
     if (r == 0)
-        r = check_writers(reader, reader->image);
+        r = check_writers(reader, reader->image, 0);
     if (r == 0)
         r = claim_all(reader, reader->image);
     if (r == 0)
@@ -358,11 +363,12 @@ static int reload(Reader *reader, const QcView *stale)
     /* Only reload() replaces reader->image, so it can be used without the lock here. */
     g_autoptr(Image) image = NULL;
     g_autoptr(QcView) view = NULL;
-    int r = check_writers(reader, reader->image); /* or the file would be waited for in vain */
+    /* Else the file would be waited for in vain. */
+    int r = check_writers(reader, reader->image, FS_RECENT_MS);
     if (r == 0)
         r = images_reopen(reader->fs->images, reader->image, &image);
     if (r == 0)
-        r = check_writers(reader, image);
+        r = check_writers(reader, image, FS_RECENT_MS);
     if (r == 0)
         r = has_same_files(reader->image, image) ? subject_view(&reader->subject, image, &view)
                                                  : -EIO;
@@ -385,12 +391,33 @@ static int reload(Reader *reader, const QcView *stale)
 }
 
 /*
+ * Whether a process writes to the device that is shown, by another node than ours. One of the
+ * threads that come by looks once a second, at what may be a second old.
+ */
+static bool has_device_writer(Reader *reader)
+{
+    gint64 now = g_get_monotonic_time(), asked = reader->asked;
+    bool due = now - asked >= FS_RECENT_MS * G_TIME_SPAN_MILLISECOND;
+
+    if (due && atomic_compare_exchange_strong(&reader->asked, &asked, now))
+        reader->written = fs_has_device_writer(reader->fs, &reader->stat, FS_RECENT_MS);
+    return reader->written;
+}
+
+/* Whether another process writes to a live file. */
+static bool has_writer(Reader *reader)
+{
+    return fs_has_foreign_writer(reader->fs, reader->file, &reader->stat) ||
+           (reader->stat.rdev && has_device_writer(reader));
+}
+
+/*
  * Whether what was read through the view may be handed out: 0, -ESTALE to try again, -EBUSY.
  * reading: what came of that; NULL: anything.
  */
 static int check(Reader *reader, QcView *view, const QcReading *reading)
 {
-    if (reader->live && fs_has_foreign_writer(reader->fs, reader->file, &reader->stat))
+    if (reader->live && has_writer(reader))
         return -EBUSY;
     return reading ? qc_view_check_reading(view, reading) : qc_view_check(view);
 }

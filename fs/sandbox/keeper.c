@@ -49,6 +49,7 @@ typedef enum RequestKind {
     REQUEST_PASS,       /* path text, dev, ino -> a number in err, or err */
     REQUEST_PASS_END,   /* number; no reply */
     REQUEST_ENDING,     /* no reply */
+    REQUEST_USER,       /* of device dev, write, max_age number -> err, and text for -EBUSY */
 } RequestKind;
 
 typedef struct Request {
@@ -150,6 +151,19 @@ char *keeper_find_holder(Keeper *keeper, const QcFileStat *file)
     return g_strndup(reply.text, sizeof(reply.text));
 }
 
+int keeper_find_user(Keeper *keeper, uint64_t device, bool write, unsigned max_age, char **ret)
+{
+    Request request = {
+        .kind = REQUEST_USER, .write = write, .number = (int32_t)max_age, .dev = device};
+    Reply reply;
+    int r = ask(keeper, &request, &reply, NULL);
+
+    if (r < 0)
+        return r;
+    *ret = reply.err == -EBUSY ? g_strndup(reply.text, sizeof(reply.text)) : NULL;
+    return reply.err;
+}
+
 int keeper_open_device(void *data, const char *path, bool write)
 {
     Request request = {.kind = REQUEST_DEVICE, .write = write};
@@ -218,6 +232,7 @@ typedef struct Watch {
     int socket, signals;
     int device; /* -1: unmounted */
     unsigned n_passed;
+    Census *census;
     KeeperUnmount unmount;
     void *data;
     gint64 deadline; /* of the worker's end, on the monotonic clock; 0: none */
@@ -295,6 +310,11 @@ static int answer(Watch *watch, Request *request)
     case REQUEST_HOLDER:
         holder =
             holder_find(&(QcFileStat){.dev = request->dev, .ino = request->ino}, watch->worker);
+        g_strlcpy(reply.text, holder ? holder : "", sizeof(reply.text));
+        break;
+    case REQUEST_USER:
+        reply.err = census_find(watch->census, request->dev, request->write,
+                                (unsigned)MAX(request->number, 0), &holder);
         g_strlcpy(reply.text, holder ? holder : "", sizeof(reply.text));
         break;
     case REQUEST_DEVICE:
@@ -408,10 +428,12 @@ int keeper_split(QcGate *gate, bool may_write, int device, KeeperUnmount unmount
                        .socket = ends[0],
                        .signals = signalfd(-1, &handed_on, SFD_CLOEXEC | SFD_NONBLOCK),
                        .device = device,
+                       .census = census_new(worker),
                        .unmount = unmount,
                        .data = data};
         *ret_keeper = NULL;
         *ret_status = watch_over(&watch);
+        census_free(watch.census);
         close(watch.signals);
     }
     close(ends[0]);

@@ -9,7 +9,7 @@
 #ifndef SNAPTREE_KEEPER_H
 #define SNAPTREE_KEEPER_H
 
-#include "qcow.h"
+#include "census.h"
 
 /*
  * Unmount, called in the keeper, when the worker goes on some seconds after a signal that is to end
@@ -39,6 +39,9 @@ int keeper_split(QcGate *gate, bool may_write, int device, KeeperUnmount unmount
  * called here.
  */
 char *keeper_find_holder(Keeper *keeper, const QcFileStat *file);
+
+/* As census_find(), which has to look at these too. */
+int keeper_find_user(Keeper *keeper, uint64_t device, bool write, unsigned max_age, char **ret);
 
 /* A QcDeviceOpener; data is the Keeper. */
 int keeper_open_device(void *data, const char *path, bool write);

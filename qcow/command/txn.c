@@ -222,15 +222,18 @@ int qc_txn_release(QcTxn *txn, uint64_t offset, uint64_t bytes)
     return qc_refs_add(txn->refs, offset >> l->cluster_bits, qc_clusters_for(l, bytes), -1);
 }
 
-/* Before the first sector is written: is it still what it was when the command began? */
+/* Before the first sector is written: is the file still ours, and the sector what it was when the
+ * command began? */
 static int verify_unchanged(QcTxn *txn)
 {
-    qc_image_refresh(txn->image, NULL);
-    int same = qc_image_has_same_sector0(txn->image);
+    const QcImage *image = txn->image;
+    int err = image->guard ? image->guard(image->guard_data) : 0;
+    qc_image_refresh(image, NULL);
+    int same = err ? 0 : qc_image_has_same_sector0(image);
     if (same != 0)
         return MIN(same, 0);
     txn->wrote = false; /* what lies at the end of the file may be theirs */
-    return -EBUSY;
+    return err ? err : -EBUSY;
 }
 
 static int write_sector_and_sync(QcFile *file, const uint8_t *sector)

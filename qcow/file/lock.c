@@ -124,6 +124,11 @@ static bool has_any(uint64_t start, uint64_t end, unsigned first, unsigned perms
     return false;
 }
 
+bool qc_lock_tells_writer(uint64_t start, uint64_t end)
+{
+    return has_any(start, end, BYTE_USED, PERM_WRITE | PERM_RESIZE);
+}
+
 bool qc_lock_bars_writer(uint64_t start, uint64_t end, bool exclusive)
 {
     return has_any(start, end, BYTE_UNSHARED, WRITER_USES) ||

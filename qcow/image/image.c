@@ -431,6 +431,12 @@ void qc_image_set_progress(QcImage *image, QcProgressFunc func, void *data)
     image->meter.data = data;
 }
 
+void qc_image_set_guard(QcImage *image, QcGuardFunc func, void *data)
+{
+    image->guard = func;
+    image->guard_data = data;
+}
+
 const char *qc_image_unsupported(const QcImage *image)
 {
     return unsupported_feature(&image->info);

@@ -39,8 +39,10 @@ struct QcImage {
     uint64_t snapshots_end;       /* file offset where the table ends */
     QcBitmapTable *bitmap_tables; /* of each of the info's bitmaps */
     bool bitmaps_whole;           /* the info has all of their directory */
-    bool spent;    /* a command has been tried with it; only the writer's thread looks */
-    QcMeter meter; /* of that command; the same */
+    bool spent;        /* a command has been tried with it; only the writer's thread looks */
+    QcMeter meter;     /* of that command; the same */
+    QcGuardFunc guard; /* or NULL; the same */
+    void *guard_data;
 };
 
 #endif

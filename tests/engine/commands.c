@@ -313,6 +313,54 @@ Test(commands, an_image_is_for_one_command)
     qc_file_unref(mem_file(file));
 }
 
+typedef struct Guard {
+    const MemFile *file;
+    unsigned calls, refuse_at;
+    guint done[2]; /* operations on the file before each call */
+} Guard;
+
+static int guard(void *data)
+{
+    Guard *g = data;
+    g->done[g->calls % 2] = g->file->log->len;
+    return ++g->calls == g->refuse_at ? -EACCES : 0;
+}
+
+static int take_guarded(MemFile *file, Guard *g)
+{
+    g_auto(Opened) o = opened_new(mem_file(file), NULL);
+    g->file = file;
+    mem_file_record(file);
+    qc_image_set_guard(o.image, guard, g);
+    return qc_snapshot_take(o.image, "a", 0, NULL, NULL);
+}
+
+/* Before the first write, and when all is written but the sector that makes the change. */
+Test(commands, a_guard_is_asked_twice)
+{
+    MemFile *file = script_image(&script_kinds[1], 1 << 20);
+    Guard g = {0};
+    cr_assert_eq(0, take_guarded(file, &g));
+    cr_expect_eq(2, g.calls);
+    cr_expect_eq(1, g.done[0], "the first sync");
+    cr_expect_eq(file->log->len, g.done[1] + 2, "a write and a sync");
+    qc_file_unref(mem_file(file));
+}
+
+Test(commands, a_guard_that_refuses_leaves_the_image_as_it_is)
+{
+    for (unsigned at = 1; at <= 2; at++) {
+        MemFile *file = script_image(&script_kinds[1], 1 << 20);
+        Guard g = {.refuse_at = at};
+        g_autofree char *before = judge_digest(file);
+        cr_expect_eq(-EACCES, take_guarded(file, &g));
+        g_autofree char *after = judge_digest(file), *wrong = judge_check(file);
+        cr_expect_str_eq(after, before);
+        cr_expect_null(wrong, "%s", wrong);
+        qc_file_unref(mem_file(file));
+    }
+}
+
 Test(commands, a_revert_does_not_resize_other_snapshots)
 {
     MemFile *file = script_image(&script_kinds[1], 1 << 20); /* version 2 */

@@ -41,6 +41,14 @@ static bool bar_a_writer(const unsigned *bytes)
     return bar;
 }
 
+static bool tell_of_a_writer(const unsigned *bytes)
+{
+    bool tell = false;
+    for (; *bytes; bytes++)
+        tell |= qc_lock_tells_writer(*bytes, *bytes);
+    return tell;
+}
+
 Test(lock, of_a_range_or_exclusive)
 {
     cr_expect(qc_lock_bars_writer(0, UINT64_MAX, false), "some of these bytes");
@@ -48,6 +56,8 @@ Test(lock, of_a_range_or_exclusive)
     cr_expect_not(qc_lock_bars_writer(0, 99, true));
     cr_expect_not(qc_lock_bars_writer(104, 199, true));
     cr_expect_not(qc_lock_bars_writer(204, UINT64_MAX, true));
+    cr_expect(qc_lock_tells_writer(0, UINT64_MAX));
+    cr_expect_not(qc_lock_tells_writer(104, UINT64_MAX));
 }
 
 Test(lock, against_every_holder_of_qemu, .init = setup, .fini = teardown)
@@ -75,6 +85,7 @@ Test(lock, against_every_holder_of_qemu, .init = setup, .fini = teardown)
         qc_lock_release(ours);
         cr_expect_eq(qc_lock_writer(ours, NULL), cases[i].writer, "%s", cases[i].who);
         cr_expect_eq(bar_a_writer(cases[i].bytes), cases[i].writer != 0, "%s", cases[i].who);
+        cr_expect_eq(tell_of_a_writer(cases[i].bytes), cases[i].has_writer, "%s", cases[i].who);
     }
 }
 

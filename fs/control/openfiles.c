@@ -1,0 +1,176 @@
+/*
+ * openfiles.c - see openfiles.h.
+ *
+ * Where /proc/PID/fd/FD leads is looked at through the link, so the file is found in whatever mount
+ * namespace the process is. The kernel shows locks in /proc/PID/fdinfo/FD, each in a line such as
+ *
+ *   lock:\t1: OFDLCK  ADVISORY  READ  -1 08:01:131 100 101
+ *
+ * Of processes that are not ours to look at, the kernel either shows no open files, or (hidepid) it
+ * does not even show that they are there. Then it hides the first process, too. From root it may
+ * still be a security module that keeps the first process. That one counts as looked at: it starts
+ * and ends all others, and is no program that uses an image.
+ */
+#include "openfiles.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+enum {
+    FIRST_PROCESS = 1,
+};
+
+typedef struct Search {
+    OpenFileFilter filter;
+    const void *data;
+    GArray *found;
+    bool all;
+} Search;
+
+/* Whether a failure says that what was to be looked at is not there any more. */
+static bool is_gone(int err)
+{
+    return err == ENOENT || err == ESRCH;
+}
+
+/* What a line of fdinfo says, if it is of a lock. */
+static void note_lock(const char *line, OpenFile *file)
+{
+    char type[8], kind[8], start[24], end[24];
+
+    if (sscanf(line, "lock: %*s %7s %*s %7s %*s %*s %23s %23s", type, kind, start, end) != 4 ||
+        strcmp(type, "FLOCK") == 0)
+        return;
+
+    uint64_t first = g_ascii_strtoull(start, NULL, 10);
+    uint64_t last = strcmp(end, "EOF") == 0 ? UINT64_MAX : g_ascii_strtoull(end, NULL, 10);
+    if (qc_lock_bars_writer(first, last, strcmp(kind, "WRITE") == 0))
+        file->bars_writer = true;
+    if (qc_lock_tells_writer(first, last))
+        file->writes = true;
+}
+
+/* False: they cannot be looked at. */
+static bool note_locks(const char *fd, OpenFile *file)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/fdinfo/%s", (int)file->pid, fd);
+    FILE *info = fopen(path, "re");
+    char *line = NULL;
+    size_t size = 0;
+
+    while (info && (errno = 0, getline(&line, &size, info) >= 0))
+        note_lock(line, file);
+    bool well = errno == 0 || is_gone(errno);
+    free(line);
+    if (info)
+        fclose(info);
+    return well;
+}
+
+/*
+ * What is asked for no field is what the kernel knows by itself: a file system that does not answer
+ * is not waited for, and one that lets only its owner in (FUSE) does not refuse.
+ */
+static int look_at(int dirfd, const char *fd, QcFileStat *ret)
+{
+    struct statx st;
+
+    if (statx(dirfd, fd, AT_STATX_DONT_SYNC, 0, &st) < 0)
+        return -errno;
+    *ret = (QcFileStat){
+        .dev = makedev(st.stx_dev_major, st.stx_dev_minor),
+        .ino = st.stx_ino,
+        .rdev = makedev(st.stx_rdev_major, st.stx_rdev_minor),
+        .mode = st.stx_mode & S_IFMT,
+    };
+    return 0;
+}
+
+/* False: it cannot be looked at. */
+static bool search_file(Search *search, int dirfd, pid_t pid, const char *fd)
+{
+    OpenFile file = {.pid = pid};
+    int r = look_at(dirfd, fd, &file.stat);
+
+    if (r < 0) /* what a file system says is not for want of rights */
+        return r != -EACCES && r != -EPERM;
+    if (!search->filter(&file.stat, search->data))
+        return true;
+    bool well = note_locks(fd, &file);
+    g_array_append_val(search->found, file);
+    return well;
+}
+
+/* The numbers in a directory of /proc; 0: there are no more, or errno says what is wrong. */
+static const char *next_number(DIR *dir)
+{
+    const struct dirent *entry;
+
+    do {
+        errno = 0;
+        entry = readdir(dir);
+    } while (entry && !g_ascii_isdigit(*entry->d_name));
+    return entry ? entry->d_name : NULL;
+}
+
+/* Whether it counts that a process could not be looked at. One that has just ended may seem so. */
+static bool is_hidden(pid_t pid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d", (int)pid);
+
+    if (pid == FIRST_PROCESS && geteuid() == 0)
+        return false;
+    return access(path, F_OK) == 0 || !is_gone(errno);
+}
+
+static void search_process(Search *search, pid_t pid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/fd", (int)pid);
+    DIR *dir = opendir(path);
+    bool well = true;
+    const char *fd;
+
+    while (dir && (fd = next_number(dir)))
+        well = search_file(search, dirfd(dir), pid, fd) && well;
+    well = well && (errno == 0 || is_gone(errno));
+    if (!well && is_hidden(pid))
+        search->all = false;
+    if (dir)
+        closedir(dir);
+}
+
+static void search_all(Search *search, pid_t except)
+{
+    DIR *proc = opendir("/proc");
+    bool has_first = false;
+    const char *name;
+
+    while (proc && (name = next_number(proc))) {
+        pid_t pid = (pid_t)strtol(name, NULL, 10);
+
+        has_first = has_first || pid == FIRST_PROCESS;
+        if (pid != except)
+            search_process(search, pid);
+    }
+    if (!has_first || errno)
+        search->all = false;
+    if (proc)
+        closedir(proc);
+}
+
+GArray *openfiles_find(OpenFileFilter filter, const void *data, pid_t except, bool *ret_all)
+{
+    Search search = {filter, data, g_array_new(FALSE, FALSE, sizeof(OpenFile)), true};
+
+    search_all(&search, except);
+    if (ret_all)
+        *ret_all = search.all;
+    return search.found;
+}

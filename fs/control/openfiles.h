@@ -1,0 +1,25 @@
+/* openfiles.h - the files that processes of this machine have open, with QEMU's locks on them. */
+#ifndef SNAPTREE_OPENFILES_H
+#define SNAPTREE_OPENFILES_H
+
+#include "qcow.h"
+
+/* A file that a process has open. */
+typedef struct OpenFile {
+    pid_t pid;
+    QcFileStat stat;  /* only what tells which file it is: dev, ino, rdev, and the kind in mode */
+    bool bars_writer; /* the process has a lock on it that keeps a writer out */
+    bool writes;      /* and one that says that it writes */
+} OpenFile;
+
+/* Whether a file is wanted; of stat, the same is set as in an OpenFile. */
+typedef bool (*OpenFileFilter)(const QcFileStat *stat, const void *data);
+
+/*
+ * The wanted files that any process has open but one, our own. An array of OpenFile, of each
+ * process one after another (g_array_unref). ret_all: whether each process could be looked at; may
+ * be NULL.
+ */
+GArray *openfiles_find(OpenFileFilter filter, const void *data, pid_t except, bool *ret_all);
+
+#endif
