@@ -66,6 +66,8 @@ static void fill_args(struct fuse_args *args, const Options *options, const char
     g_autoptr(GString) list = g_string_new(NULL);
 
     add_option(list, "default_permissions", "");
+    add_option(list, "nosuid", ""); /* a worker that was taken over could make up such files */
+    add_option(list, "nodev", "");
     if (!options->has_fsname)
         add_option(list, "fsname=", store);
     if (!options->has_subtype)

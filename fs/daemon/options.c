@@ -33,31 +33,35 @@ static const char description[] =
     "  ro, rw                  mount read-only: no commands; or not (the default)\n"
     "  allow_other             other users may see the tree; file modes decide what they may\n"
     "  allow_root              root may see it too\n"
-    "  default_permissions     always on; accepted for compatibility\n"
+    "  default_permissions, nosuid, nodev\n"
+    "                          always on; accepted for compatibility\n"
     "  auto_unmount            unmount when the daemon dies\n"
     "  fsname=NAME             the source in the mount table (default STORE)\n"
     "  subtype=NAME            the type behind \"fuse.\" there (default snaptree)\n"
-    "  max_read=BYTES, blkdev, dev, nodev, suid, nosuid, exec, noexec, async, sync, dirsync,\n"
-    "  atime, noatime, context=, fscontext=, defcontext=, rootcontext=\n"
+    "  max_read=BYTES, blkdev, exec, noexec, async, sync, dirsync, atime, noatime, context=,\n"
+    "  fscontext=, defcontext=, rootcontext=\n"
     "                          as mount(8) has them\n"
     "Accepted and ignored, as they mean something to others, or nothing here: defaults, auto,\n"
     "noauto, user, nouser, users, nousers, owner, group, nofail, _netdev, comment=, x-*, X-*,\n"
     "relatime, norelatime, strictatime, nostrictatime, diratime, nodiratime, lazytime,\n"
-    "nolazytime, iversion, noiversion, mand, nomand, symfollow, nosymfollow, silent, loud.\n";
+    "nolazytime, iversion, noiversion, mand, nomand, symfollow, nosymfollow, silent, loud,\n"
+    "suid, dev.\n";
 
 /* Options for libfuse and the kernel; a '=' at the end asks for a value. */
 static const char *const passed[] = {
-    "ro",      "rw",       "allow_other", "allow_root", "auto_unmount", "max_read=",
-    "blkdev",  "dev",      "nodev",       "suid",       "nosuid",       "exec",
-    "noexec",  "async",    "sync",        "dirsync",    "atime",        "noatime",
+    "ro",      "rw",       "allow_other", "allow_root", "auto_unmount", "max_read=",    "blkdev",
+    "exec",    "noexec",   "async",       "sync",       "dirsync",      "atime",        "noatime",
     "fsname=", "subtype=", "context=",    "fscontext=", "defcontext=",  "rootcontext=",
 };
 
 /* Those that are for us, and have a value. */
 static const char *const own[] = {"backing=", "cache=", "max_threads=", "sandbox="};
 
+/* suid and dev are added by mount.fuse3 when root runs it and the line of fstab does not mind. */
 static const char *const ignored[] = {
     "default_permissions",
+    "nosuid",
+    "nodev",
     "defaults",
     "auto",
     "noauto",
@@ -86,6 +90,8 @@ static const char *const ignored[] = {
     "nosymfollow",
     "silent",
     "loud",
+    "suid",
+    "dev",
 };
 
 static bool is_key(const char *option, const char *key)

@@ -229,11 +229,50 @@ in_any_encoding() {
     done
 }
 
+# The options of the mount, as the kernel has them.
+mount_options() {
+    awk -v mnt="$TMP/mnt" '$5 == mnt { print $6 }' /proc/self/mountinfo
+}
+
+# Neither by hand, nor with the options that mount.fuse3 adds for root.
+no_set_user_id() {
+    local options
+    for options in rw suid,dev rw,exec,dev,suid nosuid,nodev; do
+        mount_store "$TMP/store" "$TMP/mnt" -o "$options"
+        assert_match "$(mount_options)" "nosuid,nodev" "a mount with -o $options"
+        unmount_store "$TMP/mnt"
+    done
+}
+
+# The line for fstab in the documents: every option is accepted, and a remount keeps what protects
+# from a process that serves and was taken over.
+line_of_fstab() {
+    local page options
+    [ "$(id -u)" = 0 ] && command -v mount.fuse3 >/dev/null || return 0
+    mkdir -p bin
+    ln -sf "$SNAPTREE" bin/snaptree
+    for page in GUIDE.md snaptree.1; do
+        options=$(awk '$1 == "/srv/images" && $3 == "fuse.snaptree" { print $4 }' "$SRCDIR/docs/$page")
+        echo "$TMP/store $TMP/mnt fuse.snaptree $options 0 0" >fstab
+        "$SNAPTREE" "$TMP/store" "$TMP/mnt" -o "$options" || fail "by hand, with the options of $page"
+        umount mnt
+        # as mount(8) calls it, which looks for snaptree in the directories of the system alone
+        PATH="$TMP/bin:$PATH" mount.fuse3 "$TMP/store" "$TMP/mnt" -o "rw,$options" -t fuse.snaptree ||
+            fail "by mount.fuse3, with the options of $page"
+        assert_match "$(mount_options)" "^rw,nosuid,nodev,.*nosymfollow" "as $page has it"
+        mount -T fstab -i -o remount,ro "$TMP/mnt"
+        assert_match "$(mount_options)" "^ro,nosuid,nodev,.*nosymfollow" "as $page has it, remounted"
+        mount -T fstab -i -o remount,rw "$TMP/mnt"
+        assert_match "$(mount_options)" "^rw,nosuid,nodev,.*nosymfollow" "as $page has it, remounted again"
+        umount mnt
+    done
+}
+
 # As fstab does it: mount -t fuse.snaptree needs the program in a directory where it is looked for.
 by_mount() {
     [ "$(id -u)" = 0 ] && command -v mount.fuse3 >/dev/null || return 0
-    mkdir bin
-    ln -s "$SNAPTREE" bin/snaptree
+    mkdir -p bin
+    ln -sf "$SNAPTREE" bin/snaptree
     PATH="$TMP/bin:$PATH" mount -t fuse.snaptree "$TMP/store" "$TMP/mnt" -o ro,allow_other ||
         PATH="$TMP/bin:$PATH" mount.fuse3 "snaptree#$TMP/store" "$TMP/mnt" -o ro,allow_other ||
         fail "mount -t fuse.snaptree"
@@ -261,4 +300,6 @@ unread
 shot_at
 options_work
 in_any_encoding
+no_set_user_id
+line_of_fstab
 by_mount

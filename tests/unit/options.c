@@ -45,6 +45,7 @@ Test(options, after_positionals_and_from_fstab)
     cr_expect(g_ptr_array_find_with_equal_func(options.fuse, "fsname=a,b", g_str_equal, NULL));
     cr_expect(g_ptr_array_find_with_equal_func(options.fuse, "allow_other", g_str_equal, NULL));
     cr_expect_not(g_ptr_array_find_with_equal_func(options.fuse, "user", g_str_equal, NULL));
+    cr_expect_not(g_ptr_array_find_with_equal_func(options.fuse, "suid", g_str_equal, NULL));
     options_clear(&options);
 }
 
