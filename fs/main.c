@@ -38,6 +38,7 @@ int main(int argc, char **argv)
     g_autoptr(GError) error = NULL;
     int status = EXIT_SUCCESS;
 
+    closefrom(STDERR_FILENO + 1); /* a daemon must not keep locks, pipes and files of its caller */
     open_standard_files();
     atexit(check_output); /* GLib prints the help, and ends the process */
 

@@ -75,6 +75,29 @@ without_standard_files() {
     done
 }
 
+# Of what its caller has open it keeps only the standard files: no lock, no end of a pipe, no
+# private file.
+inherits_nothing() {
+    local mode pid
+    : >private
+    for mode in "" -f; do
+        ( # shellcheck disable=SC2086
+            exec 3<>private 200<private
+            flock 3
+            timeout 20 bash -c 'exec 7>&1; exec >/dev/null 2>&1; "$@" &' bash "$SNAPTREE" $mode "$TMP/store" "$TMP/mnt"
+        ) | timeout 20 cat || fail "the pipe of a caller does not end ($mode)"
+        wait_for mountpoint -q mnt
+        ls mnt >/dev/null # once it serves, it has its worker
+        flock -n private true || fail "a lock of the caller is held ($mode)"
+        pid=$(daemon_of "$TMP/mnt") || fail "no daemon ($mode)"
+        for pid in $pid $(worker_of "$pid"); do
+            readlink "/proc/$pid/fd/"* >files
+            ! grep -qF "$TMP/private" files || fail "a file of the caller is open ($mode): $(cat files)"
+        done
+        unmount_store "$TMP/mnt"
+    done
+}
+
 # It ends before the tree is there, for want of memory: whoever called it gets to know.
 not_served() {
     [ -z "${SANITIZED:-}" ] || return 0 # sanitizers take any amount of memory
@@ -291,6 +314,7 @@ help_and_version
 wrong_options
 accepted_options
 without_standard_files
+inherits_nothing
 not_served
 wrong_places
 daemon_comes_and_goes
