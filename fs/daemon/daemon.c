@@ -351,6 +351,7 @@ int daemon_run(const Options *options)
     g_autoptr(QcGate) gate = NULL;
 
     log_catch_fuse();
+    signal(SIGTERM, SIG_DFL); /* ends us, whatever our caller ignores */
     signal(SIGPIPE, SIG_IGN); /* of a standard error whose reader is gone */
     signal(SIGXFSZ, SIG_IGN); /* of a limit to the size of files: the write says so as well */
     if (qc_gate_new(options->store, options->backing, &gate, &error) < 0) {

@@ -5,7 +5,10 @@
 #include <signal.h>
 #include <stdbool.h>
 
-/* TERM, INT and HUP: the daemon finishes what it does, unmounts, and ends. */
+/*
+ * TERM, INT and HUP: the daemon finishes what it does, unmounts, and ends. One that whoever started
+ * us ignores, as nohup(1) does with HUP, is not among them, and stays ignored.
+ */
 void signals_that_end(sigset_t *ret);
 /* Make them wait (block them), or let them come. Of the calling thread. */
 void signals_hold(bool hold);

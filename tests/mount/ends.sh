@@ -74,6 +74,36 @@ idle() {
     done
 }
 
+# Whoever has started it with HUP or INT ignored, as nohup and scripts do, means that. TERM always
+# ends it.
+with_signals_ignored() {
+    env --default-signal=TERM --ignore-signal=HUP,INT "$SNAPTREE" -f "$TMP/store" "$TMP/mnt" 2>daemon.log &
+    DAEMON=$!
+    PIDS+=("$DAEMON")
+    wait_for mountpoint -q mnt
+    ls mnt >/dev/null # once it serves, it has its worker
+    WORKER=$(worker_of "$DAEMON")
+    kill -HUP "$DAEMON" "$WORKER"
+    kill -INT "$DAEMON" "$WORKER"
+    sleep 6 # longer than the keeper waits for a worker that is to end
+    mountpoint -q mnt || fail "ignored signals have ended it: $(cat daemon.log)"
+    cmp mnt/web.qcow2/snapshots/a a.raw || fail "reading after ignored signals"
+    kill -TERM "$DAEMON"
+    wait "$DAEMON" || fail "status $? after ignored signals: $(cat daemon.log)"
+    assert_nothing_left "a " "after ignored signals"
+
+    env --ignore-signal=TERM "$SNAPTREE" -f "$TMP/store" "$TMP/mnt" 2>daemon.log &
+    DAEMON=$!
+    PIDS+=("$DAEMON")
+    wait_for mountpoint -q mnt
+    ls mnt >/dev/null
+    WORKER=$(worker_of "$DAEMON")
+    kill -TERM "$DAEMON"
+    wait "$DAEMON" || fail "status $? after an ignored SIGTERM: $(cat daemon.log)"
+    ! grep "has not yet" daemon.log || fail "SIGTERM was ignored"
+    assert_nothing_left "a " "after a SIGTERM that the caller ignored"
+}
+
 with_files_open() {
     start
     exec 3<mnt/web.qcow2/disk 4<mnt/web.qcow2/snapshots/a 5<>mnt/web.qcow2/control
@@ -554,6 +584,7 @@ qemu-img snapshot -c a "$IMAGE"
 qemu-img convert -O raw "$IMAGE" a.raw
 scribble "$IMAGE" more 1000000 5000000
 idle
+with_signals_ignored
 with_files_open
 with_files_just_closed
 in_a_command

@@ -204,6 +204,39 @@ Test(keeper, hands_signals_on, .timeout = 60)
     cr_assert_eq(status, SIGHUP);
 }
 
+/* As the worker: whether only the second of two signals to the keeper is handed on. */
+static bool only_term_comes(pid_t keeper)
+{
+    sigset_t both, term, pending;
+
+    sigemptyset(&term);
+    sigaddset(&term, SIGTERM);
+    both = term;
+    sigaddset(&both, SIGHUP);
+    sigprocmask(SIG_BLOCK, &both, NULL); /* so that an ignored one is seen as well */
+    kill(keeper, SIGHUP);
+    kill(keeper, SIGTERM);
+    return sigwaitinfo(&term, NULL) == SIGTERM && sigpending(&pending) == 0 &&
+           !sigismember(&pending, SIGHUP);
+}
+
+/* As nohup(1) and the background jobs of scripts have it. */
+Test(keeper, hands_no_ignored_signal_on, .timeout = 60)
+{
+    g_autoptr(QcGate) gate = make_store(QC_BACKING_STORE);
+    pid_t parent = getpid();
+    Keeper *keeper;
+    int status = 0;
+
+    signal(SIGHUP, SIG_IGN);
+    signals_hold(true);
+    cr_assert_eq(keeper_split(gate, false, -1, NULL, NULL, &keeper, &status), 0);
+    if (keeper)
+        _exit(only_term_comes(parent) ? ALL_WELL : 1);
+    remove_store();
+    cr_assert_eq(status, ALL_WELL);
+}
+
 static bool let_go(void *pipe)
 {
     cr_assert_eq(write(((int *)pipe)[1], "x", 1), 1);
