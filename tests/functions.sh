@@ -204,6 +204,11 @@ unmount_store() {
     [ -z "$pid" ] || wait_for is_gone "$pid"
 }
 
+# What a daemon in the foreground has said beyond how it began and which commands it ran.
+complaints() { # LOG...
+    cat "$@" | grep -v "^snaptree: \(confined\|not confined\|requests come over io_uring\|no requests over io_uring\|.* (uid [0-9]*, process [0-9]*)$\)"
+}
+
 # The daemon of a mount: the process that has the mount point as its last argument, is not the child
 # of such a one, and was started by this test: others have a "mnt" too.
 daemon_of() {

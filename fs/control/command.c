@@ -206,11 +206,13 @@ static void append_word(GString *out, const char *word)
     g_string_append_printf(out, "%s%s", out->len ? " " : "", quoted);
 }
 
-char *command_to_text(const Command *command)
+char *command_to_text(const Command *command, const char *image)
 {
     g_autoptr(GString) out = g_string_new(NULL);
 
     append_word(out, verbs[command->verb].word);
+    if (image)
+        append_word(out, image);
     if (command->name)
         append_word(out, command->name);
     if (command->new_name)

@@ -48,8 +48,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Script, script_free)
  */
 Command *script_next(Script *script);
 
-/* The command as one would type it at the image's own control file. */
-char *command_to_text(const Command *command);
+/*
+ * The command as one would type it at the image's own control file; or, given the image's path, at
+ * the store's (g_free). Printable: one line in which nothing passes for something else.
+ */
+char *command_to_text(const Command *command, const char *image);
 
 /* The comment block that lists the commands (g_free); lines start with '#'. */
 char *command_help(bool with_image);

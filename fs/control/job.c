@@ -11,10 +11,14 @@
  * What a command says goes to the control file that was written to, and, where that is the
  * store's, to the image's own as well. The latter is read by all who may read the image, so it does
  * not name other images, which not all of them may see.
+ *
+ * The log, which outlives the daemon, has a line for each command that was begun on an image.
+ * Nobody fills it who may not write one: what is refused, or not understood, is not logged.
  */
 #include "job.h"
 
 #include "command.h"
+#include "log.h"
 #include "perform.h"
 #include "text.h"
 #include "writer.h"
@@ -123,7 +127,7 @@ static Lines make_lines(const Job *job, const char *status, const char *note, co
 
     /* Not for made-up paths; and users who may not write an image do not fill its journal. */
     if (is_of_store(job) && current->target.allowed) {
-        g_autofree char *text = command_to_text(current->command);
+        g_autofree char *text = command_to_text(current->command, NULL);
 
         lines.of_image = make_page_line(when, status, text, to_others);
     }
@@ -141,18 +145,25 @@ static JournalAbout about_of(const Job *job)
     };
 }
 
+/* As the log and the results name it: "ok", or an errno. */
+static const char *status_of(int error)
+{
+    const char *name = error == 0 ? "ok" : strerrorname_np(-error);
+
+    return name ? name : "EIO";
+}
+
 /* Note how the command ended, for this descriptor and for later ones. reason, to_others: NULL for
  * none. */
 static void note_result(Job *job, int error, const char *reason, const char *to_others)
 {
     Journal *journal = job->fs->journal;
     const JournalAbout about = about_of(job);
-    const char *name = error == 0 ? "ok" : strerrorname_np(-error);
     g_autofree char *note = reason       ? text_one_line(reason)
                             : error == 0 ? NULL
                                          : g_strdup(g_strerror(-error));
     g_autofree char *other_note = to_others ? text_one_line(to_others) : g_strdup(note);
-    g_auto(Lines) lines = make_lines(job, name ? name : "EIO", note, other_note);
+    g_auto(Lines) lines = make_lines(job, status_of(error), note, other_note);
 
     g_string_append_printf(job->results, "%s\n", lines.own);
     journal_add(journal, job->write.image, &about, lines.of_page);
@@ -177,6 +188,20 @@ static void show_running_no_more(Job *job)
     journal_clear_running(job->fs->journal, job->write.image, job);
     if (is_of_store(job))
         journal_clear_running(job->fs->journal, job->current.path, job);
+}
+
+/* Tell the log of what was done, or tried, on an image, and by whom. check changes nothing. */
+static void log_command(const Job *job, int error)
+{
+    const Current *current = &job->current;
+    const struct fuse_ctx *writer = fuse_req_ctx(job->write.req);
+
+    if (!current->target.begun || current->command->verb == COMMAND_CHECK)
+        return;
+    g_autofree char *whole = command_to_text(current->command, current->path);
+    g_autofree char *text = journal_cut(whole, JOURNAL_BYTES);
+    log_info("%s%s: %s (uid %u, process %d)", text, strlen(text) < strlen(whole) ? "..." : "",
+             status_of(error), (unsigned)writer->uid, (int)writer->pid);
 }
 
 /* ---- whether it is still wanted ---------------------------------------------------------- */
@@ -320,6 +345,7 @@ static void run_command(gpointer data)
     show_running_no_more(job);
     if (r == -ECANCELED && !current->told)
         r = -EIO;
+    log_command(job, r);
     g_autofree char *cancelled =
         r == -ECANCELED ? why_cancelled(job, "; nothing was changed") : NULL;
     end_command(job, r, cancelled ? cancelled : error ? error->message : said.note, said.to_others);

@@ -434,6 +434,7 @@ int perform(Fs *fs, const char *path, const Creds *creds, const Command *command
         return fail(error, -EIO,
                     "an earlier command failed so late that nobody knows what is on disk; run "
                     "qemu-img check, then mount again");
+    ret_target->begun = true;
     r = perform_on(&work, progress, error);
     if (r < 0)
         add_advice(&work, r, error);

@@ -14,6 +14,7 @@ typedef struct Progress {
 /* What a command was on. Zeros at first. */
 typedef struct Target {
     bool allowed; /* an image, and one that the caller may write */
+    bool begun;   /* it was opened for the command, or that was tried */
     QcFileStat file;
 } Target;
 

@@ -16,7 +16,7 @@ static bool is_one_line(const char *text)
 /* What a command is written as must mean the same command. */
 static void check_text(const Command *c)
 {
-    g_autofree char *text = command_to_text(c);
+    g_autofree char *text = command_to_text(c, NULL);
     fuzz_require(is_one_line(text));
     if ((c->name && !is_one_line(c->name)) || (c->new_name && !is_one_line(c->new_name)))
         return; /* such characters are shown, not quoted */

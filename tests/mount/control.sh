@@ -109,6 +109,49 @@ several_lines_stop_at_the_first_failure() {
     control_ok $C "delete a"
 }
 
+# Each command that was begun on an image leaves a line in the log, and nothing else does.
+the_log_tells_who_did_what() {
+    local me odd=$'odd\nname.qcow2'
+    cp store/web.qcow2 "store/$odd"
+    truncate -s 1M store/disk.raw
+    chmod 444 store/sub/deep.qcow2
+    "$SNAPTREE" -f "$TMP/store" "$TMP/mnt" 2>daemon.log &
+    PIDS+=("$!")
+    wait_for mountpoint -q mnt
+    me="(uid $(id -u), process $$)"
+    echo "take monday" >$C
+    echo "take web.qcow2 'x: ok (uid 0, process 1)'" >mnt/control
+    echo "take 'two words'" >"mnt/$odd/control"
+    echo "take $(printf '%02000d' 0)" >$C 2>/dev/null || true
+    echo "take monday" >$C 2>/dev/null || true
+    echo "revert monday" >$C
+    echo "delete monday" >$C
+    echo repair >$C
+    echo check >$C
+    echo "nonsense" >$C 2>/dev/null || true
+    echo "take a b c" >$C 2>/dev/null || true
+    echo "take none.qcow2 a" >mnt/control 2>/dev/null || true
+    echo "take sub a" >mnt/control 2>/dev/null || true
+    echo "take a" >mnt/disk.raw/control 2>/dev/null || true
+    [ "$(id -u)" = 0 ] || echo "take sub/deep.qcow2 a" >mnt/control 2>/dev/null || true
+    unmount_store "$TMP/mnt"
+    wait $!
+    grep "process $$" daemon.log >got || true
+    cat >wanted <<END
+snaptree: take web.qcow2 monday: ok $me
+snaptree: take web.qcow2 'x: ok (uid 0, process 1)': ok $me
+snaptree: take 'odd\x0aname.qcow2' 'two words': ok $me
+snaptree: take web.qcow2 monday: EEXIST $me
+snaptree: revert web.qcow2 monday: ok $me
+snaptree: delete web.qcow2 monday: ok $me
+snaptree: repair web.qcow2: ok $me
+END
+    grep -v 00000 got | diff - wanted || fail "the log has other lines (<)"
+    assert_match "$(grep 00000 daemon.log)" "^snaptree: take web\.qcow2 0{1000,1010}\.\.\.: ENAMETOOLONG \(uid" "a long name"
+    assert_eq "$(grep -c . daemon.log)" $((9 + $(grep -c "over io_uring" daemon.log))) "lines of the log: $(cat daemon.log)"
+    rm "store/$odd" store/disk.raw
+}
+
 mkdir -p store/sub
 new_image store/web.qcow2
 new_image store/sub/deep.qcow2
@@ -121,3 +164,4 @@ cut_lines
 ways_to_write
 several_lines_stop_at_the_first_failure
 unmount_store mnt
+the_log_tells_who_did_what

@@ -21,7 +21,7 @@ wait_for mountpoint -q mnt
 python3 "$TRAFFIC" "${TRAFFIC_SECONDS:-6}" "${TRAFFIC_SEED:-threads}" "$TMP/store" "$TMP/mnt" "$(worker_of "$DAEMON")" || fail "see above"
 unmount_store mnt
 wait "$DAEMON" || STATUS=$?
-cat tsan* daemon.log 2>/dev/null | grep -v "^snaptree: \(\(not \)\?confined\|requests come over io_uring\)" >said || true
+complaints tsan* daemon.log >said 2>/dev/null || true
 assert_eq "${STATUS:-0}" 0 "status of the daemon, which said: $(head -c 8000 said)"
 [ ! -s said ] || fail "the daemon said: $(head -c 8000 said)"
 python3 "$TRAFFIC" verify "$TMP/store" || fail "see above"

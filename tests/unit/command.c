@@ -80,7 +80,7 @@ Test(command, those_without_a_name)
     cr_expect_null(((Command *)own->pdata[1])->error);
     cr_assert_eq(store->len, 1);
     cr_expect_str_eq(((Command *)store->pdata[0])->image, "team-a/x");
-    g_autofree char *text = command_to_text(store->pdata[0]);
+    g_autofree char *text = command_to_text(store->pdata[0], NULL);
     cr_expect_str_eq(text, "check");
 }
 
@@ -172,8 +172,20 @@ Test(command, to_text_can_be_typed_again)
 
     for (unsigned i = 0; i < G_N_ELEMENTS(texts); i++) {
         g_autoptr(GPtrArray) got = parse(texts[i], strlen(texts[i]), false);
-        g_autofree char *text = command_to_text(got->pdata[0]);
+        g_autofree char *text = command_to_text(got->pdata[0], NULL);
 
         cr_expect_str_eq(text, texts[i]);
     }
+}
+
+/* Whatever the names are, the line is one, and what stands behind them is no part of them. */
+Test(command, to_text_with_its_image)
+{
+    static const char line[] = "rename a 'b: ok (uid 0, process 1)'";
+    g_autoptr(GPtrArray) got = parse(line, strlen(line), false);
+    g_autofree char *plain = command_to_text(got->pdata[0], "sub/web.qcow2");
+    g_autofree char *odd = command_to_text(got->pdata[0], "x: ok\ny");
+
+    cr_expect_str_eq(plain, "rename sub/web.qcow2 a 'b: ok (uid 0, process 1)'");
+    cr_expect_str_eq(odd, "rename 'x: ok\\x0ay' a 'b: ok (uid 0, process 1)'");
 }
