@@ -23,15 +23,17 @@ static const char description[] =
     "Options of -o, separated by commas:\n"
     "  backing=deny|store|any  which backing files an image may use: none, those inside STORE\n"
     "                          (the default), any\n"
-    "  cache=MIB               memory for tables and decompressed data (default 64)\n"
-    "  max_threads=N           threads that serve requests (default by the machine)\n"
-    "  sandbox=on|off          give up what serving the store does not need (the default); or\n"
-    "                          not, for debugging\n"
+    "  cache=MIB               memory for tables and decompressed data, from 1 to 1048576\n"
+    "                          (default 64)\n"
+    "  max_threads=N           threads that serve requests, from 1 to 1024 (default by the\n"
+    "                          machine)\n"
+    "  sandbox=on|off          on (the default): give up all that serving does not need.\n"
+    "                          off: for debugging\n"
     "  clone_fd                a descriptor of /dev/fuse per thread\n"
-    "  io_uring                take requests over io_uring, where the kernel offers it: 6.14,\n"
-    "                          with fuse's parameter enable_uring on\n"
+    "  io_uring                take requests over io_uring; needs Linux 6.14 or later, with\n"
+    "                          fuse's parameter enable_uring on\n"
     "  ro, rw                  mount read-only: no commands; or not (the default)\n"
-    "  allow_other             other users may see the tree; file modes decide what they may\n"
+    "  allow_other             other users may see the tree; file modes decide what they may do\n"
     "  allow_root              root may see it too\n"
     "  default_permissions, nosuid, nodev\n"
     "                          always on; accepted for compatibility\n"
@@ -120,9 +122,16 @@ static bool lacks_value(const char *option)
                                            is_one_of(key, ignored, G_N_ELEMENTS(ignored)));
 }
 
-static bool bad_value(const char *option, GError **error)
+static bool bad_value(const char *option, const char *allowed, GError **error)
 {
-    g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, "bad value in option -o %s",
+    g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, "option -o %s: %s is needed",
+                option, allowed);
+    return false;
+}
+
+static bool no_value(const char *option, GError **error)
+{
+    g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, "option -o %s needs a value",
                 option);
     return false;
 }
@@ -136,7 +145,7 @@ static bool set_backing(Options *options, const char *option, const char *value,
     else if (strcmp(value, "any") == 0)
         options->backing = QC_BACKING_ANY;
     else
-        return bad_value(option, error);
+        return bad_value(option, "deny, store or any", error);
     return true;
 }
 
@@ -144,8 +153,11 @@ static bool set_number(unsigned *number, unsigned max, const char *option, GErro
 {
     guint64 value;
 
-    if (!g_ascii_string_to_unsigned(strchr(option, '=') + 1, 10, 1, max, &value, NULL))
-        return bad_value(option, error);
+    if (!g_ascii_string_to_unsigned(strchr(option, '=') + 1, 10, 1, max, &value, NULL)) {
+        g_autofree char *allowed = g_strdup_printf("a number from 1 to %u", max);
+
+        return bad_value(option, allowed, error);
+    }
     *number = (unsigned)value;
     return true;
 }
@@ -155,7 +167,7 @@ static bool set_switch(bool *on, const char *option, GError **error)
     const char *value = strchr(option, '=') + 1;
 
     if (strcmp(value, "on") != 0 && strcmp(value, "off") != 0)
-        return bad_value(option, error);
+        return bad_value(option, "on or off", error);
     *on = strcmp(value, "on") == 0;
     return true;
 }
@@ -176,7 +188,7 @@ static bool set_flag(Options *options, const char *option)
 static bool pass(Options *options, const char *option, GError **error)
 {
     if (g_str_has_suffix(option, "="))
-        return bad_value(option, error);
+        return no_value(option, error);
     if (is_key(option, "max_read=") && !set_number(&options->max_read, G_MAXINT32, option, error))
         return false;
     if (strcmp(option, "ro") == 0)
@@ -207,11 +219,11 @@ static bool set_one(Options *options, const char *option, GError **error)
         is_one_of(option, ignored, G_N_ELEMENTS(ignored)))
         return true;
     if (lacks_value(option))
-        g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, "option -o %s needs a value",
-                    option);
-    else
-        g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_UNKNOWN_OPTION, "unknown option -o %s",
-                    option);
+        return no_value(option, error);
+    g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_UNKNOWN_OPTION,
+                "unknown option -o %s; what follows -o is taken for mount options, which --help "
+                "lists",
+                option);
     return false;
 }
 
@@ -254,7 +266,7 @@ static bool set_positionals(Options *options, char **rest, GError **error)
 
     if (n < 2) {
         g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_FAILED,
-                    "%s is missing; it is: snaptree [options] STORE MOUNTPOINT",
+                    "%s is missing. Usage: snaptree [options] STORE MOUNTPOINT",
                     n == 0 ? "STORE" : "MOUNTPOINT");
         return false;
     }

@@ -40,6 +40,8 @@ wrong_options() {
     assert_refused 2 "." store
     assert_refused 2 "." 
     assert_refused 2 "extra" store mnt extra
+    assert_refused 2 "unknown option -o store; what follows -o is taken" -o store mnt
+    assert_refused 2 "option -o cache=0: a number from 1 to 1048576 is needed" -o cache=0 store mnt
     assert_refused 2 "fsname" -o fsname= store mnt
     assert_refused 2 "max_read" -o max_read=much store mnt
     assert_refused 2 "lazy" -o lazy store mnt
