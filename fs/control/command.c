@@ -102,6 +102,24 @@ static void understand(Command *command, char **argv, int argc, bool with_image)
         command->new_name = g_strdup(args[1]);
 }
 
+/* Whether there is a $'...' outside quotes and comments. GLib would take the $ as it stands. */
+static bool has_dollar_quote(const char *line)
+{
+    char quote = '\0', before = ' ';
+
+    for (; *line && (quote || *line != '#' || !g_ascii_isspace(before)); before = *line++) {
+        if (*line == '\\' && quote != '\'' && line[1])
+            line++;
+        else if (*line == quote)
+            quote = '\0';
+        else if (!quote && g_str_has_prefix(line, "$'"))
+            return true;
+        else if (!quote && (*line == '\'' || *line == '"'))
+            quote = *line;
+    }
+    return false;
+}
+
 /* One line that is neither blank nor a comment. */
 static Command *parse_line(const char *line, bool with_image)
 {
@@ -111,7 +129,11 @@ static Command *parse_line(const char *line, bool with_image)
     int argc;
 
     command->text = text_one_line(line);
-    if (g_shell_parse_argv(line, &argc, &argv, &error))
+    if (has_dollar_quote(line))
+        g_set_error(&command->error, QC_ERROR, EINVAL,
+                    "$'...' is not understood; write '...', and %%XX for a byte as snapshots/ "
+                    "shows it");
+    else if (g_shell_parse_argv(line, &argc, &argv, &error))
         understand(command, argv, argc, with_image);
     else
         g_set_error(&command->error, QC_ERROR, EINVAL,

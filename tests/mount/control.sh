@@ -57,6 +57,13 @@ café|café
 a%2Fb|a%2Fb
 ..|%2E%2E
 END
+    control_fails EINVAL $C "take \$'a'" # what bash's printf %q writes; not the name $a
+    assert_match "$(last_result $C)" "is not understood; write"
+    control $C "take 'a" "b'" # a line ends a command, also within quotes
+    [ "$STATUS" != 0 ] || fail "a command of two lines"
+    control_ok $C "take a%0Ab"
+    assert_snapshots web.qcow2 a%0Ab
+    control_ok $C "delete a%0Ab"
     control_ok $C "   take   spaces   "
     assert_snapshots web.qcow2 spaces
     control_ok $C $'delete\tspaces'

@@ -48,6 +48,12 @@ static const struct {
     {"take 'a", false, 0, NULL, NULL, NULL},
     {"take \"a", false, 0, NULL, NULL, NULL},
     {"take a\\", false, 0, NULL, NULL, NULL},
+    {"take $'a'", false, 0, NULL, NULL, NULL},
+    {"take b$'it\\'s'", false, 0, NULL, NULL, NULL},
+    {"take \"$'a'\"", false, COMMAND_TAKE, NULL, "$'a'", NULL},
+    {"take '$'a", false, COMMAND_TAKE, NULL, "$a", NULL},
+    {"take \\$'a'", false, COMMAND_TAKE, NULL, "$a", NULL},
+    {"take a$ # as in $'a'", false, COMMAND_TAKE, NULL, "a$", NULL},
 };
 
 Test(command, lines)
