@@ -206,7 +206,7 @@ unmount_store() {
 
 # What a daemon in the foreground has said beyond how it began and which commands it ran.
 complaints() { # LOG...
-    cat "$@" | grep -v "^snaptree: \(confined\|not confined\|requests come over io_uring\|no requests over io_uring\|.* (uid [0-9]*, process [0-9]*)$\)"
+    cat "$@" | grep -v "^snaptree: \(confined\|not confined\|requests come over io_uring\|io_uring is not used\|.* (uid [0-9]*, process [0-9]*)$\)"
 }
 
 # The daemon of a mount: the process that has the mount point as its last argument, is not the child

@@ -86,7 +86,7 @@ static void understand(Command *command, char **argv, int argc, bool with_image)
     if ((unsigned)argc != 1 + with_image + verbs[verb].args) {
         g_autofree char *usage = verb_usage((unsigned)verb, with_image);
 
-        g_set_error(&command->error, QC_ERROR, EINVAL, "wrong number of arguments; it is: %s%s",
+        g_set_error(&command->error, QC_ERROR, EINVAL, "wrong number of arguments; write: %s%s",
                     usage,
                     with_image || verbs[verb].args > 0 ? " (quote names as in a shell)" : "");
         return;

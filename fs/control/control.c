@@ -113,7 +113,8 @@ static GString *overview(Control *control)
     g_autofree char *results =
         known ? journal_text(journal, control->image, control->shown, of_store ? NULL : &file)
               : g_strdup("");
-    g_autofree char *help = command_help(is_of_store(control));
+    g_autofree char *help = control->fs->read_only ? g_strdup("# mounted read-only: no commands\n")
+                                                   : command_help(of_store);
     GString *text = g_string_new(help);
 
     return g_string_append(text, results);

@@ -402,7 +402,7 @@ static void job_next(Job *job)
     if (!current->path) {
         end_command(job, -ENOENT,
                     "no such image; a path begins at the top of this tree, without a / in front, "
-                    "and has no . or ..",
+                    "and has no .. in it",
                     NULL);
         return;
     }

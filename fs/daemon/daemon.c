@@ -100,10 +100,10 @@ static int loop(const Mounted *mounted)
 
 static void say_why_no_ring(int r)
 {
-    log_info("no requests over io_uring: %s",
-             r == -EOPNOTSUPP
-                 ? "the kernel has not, or /sys/module/fuse/parameters/enable_uring is off"
-                 : g_strerror(-r));
+    const char *off =
+        "the kernel does not offer it, or /sys/module/fuse/parameters/enable_uring is off";
+
+    log_info("io_uring is not used: %s", r == -EOPNOTSUPP ? off : g_strerror(-r));
 }
 
 /* Make a ring, if one is wanted and the kernel offers it. */
@@ -112,7 +112,7 @@ static void make_ring(Mounted *mounted)
     const Options *options = mounted->options;
 
     if (options->io_uring && options->clone_fd) {
-        log_info("no requests over io_uring: clone_fd wants them otherwise");
+        log_info("io_uring is not used: it does not work together with clone_fd");
     } else if (options->io_uring) {
         int r = ring_new(fuse_session_fd(mounted->session), &mounted->ring);
         if (r < 0)

@@ -246,7 +246,7 @@ static void lose(const Fetcher *fetcher, int error)
     if (!first)
         return;
     if (error == -EOPNOTSUPP) {
-        log_info("no requests over io_uring: it was turned off meanwhile");
+        log_info("io_uring is not used: it was turned off meanwhile");
         return;
     }
     log_error("a ring failed: %s; the mount ends", g_strerror(-error));

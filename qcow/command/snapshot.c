@@ -60,7 +60,9 @@ static int begin_on(QcImage *image, unsigned snapshot, QcTxn **ret, GError **err
 static int check_can_share(const QcImage *image, GError **error)
 {
     if (image->info.format == QC_FORMAT_QCOW2 && image->info.refcount_bits == 1)
-        return qc_fail(error, -EOPNOTSUPP, "images with 1-bit refcounts cannot have snapshots");
+        return qc_fail(error, -EOPNOTSUPP,
+                       "this image has refcounts of 1 bit, and cannot have snapshots; "
+                       "qemu-img convert -O qcow2 makes one that can");
     return 0;
 }
 
@@ -199,7 +201,7 @@ int qc_snapshot_revert(QcImage *image, unsigned snapshot, bool *ret_unknown, GEr
     if (image->header.has_bitmaps)
         return qc_fail(error, -EOPNOTSUPP,
                        "the image has persistent bitmaps, which a revert would make wrong; remove "
-                       "them first: qemu-img bitmap --remove");
+                       "them first: qemu-img bitmap --remove IMAGE BITMAP");
     if (resizes_another(image, snapshot))
         return qc_fail(error, -EOPNOTSUPP,
                        "the revert would resize the disk, and a snapshot that does not state its "

@@ -45,18 +45,18 @@ int qc_gate_new(const char *store, QcBackingPolicy policy, QcGate **ret, GError 
 {
     int fd = open(store, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
-        return qc_fail(error, -errno, "%s: %s", store, g_strerror(errno));
+        return qc_fail(error, -errno, "store %s: %s", store, g_strerror(errno));
     char *real = realpath(store, NULL);
     if (!real) {
         int err = -errno;
         close(fd);
-        return qc_fail(error, err, "%s: %s", store, g_strerror(-err));
+        return qc_fail(error, err, "store %s: %s", store, g_strerror(-err));
     }
     if (faccessat(fd, ".", X_OK, AT_EACCESS) < 0) { /* O_PATH does not ask for it */
         int err = -errno;
         close(fd);
         free(real);
-        return qc_fail(error, err, "%s: %s", store, g_strerror(-err));
+        return qc_fail(error, err, "store %s: %s", store, g_strerror(-err));
     }
     QcGate *gate = g_new0(QcGate, 1);
     g_atomic_ref_count_init(&gate->refs);

@@ -116,8 +116,8 @@ not_served() {
 }
 
 wrong_places() {
-    assert_refused 1 "missing" missing mnt
-    assert_refused 1 "a-file" a-file mnt
+    assert_refused 1 "^snaptree: store missing: No such file" missing mnt
+    assert_refused 1 "store a-file: Not a directory" a-file mnt
     assert_refused 1 "missing" store missing
     assert_refused 1 "a-file" store a-file
     assert_refused 1 "store" store store
@@ -134,7 +134,7 @@ wrong_places() {
     if [ "$(id -u)" = 0 ]; then # a store that the caller may not enter
         mkdir -m 000 closed
         assert_fails setpriv --bounding-set=-dac_override,-dac_read_search "$SNAPTREE" closed mnt
-        assert_match "$OUTPUT" "closed: Permission denied"
+        assert_match "$OUTPUT" "store closed: Permission denied"
         ! mountpoint -q mnt || fail "mounted although it failed"
     fi
     ln -s store/inside sly

@@ -153,6 +153,7 @@ erofs() {
     assert_fails bash -c "echo 'take web.qcow2 s' >ro/control"
     assert_match "$OUTPUT" "$(message_of EROFS)" "mounted read-only"
     cmp ro/web.qcow2/disk mnt/web.qcow2/disk || fail "disk of a read-only mount"
+    assert_eq "$(cat ro/control ro/web.qcow2/control | sort -u)" "# mounted read-only: no commands"
     unmount_store ro
     [ "$(id -u)" = 0 ] || return 0
     mkdir bound
@@ -246,11 +247,12 @@ eopnotsupp() {
     for image in disk.raw refcount1.qcow2 data-file.qcow2 aes.qcow2 other.vmdk; do
         fails_unchanged EOPNOTSUPP $image "take s"
     done
+    assert_match "$(last_result mnt/refcount1.qcow2/control)" "this image has refcounts of 1 bit" "the reason"
     new_image store/bitmaps.qcow2
     control_ok mnt/bitmaps.qcow2/control "take s"
     qemu-img bitmap --add store/bitmaps.qcow2 b
     fails_unchanged EOPNOTSUPP bitmaps.qcow2 "revert s"
-    assert_match "$(tail -n1 mnt/bitmaps.qcow2/control)" "bitmap" "the reason"
+    assert_match "$(tail -n1 mnt/bitmaps.qcow2/control)" "qemu-img bitmap --remove IMAGE BITMAP" "the reason"
     control_ok mnt/bitmaps.qcow2/control "take t" "delete s" "rename t s"
     check_clean store/bitmaps.qcow2
     assert_eq "$(qemu-img info --output=json store/bitmaps.qcow2 | grep -c '"granularity"')" 1 "bitmaps left"

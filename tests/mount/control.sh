@@ -36,6 +36,16 @@ store_control() {
 }
 
 # The name as an argument on one side, as a file on the other.
+# The path of an image is one in the tree.
+paths() {
+    control_ok mnt/control "take ./sub//deep.qcow2 a" "delete sub/./deep.qcow2 a"
+    local path
+    for path in /web.qcow2 ../store/web.qcow2 sub/../web.qcow2; do
+        control_fails ENOENT mnt/control "take $path a"
+        assert_match "$(last_result mnt/control)" "without a / in front, and has no \.\. in it$"
+    done
+}
+
 quoting() {
     local line
     while IFS='|' read -r line name; do
@@ -155,7 +165,7 @@ snaptree: repair web.qcow2: ok $me
 END
     grep -v 00000 got | diff - wanted || fail "the log has other lines (<)"
     assert_match "$(grep 00000 daemon.log)" "^snaptree: take web\.qcow2 0{1000,1010}\.\.\.: ENAMETOOLONG \(uid" "a long name"
-    assert_eq "$(grep -c . daemon.log)" $((9 + $(grep -c "over io_uring" daemon.log))) "lines of the log: $(cat daemon.log)"
+    assert_eq "$(grep -c . daemon.log)" $((9 + $(grep -c io_uring daemon.log))) "lines of the log: $(cat daemon.log)"
     rm "store/$odd" store/disk.raw
 }
 
@@ -166,6 +176,7 @@ new_image outside.qcow2
 mount_store "$TMP/store" mnt
 four_commands
 store_control
+paths
 quoting
 cut_lines
 ways_to_write

@@ -112,7 +112,7 @@ control_fails EUCLEAN mnt/broken.qcow2/control repair
 control_fails EUCLEAN mnt/broken.qcow2/control "take t"
 assert_eq "$(sha256sum <store/broken.qcow2)" "$before" "what cannot be repaired stays"
 control_fails EINVAL mnt/clean.qcow2/control "check it"
-assert_match "$(last_result mnt/clean.qcow2/control)" "it is: check$"
+assert_match "$(last_result mnt/clean.qcow2/control)" "wrong number of arguments; write: check$"
 
 # What cannot be read is an error, for that place only, also of what comes through the page cache,
 # where a read that is short would be the end of the file.

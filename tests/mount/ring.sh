@@ -153,7 +153,7 @@ check_commands() {
 
 without_rings() {
     start
-    grep -q "^snaptree: no requests over io_uring: " daemon.log || fail "it does not say why not"
+    grep -q "^snaptree: io_uring is not used: " daemon.log || fail "it does not say why not"
     assert_eq "$(sleeps_of_rings)" 0 "of threads that should not be there"
     check_reading
     stop
