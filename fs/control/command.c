@@ -3,6 +3,7 @@
 
 #include "qcow.h"
 #include "text.h"
+#include "words.h"
 
 #include <errno.h>
 #include <string.h>
@@ -71,19 +72,19 @@ static char *list_verbs(void)
     return g_string_free(list, FALSE);
 }
 
-/* Fill in a command from the words of its line. */
-static void understand(Command *command, char **argv, int argc, bool with_image)
+/* Fill in a command from the words of its line, of which there is at least one. */
+static void understand(Command *command, char **words, bool with_image)
 {
-    int verb = find_verb(argv[0]);
+    int verb = find_verb(words[0]);
 
     if (verb < 0) {
-        g_autofree char *word = text_one_line(argv[0]), *known = list_verbs();
+        g_autofree char *word = text_one_line(words[0]), *known = list_verbs();
 
         g_set_error(&command->error, QC_ERROR, EINVAL, "unknown command '%s'; there are %s", word,
                     known);
         return;
     }
-    if ((unsigned)argc != 1 + with_image + verbs[verb].args) {
+    if (g_strv_length(words) != 1 + with_image + verbs[verb].args) {
         g_autofree char *usage = verb_usage((unsigned)verb, with_image);
 
         g_set_error(&command->error, QC_ERROR, EINVAL, "wrong number of arguments; write: %s%s",
@@ -92,7 +93,7 @@ static void understand(Command *command, char **argv, int argc, bool with_image)
         return;
     }
 
-    char **args = argv + 1;
+    char **args = words + 1;
     command->verb = (CommandVerb)verb;
     if (with_image)
         command->image = g_strdup(*args++);
@@ -102,42 +103,21 @@ static void understand(Command *command, char **argv, int argc, bool with_image)
         command->new_name = g_strdup(args[1]);
 }
 
-/* Whether there is a $'...' outside quotes and comments. GLib would take the $ as it stands. */
-static bool has_dollar_quote(const char *line)
-{
-    char quote = '\0', before = ' ';
-
-    for (; *line && (quote || *line != '#' || !g_ascii_isspace(before)); before = *line++) {
-        if (*line == '\\' && quote != '\'' && line[1])
-            line++;
-        else if (*line == quote)
-            quote = '\0';
-        else if (!quote && g_str_has_prefix(line, "$'"))
-            return true;
-        else if (!quote && (*line == '\'' || *line == '"'))
-            quote = *line;
-    }
-    return false;
-}
-
-/* One line that is neither blank nor a comment. */
+/* NULL: the line is blank or a comment. */
 static Command *parse_line(const char *line, bool with_image)
 {
-    Command *command = g_new0(Command, 1);
-    g_auto(GStrv) argv = NULL;
     g_autoptr(GError) error = NULL;
-    int argc;
+    g_auto(GStrv) words = words_split(line, &error);
 
+    if (words && !*words)
+        return NULL;
+
+    Command *command = g_new0(Command, 1);
     command->text = text_one_line(line);
-    if (has_dollar_quote(line))
-        g_set_error(&command->error, QC_ERROR, EINVAL,
-                    "$'...' is not understood; write '...', and %%XX for a byte as snapshots/ "
-                    "shows it");
-    else if (g_shell_parse_argv(line, &argc, &argv, &error))
-        understand(command, argv, argc, with_image);
+    if (words)
+        understand(command, words, with_image);
     else
-        g_set_error(&command->error, QC_ERROR, EINVAL,
-                    "bad quoting: a quote is not closed, or nothing follows a \\");
+        command->error = g_steal_pointer(&error);
     return command;
 }
 
@@ -203,18 +183,24 @@ void script_free(Script *script)
     g_free(script);
 }
 
+/* The next line, without the blanks before it and its end, which may be "\r\n". NULL: none. */
+static char *next_line(Script *script)
+{
+    char *line = strsep(&script->rest, "\n");
+
+    if (line && g_str_has_suffix(line, "\r"))
+        line[strlen(line) - 1] = '\0';
+    return line ? line + strspn(line, " \t") : NULL;
+}
+
 Command *script_next(Script *script)
 {
+    Command *command = g_steal_pointer(&script->refused);
     char *line;
 
-    if (script->refused)
-        return g_steal_pointer(&script->refused);
-    while ((line = strsep(&script->rest, "\n"))) {
-        g_strstrip(line);
-        if (*line && *line != '#')
-            return parse_line(line, script->with_image);
-    }
-    return NULL;
+    while (!command && (line = next_line(script)))
+        command = parse_line(line, script->with_image);
+    return command;
 }
 
 /* One word, quoted only where a shell would need it. */

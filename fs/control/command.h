@@ -21,7 +21,7 @@ typedef enum CommandVerb {
 
 /* One line, understood or not. */
 typedef struct Command {
-    char *text; /* the line, printable, without the spaces around it */
+    char *text; /* the line, printable, without the blanks before it */
     CommandVerb verb;
     char *image;    /* store control: path of the image, else NULL */
     char *name;     /* the snapshot, as it was typed; check, repair: NULL */

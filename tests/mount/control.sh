@@ -57,6 +57,8 @@ plain|plain
 'with space'|with space
 "double quotes"|double quotes
 back\ slash|back slash
+build\ #42|build #42
+build\ #42 # a comment|build #42
 'it'"'"'s'|it's
 "a \"quoted\" word"|a "quoted" word
 café|café
@@ -76,7 +78,19 @@ END
     control_ok $C "delete a%0Ab"
     control_ok $C "   take   spaces   "
     assert_snapshots web.qcow2 spaces
-    control_ok $C $'delete\tspaces'
+    control_ok $C $'delete\tspaces\t# for good'
+    assert_snapshots web.qcow2
+}
+
+# What bash itself quotes means the same to a control file, or is refused.
+quoted_by_bash() {
+    local name
+    for name in 'build #42' 'ends in a blank ' ' #' '~' $'a\\b'; do
+        control_ok $C "take $(printf %q "$name")"
+        assert_snapshots web.qcow2 "$name"
+        control_ok $C "delete $(printf %q "$name")"
+    done
+    control_fails EINVAL $C "take $(printf %q $'a\nb')"
     assert_snapshots web.qcow2
 }
 
@@ -178,6 +192,7 @@ four_commands
 store_control
 paths
 quoting
+quoted_by_bash
 cut_lines
 ways_to_write
 several_lines_stop_at_the_first_failure

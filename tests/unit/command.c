@@ -32,6 +32,26 @@ static const struct {
     {"take ''", false, COMMAND_TAKE, NULL, "", NULL},
     {"take $HOME", false, COMMAND_TAKE, NULL, "$HOME", NULL},
     {"take a # why", false, COMMAND_TAKE, NULL, "a", NULL},
+    {"take a\t# why", false, COMMAND_TAKE, NULL, "a", NULL},
+    {"take a \t#why 'not", false, COMMAND_TAKE, NULL, "a", NULL},
+    {"take build\\ #42", false, COMMAND_TAKE, NULL, "build #42", NULL},
+    {"take build\\ \\#42", false, COMMAND_TAKE, NULL, "build #42", NULL},
+    {"delete a\\\t#b", false, COMMAND_DELETE, NULL, "a\t#b", NULL},
+    {"take '#1'", false, COMMAND_TAKE, NULL, "#1", NULL},
+    {"take ''#1", false, COMMAND_TAKE, NULL, "#1", NULL},
+    {"take a#b", false, COMMAND_TAKE, NULL, "a#b", NULL},
+    {"rename 'a '#1 \\#2", false, COMMAND_RENAME, NULL, "a #1", "#2"},
+    {"take a\\ ", false, COMMAND_TAKE, NULL, "a ", NULL},
+    {"take a\\  ", false, COMMAND_TAKE, NULL, "a ", NULL},
+    {"take \\ a", false, COMMAND_TAKE, NULL, " a", NULL},
+    {"take a\\\t\r", false, COMMAND_TAKE, NULL, "a\t", NULL},
+    {"take \" a \"' b '", false, COMMAND_TAKE, NULL, " a  b ", NULL},
+    {"take \"a\\\"b\\\\\"", false, COMMAND_TAKE, NULL, "a\"b\\", NULL},
+    {"take \"\\a'\"", false, COMMAND_TAKE, NULL, "\\a'", NULL},
+    {"take '\\'", false, COMMAND_TAKE, NULL, "\\", NULL},
+    {"take \\$'a'", false, COMMAND_TAKE, NULL, "$a", NULL},
+    {"take \"$\"'a'", false, COMMAND_TAKE, NULL, "$a", NULL},
+    {"take '$'\\''a'", false, COMMAND_TAKE, NULL, "$'a", NULL},
     {"revert a%2Fb", false, COMMAND_REVERT, NULL, "a%2Fb", NULL},
     {"delete a", false, COMMAND_DELETE, NULL, "a", NULL},
     {"rename a b", false, COMMAND_RENAME, NULL, "a", "b"},
@@ -54,6 +74,12 @@ static const struct {
     {"take '$'a", false, COMMAND_TAKE, NULL, "$a", NULL},
     {"take \\$'a'", false, COMMAND_TAKE, NULL, "$a", NULL},
     {"take a$ # as in $'a'", false, COMMAND_TAKE, NULL, "a$", NULL},
+    {"take a\\\r", false, 0, NULL, NULL, NULL},
+    {"take a 'b", false, 0, NULL, NULL, NULL},
+    {"take \"a\\\"", false, 0, NULL, NULL, NULL},
+    {"take \t#a", false, 0, NULL, NULL, NULL},
+    {"take $'a\\n'", false, 0, NULL, NULL, NULL},
+    {"take a$'\\303\\274'", false, 0, NULL, NULL, NULL},
 };
 
 Test(command, lines)
@@ -103,7 +129,8 @@ Test(command, several_lines_in_order)
 
 Test(command, nothing_to_do)
 {
-    static const char *const texts[] = {"", "\n", " \t \n\n", "# only a comment"};
+    static const char *const texts[] = {
+        "", "\n", " \t \n\n", "# only a comment", "\t# another", "\r\n", "#'\r\n \r"};
 
     for (unsigned i = 0; i < G_N_ELEMENTS(texts); i++) {
         g_autoptr(GPtrArray) got = parse(texts[i], strlen(texts[i]), false);
