@@ -22,6 +22,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define NO_SNAPSHOT G_MAXUINT
+
 void said_clear(Said *said)
 {
     g_clear_pointer(&said->note, g_free);
@@ -45,6 +47,7 @@ typedef struct Work {
 enum {
     PERFORM_CACHE_BYTES = 8 * 1024 * 1024, /* for tables, while the command runs */
     READERS_SHOWN = 4,
+    NAMES_SHOWN = 4,
 };
 
 /* Returns r, -errno; the message is for people. */
@@ -185,28 +188,62 @@ static int open_for_writing(const Work *work, QcFile **ret, GError **error)
 
 /* ---- resolve ----------------------------------------------------------------------------- */
 
-static int resolve(QcImage *image, const char *arg, unsigned *ret, GError **error)
+static int names_of(QcImage *image, Names **ret, GError **error)
 {
     const QcInfo *info = qc_image_info(image);
 
     if (!qc_room_for_snapshots(info, NAMES_BYTES))
         return fail(error, -ENOMEM, "no memory for the names of %u snapshots", info->n_snapshots);
-
-    g_autoptr(Names) names = names_new(info->snapshots, info->n_snapshots);
-    if (names_resolve(names, arg, ret) < 0)
-        return fail(error, -ENOENT, "this image has no snapshot of that name");
+    *ret = names_new(info->snapshots, info->n_snapshots);
     return 0;
 }
 
-/* The name that a new snapshot is to get (g_free). */
-static int new_name(const char *arg, char **ret, GError **error)
+/* How to name each of the snapshots that an argument may mean (g_free). */
+static char *list_meant(const Names *names, const char *arg)
+{
+    g_autoptr(GString) list = g_string_new(NULL);
+    g_auto(GStrv) meant = names_meant(names, arg);
+    unsigned n = g_strv_length(meant);
+
+    for (unsigned i = 0; i < MIN(n, NAMES_SHOWN); i++) {
+        g_autofree char *quoted = g_shell_quote(meant[i]);
+
+        g_string_append_printf(list, "%s%s", i > 0 ? ", " : "", quoted);
+    }
+    return g_strdup_printf("this image has %u snapshots of that name, and shows them as %s%s", n,
+                           list->str, n > NAMES_SHOWN ? " ..." : "");
+}
+
+static int resolve(const Names *names, const char *arg, unsigned *ret, GError **error)
+{
+    int r = names_resolve(names, arg, ret);
+
+    if (r == -ENOTUNIQ) {
+        g_autofree char *message = list_meant(names, arg);
+
+        return fail(error, -ENOENT, "%s", message);
+    }
+    return r < 0 ? fail(error, r, "this image has no snapshot of that name") : 0;
+}
+
+/*
+ * The name that a snapshot is to get (g_free); renamed: which one it is, or NO_SNAPSHOT. What the
+ * tree shows another snapshot as is taken: its path would come to mean this one.
+ */
+static int new_name(const Names *names, unsigned renamed, const char *arg, char **ret,
+                    GError **error)
 {
     g_autoptr(GBytes) bytes = name_from_argument(arg);
     size_t len;
     const char *name = g_bytes_get_data(bytes, &len);
+    unsigned found;
 
     if (len > 0 && memchr(name, '\0', len))
         return fail(error, -EINVAL, "a name cannot contain a NUL byte");
+
+    g_autofree char *shown = name_escape(name, len);
+    if (names_find(names, shown, &found) == 0 && found != renamed)
+        return fail(error, -EEXIST, "this image already has a snapshot of that name");
     *ret = g_strndup(name ? name : "", len);
     return 0;
 }
@@ -257,25 +294,24 @@ static int claim_part(const Work *work, const QcSnapshot *snapshot, GError **err
 
 /* ---- act --------------------------------------------------------------------------------- */
 
-static int take(QcImage *image, const Command *command, bool *ret_unknown, GError **error)
+static int take(Work *work, QcImage *image, const Names *names, GError **error)
 {
     g_autofree char *name = NULL;
-    int r = new_name(command->name, &name, error);
+    int r = new_name(names, NO_SNAPSHOT, work->command->name, &name, error);
 
     if (r < 0)
         return r;
-    return qc_snapshot_take(image, name, g_get_real_time() * 1000, ret_unknown, error);
+    return qc_snapshot_take(image, name, g_get_real_time() * 1000, &work->unknown, error);
 }
 
-static int rename_to(QcImage *image, unsigned index, const Command *command, bool *ret_unknown,
-                     GError **error)
+static int rename_to(Work *work, QcImage *image, const Names *names, unsigned index, GError **error)
 {
     g_autofree char *name = NULL;
-    int r = new_name(command->new_name, &name, error);
+    int r = new_name(names, index, work->command->new_name, &name, error);
 
     if (r < 0)
         return r;
-    return qc_snapshot_rename(image, index, name, ret_unknown, error);
+    return qc_snapshot_rename(image, index, name, &work->unknown, error);
 }
 
 static const char *plural(uint64_t n)
@@ -329,15 +365,15 @@ static int repair(QcImage *image, bool *ret_unknown, char **ret_note, GError **e
 }
 
 /* The commands on one snapshot that exists. */
-static int act_on_snapshot(Work *work, QcImage *image, GError **error)
+static int act_on_snapshot(Work *work, QcImage *image, const Names *names, GError **error)
 {
     const Command *command = work->command;
     unsigned index = 0;
-    int r = resolve(image, command->name, &index, error);
+    int r = resolve(names, command->name, &index, error);
     if (r < 0)
         return r;
     if (command->verb == COMMAND_RENAME)
-        return rename_to(image, index, command, &work->unknown, error);
+        return rename_to(work, image, names, index, error);
     r = claim_part(work, &qc_image_info(image)->snapshots[index], error);
     if (r < 0)
         return r;
@@ -346,17 +382,27 @@ static int act_on_snapshot(Work *work, QcImage *image, GError **error)
     return qc_snapshot_delete(image, index, &work->unknown, error);
 }
 
+/* The commands that take a name. */
+static int act_by_name(Work *work, QcImage *image, GError **error)
+{
+    g_autoptr(Names) names = NULL;
+    int r = names_of(image, &names, error);
+
+    if (r < 0)
+        return r;
+    return work->command->verb == COMMAND_TAKE ? take(work, image, names, error)
+                                               : act_on_snapshot(work, image, names, error);
+}
+
 static int act(Work *work, QcImage *image, GError **error)
 {
     switch (work->command->verb) {
-    case COMMAND_TAKE:
-        return take(image, work->command, &work->unknown, error);
     case COMMAND_CHECK:
         return check(image, &work->said->note, error);
     case COMMAND_REPAIR:
         return repair(image, &work->unknown, &work->said->note, error);
     default:
-        return act_on_snapshot(work, image, error);
+        return act_by_name(work, image, error);
     }
 }
 

@@ -94,6 +94,29 @@ quoted_by_bash() {
     assert_snapshots web.qcow2
 }
 
+# QEMU gives out a name as often as one likes. What is listed once is accepted until it is gone.
+names_that_repeat() {
+    local name
+    for name in n other n n; do
+        qemu-img snapshot -c "$name" store/web.qcow2
+    done
+    assert_snapshots web.qcow2 n~1 n~3 n~4 other
+    fails_unchanged ENOENT web.qcow2 "delete n"
+    assert_match "$(last_result $C)" "has 3 snapshots of that name, and shows them as 'n~1', 'n~3', 'n~4'$" "result line"
+    for name in "take n~1" "take 'n~3'" "rename other n~4" "rename n~1 n~3"; do
+        fails_unchanged EEXIST web.qcow2 "$name"
+    done
+    fails_unchanged ENOENT web.qcow2 "delete n~2" # the other one's ID
+    for name in n~1 n~3 n~4 other; do # as listed at first: the last n shows as "n" by then
+        control_ok $C "delete $name"
+    done
+    assert_snapshots web.qcow2
+    qemu-img snapshot -c n store/web.qcow2
+    qemu-img snapshot -c n store/web.qcow2
+    control_ok $C "rename n~2 n~2" "delete n" "delete n~2"
+    assert_snapshots web.qcow2
+}
+
 # A program that writes when its buffer is full cuts lines where it ends: the rest of a name would be
 # missing.
 cut_lines() {
@@ -193,6 +216,7 @@ store_control
 paths
 quoting
 quoted_by_bash
+names_that_repeat
 cut_lines
 ways_to_write
 several_lines_stop_at_the_first_failure

@@ -125,10 +125,53 @@ Test(names, resolve_by_exact_name)
     cr_expect_eq(names_resolve(names, "two~2", &found), 0);
     cr_expect_eq(found, 4);
     found = 99;
-    cr_expect_eq(names_resolve(names, "two", &found), -ENOENT);
+    cr_expect_eq(names_resolve(names, "two", &found), -ENOTUNIQ);
     cr_expect_eq(names_resolve(names, "", &found), -ENOENT);
     cr_expect_eq(names_resolve(names, "none", &found), -ENOENT);
     cr_expect_eq(found, 99);
+}
+
+/* What was listed while others had the name is accepted when they are gone. */
+Test(names, resolve_by_name_and_id)
+{
+    const QcSnapshot snapshots[] = {
+        named("n", 1, "2"),          named("a/b", 3, "3"), named(LONG_A "b", 252, "4"),
+        named("two", 3, "5"),        named("two", 3, "6"), named("n~7", 3, "8"),
+        named("two~2", 5, "9"),      named("d", 1, "1"),   named("d~1", 3, "10"),
+        named("d~1", 3, "11"),       named("e", 1, "1"),   named("e~1", 3, "12"),
+        named(LONG_A "b", 252, "13")};
+    static const struct {
+        const char *arg;
+        int result;
+        unsigned found;
+    } args[] = {
+        {"n~2", 0, 0},        {"a%2Fb~3", 0, 1},      {"n~7", 0, 5},       {"n~8", -ENOENT, 99},
+        {"n~1", -ENOENT, 99}, {"n~", -ENOENT, 99},    {"~2", -ENOENT, 99}, {"n~7~8", 0, 5},
+        {"two~2", 0, 6},      {"d~1", -ENOTUNIQ, 99}, /* d with the id 1, or one of the two d~1 */
+        {"e~1", 0, 11},                               /* as it is shown */
+    };
+    g_autoptr(Names) names = names_new(snapshots, G_N_ELEMENTS(snapshots));
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(args); i++) {
+        unsigned found = 99;
+
+        cr_expect_eq(names_resolve(names, args[i].arg, &found), args[i].result, "%s", args[i].arg);
+        cr_expect_eq(found, args[i].found, "%s", args[i].arg);
+    }
+}
+
+Test(names, meant)
+{
+    const QcSnapshot snapshots[] = {named("two", 3, "5"), named("one", 3, "1"),
+                                    named("two", 3, "6")};
+    g_autoptr(Names) names = names_new(snapshots, G_N_ELEMENTS(snapshots));
+    g_auto(GStrv) two = names_meant(names, "two");
+    g_auto(GStrv) none = names_meant(names, "none");
+
+    cr_assert_eq(g_strv_length(two), 2);
+    cr_expect_str_eq(two[0], "two~5");
+    cr_expect_str_eq(two[1], "two~6");
+    cr_expect_eq(g_strv_length(none), 0);
 }
 
 /* As many as the format allows, all with one name and one id: still unique, and soon. */
