@@ -248,9 +248,14 @@ int store_reach_layer(QcGate *gate, const Creds *creds, const char *path, QcFile
     return r == 0 || r == -ELOOP ? store_reach_file(gate, creds, file) : r;
 }
 
+bool store_is_hidden(const char *path)
+{
+    return strcmp(path, "control") == 0 || g_str_has_prefix(path, "control/");
+}
+
 int store_look_as(QcGate *gate, const Creds *creds, const char *path, StoreItem *ret)
 {
-    int r = store_reach(gate, creds, path);
+    int r = store_is_hidden(path) ? -ENOENT : store_reach(gate, creds, path);
 
     return r < 0 ? r : store_look(gate, path, ret);
 }

@@ -61,7 +61,9 @@ char *store_path_from_argument(const char *arg);
  * has to be looked at: 0.
  */
 int store_reach(QcGate *gate, const Creds *creds, const char *path);
-/* store_reach() of a path, then store_look(). */
+/* Whether a path leads to what the tree does not show, as its own control file is there. */
+bool store_is_hidden(const char *path);
+/* What the caller finds at a path of the tree: store_reach(), then store_look(). */
 int store_look_as(QcGate *gate, const Creds *creds, const char *path, StoreItem *ret);
 /*
  * store_reach() of where an open file lies, which links may have led to; outside the store only the

@@ -259,7 +259,7 @@ static int lookup_in_store(Fs *fs, const char *dir, const char *name, NodeKind *
     QcFileStat stat;
     int r;
 
-    if (!*dir && strcmp(name, "control") == 0) {
+    if (store_is_hidden(path)) {
         *ret_kind = NODE_CONTROL;
         return outer_attr(fs, dir, NODE_CONTROL, true, attr);
     }

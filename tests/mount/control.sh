@@ -31,6 +31,15 @@ store_control() {
     control_fails ENOENT mnt/control "take missing/web.qcow2 s"
     control_fails EINVAL mnt/control "take web.qcow2"
     control_fails EINVAL mnt/control "take"
+    mkdir store/control # not shown, and so not there for commands
+    new_image store/control/in.qcow2
+    control_fails ENOENT mnt/control "check control/in.qcow2"
+    rm -r store/control
+    new_image store/control
+    control_fails ENOENT mnt/control "take control s"
+    check_clean store/control
+    assert_eq "$("$QCTOOL" list store/control)" "" "snapshots of an image that is not shown"
+    rm store/control
     assert_fails bash -c "echo 'take ../outside.qcow2 s' >mnt/control"
     assert_fails bash -c "echo 'take $TMP/store/web.qcow2 s' >mnt/control"
 }
