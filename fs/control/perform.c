@@ -71,7 +71,11 @@ static int command_error(int r)
         return -EUCLEAN;
     case -EAGAIN: /* the metadata keeps changing */
         return -EBUSY;
-    case -EXDEV: /* the file is outside the store */
+    case -ELOOP: /* a symbolic link that leads to no file */
+    case -ENOTDIR:
+        return -ENOENT;
+    case -EXDEV:   /* the file is outside the store, */
+    case -EDEADLK: /* or in this very tree */
     case -EPERM:
         return -EACCES;
     default:
@@ -102,9 +106,10 @@ static int look(Fs *fs, const char *path, const Creds *creds, StoreItem *item, T
 
     if (r < 0)
         return fail(error, r, r == -ENOENT ? "no such image: %s" : "cannot reach %s", path);
-    if (!creds_may(creds, &item->stat, CREDS_WRITE))
+    if (creds_may(creds, &item->stat, CREDS_WRITE))
+        *ret_target = (Target){.allowed = item->kind == STORE_IMAGE, .file = item->stat};
+    else if (!item->error) /* which is told everybody */
         return fail(error, -EACCES, "you may not write %s", path);
-    *ret_target = (Target){.allowed = item->kind == STORE_IMAGE, .file = item->stat};
     return check_item(path, item, error);
 }
 

@@ -72,6 +72,21 @@ names_that_are_there_or_not() {
     last_result $C | python3 -c 'import sys; sys.stdin.buffer.read().decode()' || fail "a character is split"
 }
 
+# However a link leads to no file.
+links_to_nothing() {
+    local name
+    ln -s missing store/dangling.qcow2
+    ln -s loop.qcow2 store/loop.qcow2
+    ln -s web.qcow2/x store/beneath.qcow2
+    for name in dangling loop beneath; do
+        control_fails ENOENT mnt/control "take $name.qcow2 s"
+        assert_match "$(last_result mnt/control)" "$(cat mnt/$name.qcow2/error)$" "result line"
+        [ "$(id -u)" = 0 ] || continue # nobody else may write there
+        control_fails ENOENT mnt/$name.qcow2/control "take s"
+    done
+    rm store/{dangling,loop,beneath}.qcow2
+}
+
 # What is asked of images that nobody has is not kept in the place of what was done to others.
 made_up_images() {
     control_ok mnt/control "take quiet.qcow2 kept"
@@ -441,6 +456,7 @@ mount_store "$TMP/store" mnt
 einval
 e2big
 names_that_are_there_or_not
+links_to_nothing
 made_up_images
 ebusy_by_readers
 ebusy_by_readers_of_overlays
