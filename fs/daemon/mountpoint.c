@@ -6,6 +6,10 @@
  * use to anybody, so it is taken away when the next daemon is to be mounted there, as after a
  * restart by a supervisor. Only mounts of our own type are.
  *
+ * A tree must not come to lie inside itself, not even by way of other trees: a daemon that walks
+ * into another one's tree, and from there into its own, waits for itself, and cannot be killed. The
+ * mount table tells of such a way by paths alone; none of the trees is asked.
+ *
  * A mount can be taken away by its path only, and what that takes is whatever is on top. So a
  * daemon that ends looks first whether that is its own tree.
  */
@@ -28,11 +32,13 @@ enum {
     MNT_ID_UNIQUE = 0x4000, /* of statx(2); Debian 12's C library does not name it */
 };
 
+static const char our_type[] = "fuse.snaptree";
+
 static bool is_our_mount(const char *path)
 {
     g_auto(Mount) mount = {0};
 
-    return mounts_find(path, &mount) == 0 && g_strcmp0(mount.type, "fuse.snaptree") == 0;
+    return mounts_find(path, &mount) == 0 && g_strcmp0(mount.type, our_type) == 0;
 }
 
 /* Of any subtype, as a mount of ours can be given another; mounting over it would hide it. */
@@ -121,6 +127,12 @@ char *mountpoint_check(const char *store, const char *mountpoint)
     }
     if (leads_through(real, store)) {
         log_error("mountpoint %s lies inside the store %s", mountpoint, store);
+        return NULL;
+    }
+    if (mounts_lead_to(store, real, our_type)) {
+        log_error("mountpoint %s lies inside the store %s, by way of another tree that is mounted "
+                  "in there",
+                  mountpoint, store);
         return NULL;
     }
     return g_steal_pointer(&real);

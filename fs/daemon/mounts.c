@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <libmount.h>
+#include <string.h>
 
 void mount_clear(Mount *mount)
 {
@@ -69,6 +70,44 @@ char **mounts_of_device(dev_t device)
     mnt_free_iter(iter);
     mnt_unref_table(table);
     return g_strv_builder_end(paths);
+}
+
+static bool lies_in(const char *path, const char *directory)
+{
+    size_t n = strcmp(directory, "/") == 0 ? 0 : strlen(directory);
+
+    return strncmp(path, directory, n) == 0 && (path[n] == '/' || path[n] == '\0');
+}
+
+/* seen: where it was looked already. */
+static bool leads_to(struct libmnt_table *table, const char *from, const char *to, const char *type,
+                     GHashTable *seen)
+{
+    bool found = lies_in(to, from);
+    struct libmnt_fs *fs;
+
+    if (found || !g_hash_table_add(seen, (gpointer)from))
+        return found;
+
+    struct libmnt_iter *iter = mnt_new_iter(MNT_ITER_FORWARD);
+    while (!found && mnt_table_next_fs(table, iter, &fs) == 0) {
+        const char *source = mnt_fs_get_source(fs);
+
+        found = source && g_strcmp0(mnt_fs_get_fstype(fs), type) == 0 &&
+                lies_in(mnt_fs_get_target(fs), from) && leads_to(table, source, to, type, seen);
+    }
+    mnt_free_iter(iter);
+    return found;
+}
+
+bool mounts_lead_to(const char *from, const char *to, const char *type)
+{
+    struct libmnt_table *table = read_table();
+    g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
+    bool found = table && leads_to(table, from, to, type, seen);
+
+    mnt_unref_table(table);
+    return found;
 }
 
 bool mounts_has(const char *path, dev_t device)

@@ -27,6 +27,12 @@ int mounts_find(const char *path, Mount *ret);
  */
 char **mounts_of_device(dev_t device);
 
+/*
+ * Whether the path to lies in the directory from, or in one that is shown in there, if each file
+ * system of that type shows the directory that is its source. By the table alone.
+ */
+bool mounts_lead_to(const char *from, const char *to, const char *type);
+
 /* Whether a file system is mounted at the path, on top or beneath others. */
 bool mounts_has(const char *path, dev_t device);
 

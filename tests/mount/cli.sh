@@ -142,6 +142,25 @@ wrong_places() {
     assert_refused 1 "." . mnt
 }
 
+# Trees in each other's stores: the one that would close the circle is refused. (Both daemons would
+# wait for each other, and could not be killed.)
+in_a_circle() {
+    mkdir -p circle/{a,b,"c, d"}/in
+    mount_store "$TMP/circle/b" circle/a/in
+    assert_fails timeout -s KILL 20 "$SNAPTREE" circle/a circle/b/in
+    assert_eq "$OUTPUT" "snaptree: mountpoint circle/b/in lies inside the store $TMP/circle/a, by way of another tree that is mounted in there"
+    mount_store "$TMP/circle/c, d" circle/b/in
+    assert_fails timeout -s KILL 20 "$SNAPTREE" circle/a "circle/c, d/in"
+    assert_match "$OUTPUT" "by way of another tree" "a longer circle"
+    mkdir circle/bb # its path begins as the other's does
+    mount_store "$TMP/circle/a" circle/bb
+    timeout -s KILL 20 find circle/bb >/dev/null || fail "find: status $?"
+    unmount_store circle/bb
+    unmount_store circle/b/in
+    unmount_store circle/a/in
+    rm -r circle
+}
+
 # When snaptree returns the tree is there; when it is unmounted the process is gone.
 daemon_comes_and_goes() {
     local pid
@@ -319,6 +338,7 @@ without_standard_files
 inherits_nothing
 not_served
 wrong_places
+in_a_circle
 daemon_comes_and_goes
 mounted_already
 in_the_foreground
