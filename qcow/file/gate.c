@@ -177,16 +177,52 @@ static int resolve_device(const char *path)
     return err ? err : fd;
 }
 
+static int resolve_in_store(const QcGate *gate, const char *path, unsigned links);
+
+/* Whether path leads from the store's directory to it again, by ".." alone and no link. */
+static int check_round(const QcGate *gate, const char *path)
+{
+    int fd = look_beneath(gate->dirfd, path, O_DIRECTORY, RESOLVE_NO_SYMLINKS);
+    if (fd >= 0)
+        close(fd);
+    return fd == -ELOOP ? -EXDEV : MIN(fd, 0);
+}
+
+/*
+ * *path leads out of the store. Where its text says that it comes back by the names of the store's
+ * real path, it is made the path inside that it amounts to, which is resolved. Only the text of
+ * what lies outside counts, and nothing there is looked at; inside, a link before a ".." would make
+ * the text wrong, so there must be none. links: how many may be followed, see resolve_in_store().
+ */
+static int resolve_coming_back(const QcGate *gate, char **path, unsigned links)
+{
+    size_t before;
+    const char *rest = (*path)[0] == '/' ? NULL : qc_path_come_back(*path, gate->store, &before);
+    if (!rest)
+        return -EXDEV;
+    g_autofree char *round = qc_strdup_printf("%.*s", (int)before, *path);
+    g_autofree char *inside = qc_strdup_printf("%.*s%s", (int)before, *path, rest);
+    if (!round || !inside)
+        return -ENOMEM;
+    int err = before > 0 ? check_round(gate, round) : 0;
+    int fd = err ? err : resolve_in_store(gate, rest, links);
+    if (fd >= 0) {
+        g_free(*path);
+        *path = g_steal_pointer(&inside);
+    }
+    return fd;
+}
+
 /*
  * path is an entry of the store that the kernel found to lead out of it. If the entry itself is
  * a link (one on the way there is not followed), its text may name a device below /dev or a
- * file of the store by its absolute path; or another entry, of which the same is true. Nothing
- * else is even looked at: the text could lead into another file system that does not answer,
- * or into our own tree.
+ * file of the store, by its absolute path or by a way out and back; or another entry, of which the
+ * same is true. Nothing else is even looked at: the text could lead into another file system that
+ * does not answer, or into our own tree.
  */
-static int resolve_link(const QcGate *gate, const char *path, unsigned depth)
+static int resolve_link(const QcGate *gate, const char *path, unsigned links)
 {
-    if (path[0] == '/' || depth == 0)
+    if (path[0] == '/' || links == 0)
         return -EXDEV;
     char text[PATH_MAX];
     if (!read_link(gate, path, text))
@@ -200,13 +236,17 @@ static int resolve_link(const QcGate *gate, const char *path, unsigned depth)
     if (text[0] == '/')
         return -EXDEV;
     g_autofree char *next = qc_path_beside(path, text);
-    return next ? resolve_link(gate, next, depth - 1) : -ENOMEM;
+    if (!next)
+        return -ENOMEM;
+    int fd = resolve_coming_back(gate, &next, links - 1);
+    return fd == -EXDEV ? resolve_link(gate, next, links - 1) : fd;
 }
 
-static int resolve_in_store(const QcGate *gate, const char *path)
+/* links: how many entries may lead out of the store to each other, one after another. */
+static int resolve_in_store(const QcGate *gate, const char *path, unsigned links)
 {
     int fd = resolve_beneath(gate, path);
-    return fd == -EXDEV ? resolve_link(gate, path, MAX_LINKS) : fd;
+    return fd == -EXDEV ? resolve_link(gate, path, links) : fd;
 }
 
 /* Under QC_BACKING_ANY: wherever it is. */
@@ -298,7 +338,7 @@ static int resolve_failed(const char *path, int err, GError **error)
 static int resolve(const QcGate *gate, const char *path)
 {
     bool anywhere = path[0] == '/' && gate->policy == QC_BACKING_ANY;
-    return anywhere ? resolve_anywhere(gate, path) : resolve_in_store(gate, path);
+    return anywhere ? resolve_anywhere(gate, path) : resolve_in_store(gate, path, MAX_LINKS);
 }
 
 int qc_gate_open_plain(QcGate *gate, const char *path, int flags)
@@ -336,40 +376,6 @@ static char *combine(const QcGate *gate, const char *overlay, const char *path)
     return qc_strdup_printf("%s", inside ? inside : path);
 }
 
-/* Whether path leads from the store's directory to it again, by ".." alone and no link. */
-static int check_round(const QcGate *gate, const char *path)
-{
-    int fd = look_beneath(gate->dirfd, path, O_DIRECTORY, RESOLVE_NO_SYMLINKS);
-    if (fd >= 0)
-        close(fd);
-    return fd == -ELOOP ? -EXDEV : MIN(fd, 0);
-}
-
-/*
- * *path leads out of the store. Where its text says that it comes back by the names of the store's
- * real path, it is made the path inside that it amounts to, which is resolved. Only the text of
- * what lies outside counts, and nothing there is looked at; inside, a link before a ".." would make
- * the text wrong, so there must be none.
- */
-static int resolve_coming_back(const QcGate *gate, char **path)
-{
-    size_t before;
-    const char *rest = (*path)[0] == '/' ? NULL : qc_path_come_back(*path, gate->store, &before);
-    if (!rest)
-        return -EXDEV;
-    g_autofree char *round = qc_strdup_printf("%.*s", (int)before, *path);
-    g_autofree char *inside = qc_strdup_printf("%.*s%s", (int)before, *path, rest);
-    if (!round || !inside)
-        return -ENOMEM;
-    int err = before > 0 ? check_round(gate, round) : 0;
-    int fd = err ? err : resolve_in_store(gate, rest);
-    if (fd >= 0) {
-        g_free(*path);
-        *path = g_steal_pointer(&inside);
-    }
-    return fd;
-}
-
 /* Of an absolute path only the text was looked at, not where it leads. */
 static int refuse_outside(const QcGate *gate, const char *name, const char *path, GError **error)
 {
@@ -395,13 +401,13 @@ int qc_gate_open_backing(QcGate *gate, const char *overlay, const char *name, ch
         return qc_fail(error, -EINVAL, "the backing file's name is empty");
 
     g_autofree char *full = combine(gate, overlay, path);
-    int fd = full ? resolve_in_store(gate, full) : -ENOMEM;
+    int fd = full ? resolve_in_store(gate, full, MAX_LINKS) : -ENOMEM;
     if (fd == -EXDEV && gate->policy == QC_BACKING_ANY) {
         g_autofree char *found = g_steal_pointer(&full);
         full = qc_gate_full_path(gate, found); /* an absolute one is not the store's */
         fd = full ? resolve_anywhere(gate, found) : -ENOMEM;
     } else if (fd == -EXDEV) {
-        fd = resolve_coming_back(gate, &full);
+        fd = resolve_coming_back(gate, &full, MAX_LINKS);
     }
     if (fd == -EXDEV)
         return refuse_outside(gate, name, path, error);

@@ -244,6 +244,44 @@ Test(gate, ways_out_of_the_store_and_back, .init = setup, .fini = teardown)
     cr_expect_eq(try_backing(any, "x", "../store/a", walked), 0, "which is followed");
 }
 
+/* So may the text of a link in the store. */
+Test(gate, links_out_of_the_store_and_back, .init = setup, .fini = teardown)
+{
+    static const struct {
+        const char *entry, *text;
+        int err;
+    } cases[] = {
+        {"l", "../store/sub/b", 0},
+        {"l", "../../BASE/store/a", 0},
+        {"sub/l", "../../store/a", 0},
+        {"l", "sub/../../store/a", 0},
+        {"l", "../store/in", 0},
+        {"l", "../store/absolute", 0},
+        {"l", "../store/none", -ENOENT},
+        {"l", "../store/fifo", -EOPNOTSUPP},
+        {"l", "../store/out", -EXDEV},
+        {"l", "../store/dev/zero", -EXDEV},
+        {"l", "../store/l", -EXDEV}, /* to itself, for ever */
+        {"l", "../link/a", -EXDEV},
+        {"l", "../store", -EXDEV},
+        {"l", "../secret", -EXDEV},
+        {"l", "../store/../secret", -EXDEV},
+        {"l", "short/../../store/a", -EXDEV}, /* a link is passed on the way out */
+        {"l", "../store/sub/../../store/a", -EXDEV},
+    };
+    g_autoptr(QcGate) gate = NULL;
+    make_link("store", "link");
+    make_link("sub", "store/short");
+    cr_assert_eq(qc_gate_new(store, QC_BACKING_STORE, &gate, NULL), 0);
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *text = spelled(cases[i].text), *path = at("store");
+        g_autofree char *link = g_build_filename(path, cases[i].entry, NULL);
+        cr_assert_eq(symlink(text, link), 0);
+        cr_expect_eq(try_open(gate, cases[i].entry), cases[i].err, "%s", text);
+        g_unlink(link);
+    }
+}
+
 /* A store that is mounted by a link has two names. */
 Test(gate, two_names_of_the_store, .init = setup, .fini = teardown)
 {
