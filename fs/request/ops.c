@@ -194,6 +194,20 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *set, int to_
         fuse_reply_attr(req, &attr, 0);
 }
 
+/*
+ * Nothing has extended attributes, which programs that copy them want to hear. There is no
+ * operation to read one, so the kernel asks for one once and never again; otherwise it would with
+ * each write(2), and with each file that ls(1) shows.
+ */
+static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+    (void)ino;
+    if (size == 0)
+        fuse_reply_xattr(req, 0);
+    else
+        fuse_reply_buf(req, NULL, 0);
+}
+
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 {
     struct statvfs st;
@@ -502,6 +516,7 @@ const struct fuse_lowlevel_ops ops_table = {
     .forget_multi = op_forget_multi,
     .getattr = op_getattr,
     .setattr = op_setattr,
+    .listxattr = op_listxattr,
     .statfs = op_statfs,
     .open = op_open,
     .release = op_release,

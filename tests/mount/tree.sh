@@ -124,6 +124,23 @@ nothing_else_is_writable() {
     check_clean store/web.qcow2
 }
 
+# Programs that copy extended attributes hear that there are none.
+no_extended_attributes() {
+    tar --xattrs -cf all.tar -C mnt/web.qcow2 . 2>err || fail "tar --xattrs: $(cat err)"
+    assert_eq "$(cat err)" "" "what tar --xattrs says"
+    rm all.tar
+    python3 - <<'END' || fail "extended attributes"
+import errno, os
+for path in "mnt", "mnt/web.qcow2", "mnt/web.qcow2/disk", "mnt/web.qcow2/control":
+    assert os.listxattr(path) == [], path
+    try:
+        os.getxattr(path, "user.x")
+        raise SystemExit(path)
+    except OSError as error:
+        assert error.errno == errno.EOPNOTSUPP, error
+END
+}
+
 inodes() {
     (cd mnt && find . -printf '%i %p\n' | sort -k2)
 }
@@ -235,6 +252,7 @@ contents_are_right
 stat_is_right
 modes_are_right
 nothing_else_is_writable
+no_extended_attributes
 make_snapshot_names
 snapshot_names_are_escaped
 inodes_stay
