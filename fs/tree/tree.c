@@ -4,6 +4,7 @@
 #include "info.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -330,16 +331,25 @@ static void add(Listing *listing, const Node *parent, const char *name, NodeKind
     listing_add(listing, &entry);
 }
 
+/* Whether the kernel has no path of a directory, from the root on: not all users could list it. */
+static bool is_too_deep(const Fs *fs, const char *path)
+{
+    return strlen(qc_gate_store(fs->gate)) + 1 + strlen(path) >= PATH_MAX;
+}
+
 /*
- * Add a name, unless the tree does not show it. -errno: of a shortage. If the storage fails, the
- * name is shown, and its look-up says so: what is not listed would be taken for removed.
+ * Add a name, unless the tree does not show it, or cannot as its path is too long. -errno: of a
+ * shortage. If the storage fails, the name is shown, and its look-up says so: what is not listed
+ * would be taken for removed.
  */
 static int add_from_store(Fs *fs, const Node *node, const char *path, const StoreName *name,
                           Listing *listing)
 {
     g_auto(StoreItem) item = {.kind = STORE_DIR};
     g_autofree char *child = store_join(path, name->name);
-    int r = name->is_dir ? 0 : store_look(fs->gate, child, &item);
+    int r = !name->is_dir            ? store_look(fs->gate, child, &item)
+            : is_too_deep(fs, child) ? -ENAMETOOLONG
+                                     : 0;
 
     if (qc_is_shortage(r))
         return r;

@@ -52,7 +52,7 @@ static bool name_says_raw(const char *name)
     size_t len = strlen(name);
     for (size_t i = 0; i < G_N_ELEMENTS(suffixes); i++) {
         size_t n = strlen(suffixes[i]);
-        if (len > n && g_ascii_strcasecmp(name + len - n, suffixes[i]) == 0)
+        if (len >= n && g_ascii_strcasecmp(name + len - n, suffixes[i]) == 0)
             return true;
     }
     return false;

@@ -34,6 +34,7 @@ make_store() {
     echo "not an image" >store/notes.txt
     cp store/disk.raw store/no-image
     : >store/empty.raw
+    cp store/disk.raw store/.raw
     mkfifo store/fifo.raw
     ln -s web.qcow2 store/link.qcow2
     ln -s missing store/dangling.raw
@@ -42,6 +43,7 @@ make_store() {
 shows_images_only() {
     assert_listing mnt base.qcow2 $'byte-\xff.qcow2' control dangling.raw disk.img disk.iso disk.raw empty.raw \
         link.qcow2 named.vmdk $'new\nline.qcow2' no-extension "odd dir" team-a web.qcow2
+    [ -d mnt/.raw ] || fail "a name that is nothing but its ending"
     [ -d mnt/.hidden.qcow2 ] || fail "a name with a dot in front is an image as well"
     [ ! -e mnt/notes.txt ] || fail "a file that is no image can be looked up"
     [ ! -e mnt/no-image ] || fail "a raw file without its ending can be looked up"
@@ -122,6 +124,23 @@ nothing_else_is_writable() {
     assert_fails ln -s x mnt/web.qcow2/x
     assert_fails rm -f mnt/web.qcow2/control
     check_clean store/web.qcow2
+}
+
+# Directories in each other until no path can lead further down: what can be reached is listed.
+deep_directories() {
+    python3 - <<'END'
+import os
+os.mkdir("store/deep")
+os.chdir("store/deep")
+for i in range(80): # 81 characters each
+    os.mkdir("%080d" % i)
+    os.chdir("%080d" % i)
+END
+    find mnt/deep >found || fail "find: status $?"
+    local deep
+    deep=$(realpath store/deep)
+    assert_eq "$(wc -l <found)" $(((4095 - ${#deep}) / 81 + 1)) "directories found"
+    rm -r store/deep
 }
 
 # Programs that copy extended attributes hear that there are none.
@@ -252,6 +271,7 @@ contents_are_right
 stat_is_right
 modes_are_right
 nothing_else_is_writable
+deep_directories
 no_extended_attributes
 make_snapshot_names
 snapshot_names_are_escaped
