@@ -136,6 +136,7 @@ static void open_channel(Mounted *mounted)
         g_clear_pointer(&mounted->ring, ring_free);
     }
     fs->ring = mounted->ring;
+    greeting_want(fs->greeting, GREETING_PARALLEL);
     if (fs->ring)
         greeting_want(fs->greeting, GREETING_RINGS);
     if (geteuid() == 0 && options->backing != QC_BACKING_ANY) /* the kernel allows root only */

@@ -66,6 +66,8 @@ void greeting_look_at(Greeting *greeting, const void *request, size_t len)
 
     if (len < sizeof(*in) + sizeof(*init) || in->opcode != FUSE_INIT || !(init->flags & INIT_EXT))
         return;
+    if (init->flags & FUSE_PARALLEL_DIROPS)
+        offered |= GREETING_PARALLEL;
     if (init->flags2 & FLAGS2_OVER_IO_URING)
         offered |= GREETING_RINGS;
     if (init->flags2 & FLAGS2_PASSTHROUGH)
@@ -95,6 +97,8 @@ static void amend(struct fuse_init_out *init, unsigned agreed)
 
     if (agreed)
         init->flags |= INIT_EXT;
+    if (agreed & GREETING_PARALLEL) /* libfuse 3.14 does not pass it on */
+        init->flags |= FUSE_PARALLEL_DIROPS;
     if (agreed & GREETING_RINGS)
         init->flags2 |= FLAGS2_OVER_IO_URING;
     if (agreed & GREETING_PASSTHROUGH) {

@@ -15,6 +15,7 @@
 typedef enum GreetingOffer {
     GREETING_RINGS = 1,       /* requests over io_uring */
     GREETING_PASSTHROUGH = 2, /* files that the kernel reads by itself */
+    GREETING_PARALLEL = 4,    /* several requests at once in one directory */
 } GreetingOffer;
 
 typedef struct Greeting Greeting;

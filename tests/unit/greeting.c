@@ -111,6 +111,19 @@ Test(greeting, what_is_wanted_and_offered_is_agreed_on)
     cr_expect_eq(memcmp(&got, &given, sizeof(got)), 0, "all else is libfuse's");
 }
 
+/* libfuse 3.14 wants it as well, and does not pass it on. */
+Test(greeting, requests_in_one_directory_at_once)
+{
+    Answer given = sound_answer();
+
+    greeting_want(greeting, GREETING_PARALLEL);
+    greet(EXT | FUSE_PARALLEL_DIROPS, RINGS | PASSTHROUGH);
+    Answer got = answer_with(&given);
+    cr_expect_eq(got.init.flags, given.init.flags | EXT | FUSE_PARALLEL_DIROPS);
+    cr_expect_eq(got.init.flags2, 0);
+    cr_expect(greeting_has(greeting, GREETING_PARALLEL));
+}
+
 Test(greeting, what_is_not_offered_is_not_asked_for)
 {
     Answer given = sound_answer();
