@@ -1,6 +1,6 @@
 /* active.c - see active.h. */
 #include "active.h"
-#include "entry.h"
+#include "flags.h"
 #include "tree.h"
 #include <errno.h>
 
@@ -9,32 +9,6 @@ typedef struct Fix {
     uint64_t *l1;
     unsigned owners; /* L1 tables that will hold this array: a table that moves, moves in all */
 } Fix;
-
-/* Set the flags of one L2 table by the counts. 1 when one changed. */
-static int fix_flags(const QcLayout *l, QcRefs *refs, uint8_t *table)
-{
-    unsigned size = qc_l2_entry_size(l);
-    uint64_t n = qc_l2_entries(l);
-    int changed = 0;
-    for (uint64_t i = 0; i < n; i++) {
-        QcCluster c = qc_cluster_decode(l, table + i * size);
-        qc_refs_prefetch_use(refs, table, i);
-        if (c.kind == QC_CLUSTER_BAD)
-            return -EUCLEAN;
-        if (c.host_offset == 0)
-            continue;
-        QcRefUse use;
-        int err = qc_refs_use(refs, c.host_offset >> l->cluster_bits, &use);
-        if (err < 0 || use == QC_REF_UNUSED)
-            return err ? err : -EUCLEAN;
-        bool copied = qc_cluster_is_copied(&c, use);
-        if (copied == c.copied)
-            continue;
-        qc_cluster_set_copied(table + i * size, copied);
-        changed = 1;
-    }
-    return changed;
-}
 
 /* Put a changed L2 table into a new cluster and let its owners point there. */
 static int move_table(Fix *fix, uint32_t slot, uint64_t l2_offset, const uint8_t *table)
@@ -53,25 +27,22 @@ static int move_table(Fix *fix, uint32_t slot, uint64_t l2_offset, const uint8_t
 static int fix_table(void *data, uint32_t slot, uint64_t l2_offset, uint8_t *table)
 {
     Fix *fix = data;
+    QcFlags was;
     if (!table)
         return 0;
-    int changed = fix_flags(&fix->txn->image->header.layout, fix->txn->refs, table);
-    return changed > 0 ? move_table(fix, slot, l2_offset, table) : changed;
+    int err = qc_flags_set_l2(&fix->txn->image->header.layout, fix->txn->refs, table, &was);
+    if (err < 0 || was.broken)
+        return err ? err : -EUCLEAN;
+    return was.wrong > 0 ? move_table(fix, slot, l2_offset, table) : 0;
 }
 
 int qc_active_fix_copied(QcTxn *txn, uint64_t *l1, uint32_t n, unsigned owners)
 {
     Fix fix = {txn, l1, owners};
-    const QcLayout *l = &txn->image->header.layout;
     int err = qc_tree_walk(txn->image, l1, n, fix_table, &fix);
-    for (uint32_t i = 0; i < n && !err; i++) {
-        uint64_t offset = l1[i] & QC_OFFSET_MASK;
-        uint64_t count = qc_refs_get(txn->refs, offset >> l->cluster_bits);
-        if (offset && count == 0)
-            return -EUCLEAN;
-        l1[i] = qc_l1_encode(offset, count);
-    }
-    return err;
+    if (err < 0)
+        return err;
+    return qc_flags_set_l1(&txn->image->header.layout, txn->refs, l1, n).broken ? -EUCLEAN : 0;
 }
 
 int qc_active_write_l1(QcTxn *txn, const uint64_t *l1, uint32_t n, uint64_t *ret_offset)

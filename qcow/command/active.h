@@ -1,9 +1,8 @@
 /*
  * active.h - the active tree inside a transaction: its COPIED flags and its L1 table.
  *
- * COPIED says that a cluster's refcount is exactly 1; a guest may then write in place. Where a
- * command changes counts, flags in the active tree change, and the L2 tables that hold them
- * move. L1 tables are arrays of n entries in the host's byte order.
+ * Where a command changes counts, flags in the active tree change (see flags.h), and the L2 tables
+ * that hold them move. L1 tables are arrays of n entries in the host's byte order.
  */
 #ifndef QCOW_ACTIVE_H
 #define QCOW_ACTIVE_H

@@ -13,24 +13,12 @@
 #include "count.h"
 #include "batch.h"
 #include "entry.h"
+#include "findings.h"
 #include "sparse.h"
 #include "spread.h"
-#include "tree.h"
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-void qc_find(QcCheck *findings, const char *format, ...)
-{
-    va_list args;
-    if (findings->errors++ > 0)
-        return;
-    va_start(args, format);
-    vsnprintf(findings->first, sizeof(findings->first), format, args);
-    va_end(args);
-}
 
 typedef struct Count {
     QcImage *image;
@@ -233,8 +221,8 @@ static int count_spread(void *data, uint64_t cluster, uint32_t times)
 }
 
 /*
- * Which rule of the format an entry breaks; NULL: none. A wrong COPIED flag is found by
- * qc_check_copied() and set right by the commands, but both look at the active tree only.
+ * Which rule of the format an entry breaks; NULL: none. A wrong COPIED flag is found by a check
+ * and set right by the commands, but both look at the active tree only.
  */
 static const char *broken_rule(const QcCluster *cluster, uint32_t owners)
 {
@@ -424,50 +412,6 @@ int qc_count_references(QcImage *image, const QcRefs *stored, QcCheck *findings,
     if (!err)
         *ret = g_steal_pointer(&refs);
     return err;
-}
-
-/* ---- COPIED flags ----------------------------------------------------------------------- */
-
-typedef struct Flags {
-    const QcLayout *layout;
-    QcRefs *refs;
-    QcCheck *findings;
-} Flags;
-
-static int check_table_flags(void *data, uint32_t slot, uint64_t l2_offset, uint8_t *table)
-{
-    Flags *f = data;
-    const QcLayout *l = f->layout;
-    (void)slot;
-    for (uint64_t i = 0; table && i < qc_l2_entries(l); i++) {
-        QcCluster c = qc_cluster_decode(l, table + i * qc_l2_entry_size(l));
-        QcRefUse use;
-        qc_refs_prefetch_use(f->refs, table, i);
-        int err = qc_refs_use(f->refs, c.host_offset >> l->cluster_bits, &use);
-        if (err < 0)
-            return err;
-        if (c.host_offset && c.kind != QC_CLUSTER_BAD && c.copied != qc_cluster_is_copied(&c, use))
-            qc_find(f->findings,
-                    "entry %" G_GUINT64_FORMAT " of the L2 table at %#" G_GINT64_MODIFIER
-                    "x has the wrong COPIED flag",
-                    i, l2_offset);
-    }
-    return 0;
-}
-
-int qc_check_copied(QcImage *image, QcRefs *refs, QcCheck *findings)
-{
-    const QcHeader *h = &image->header;
-    Flags f = {.layout = &h->layout, .refs = refs, .findings = findings};
-    g_autofree uint64_t *l1 = NULL;
-    int err = qc_l1_load(image, h->l1_offset, h->l1_entries, &l1);
-    for (uint32_t i = 0; i < h->l1_entries && !err; i++) {
-        uint64_t offset = l1[i] & QC_OFFSET_MASK;
-        uint64_t count = qc_refs_get(refs, offset >> h->layout.cluster_bits);
-        if (offset && (l1[i] & QC_COPIED) != (qc_l1_encode(offset, count) & QC_COPIED))
-            qc_find(findings, "entry %u of the active L1 table has the wrong COPIED flag", i);
-    }
-    return err ? err : qc_tree_walk(image, l1, h->l1_entries, check_table_flags, &f);
 }
 
 /* ---- comparing -------------------------------------------------------------------------- */

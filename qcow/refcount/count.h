@@ -6,9 +6,6 @@
 
 #include "refs.h"
 
-/* Add an error to what a check has found. */
-void qc_find(QcCheck *findings, const char *format, ...) G_GNUC_PRINTF(2, 3);
-
 /*
  * Count every reference of the image: header, refcount structures, snapshot table, the trees
  * of the active disk and of all snapshots, bitmaps, the encryption header. Places that are
@@ -23,12 +20,5 @@ int qc_count_references(QcImage *image, const QcRefs *stored, QcCheck *findings,
  * those that are too high are leaks.
  */
 void qc_compare_counts(const QcRefs *stored, const QcRefs *counted, QcCheck *findings);
-
-/*
- * Compare the COPIED flags of the active tree with the refcounts, those that are stored where they
- * can be read; differences are findings. -EUCLEAN: the tree cannot be walked. -EIO, -ENOMEM,
- * -ECANCELED.
- */
-int qc_check_copied(QcImage *image, QcRefs *refs, QcCheck *findings);
 
 #endif

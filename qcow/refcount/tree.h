@@ -11,18 +11,6 @@
 #include "entry.h"
 #include "refs.h"
 
-/* What the COPIED flag of an L2 entry has to be, its host cluster being used so. */
-static inline bool qc_cluster_is_copied(const QcCluster *c, QcRefUse use)
-{
-    return use == QC_REF_SINGLE && c->kind != QC_CLUSTER_COMPRESSED;
-}
-
-/* An L1 entry with the flag that it has to have, the L2 table's refcount being this. */
-static inline uint64_t qc_l1_encode(uint64_t l2_offset, uint64_t refcount)
-{
-    return l2_offset | (l2_offset && refcount == 1 ? QC_COPIED : 0);
-}
-
 /* Read an L1 table. The result has n entries (g_free). -EUCLEAN past the end of the file. */
 int qc_l1_load(QcImage *image, uint64_t offset, uint32_t n, uint64_t **ret);
 

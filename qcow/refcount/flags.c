@@ -1,0 +1,55 @@
+/* flags.c - see flags.h. */
+#include "flags.h"
+#include "entry.h"
+
+static void note_wrong(QcFlags *flags, uint64_t index)
+{
+    if (flags->wrong++ == 0)
+        flags->first = index;
+}
+
+int qc_flags_set_l2(const QcLayout *l, QcRefs *refs, uint8_t *table, QcFlags *ret)
+{
+    unsigned size = qc_l2_entry_size(l);
+    uint64_t n = qc_l2_entries(l);
+    QcFlags flags = {0};
+    for (uint64_t i = 0; i < n; i++) {
+        QcCluster c = qc_cluster_decode(l, table + i * size);
+        QcRefUse use;
+        qc_refs_prefetch_use(refs, table, i);
+        if (c.kind == QC_CLUSTER_BAD)
+            flags.broken = true;
+        if (c.host_offset == 0) /* as in those that are broken */
+            continue;
+        int err = qc_refs_use(refs, c.host_offset >> l->cluster_bits, &use);
+        if (err < 0)
+            return err;
+        if (use == QC_REF_UNUSED)
+            flags.broken = true;
+        bool copied = use == QC_REF_SINGLE && c.kind != QC_CLUSTER_COMPRESSED;
+        if (copied == c.copied)
+            continue;
+        qc_cluster_set_copied(table + i * size, copied);
+        note_wrong(&flags, i);
+    }
+    *ret = flags;
+    return 0;
+}
+
+QcFlags qc_flags_set_l1(const QcLayout *l, const QcRefs *refs, uint64_t *l1, uint32_t n)
+{
+    QcFlags flags = {0};
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t offset = l1[i] & QC_OFFSET_MASK;
+        uint64_t count = qc_refs_get(refs, offset >> l->cluster_bits);
+        bool copied = count == 1;
+        if (offset == 0)
+            continue;
+        flags.broken |= count == 0;
+        if (copied == ((l1[i] & QC_COPIED) != 0))
+            continue;
+        l1[i] ^= QC_COPIED;
+        note_wrong(&flags, i);
+    }
+    return flags;
+}
