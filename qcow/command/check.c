@@ -12,6 +12,7 @@
 #include "findings.h"
 #include "flags.h"
 #include "snapwrite.h"
+#include "tally.h"
 #include "tree.h"
 
 /* The refcounts as they are on disk; NULL where they cannot be read as such, a finding. */
@@ -78,7 +79,7 @@ static int check_flags(QcImage *image, QcRefs *refs, QcCheck *findings)
 static int compare(QcImage *image, QcRefs *stored, QcRefs *counted, QcCheck *findings)
 {
     if (stored)
-        qc_compare_counts(stored, counted, findings);
+        qc_tally_compare(stored, counted, findings);
     check_claims(image, findings);
     return check_flags(image, stored ? stored : counted, findings);
 }

@@ -20,6 +20,7 @@
 #include "count.h"
 #include "error.h"
 #include "staleness.h"
+#include "tally.h"
 #include <string.h>
 #include <sys/stat.h>
 
@@ -77,7 +78,7 @@ static int count_refs(QcImage *image, const QcRefs *stored, QcCheck *findings, Q
     QcRefs *counted = NULL;
     int err = qc_count_references(image, stored, findings, &counted);
     if (!err && stored)
-        qc_compare_counts(stored, counted, findings);
+        qc_tally_compare(stored, counted, findings);
     if (err < 0)
         qc_txn_fail(err, error);
     else if (findings->errors > 0)
@@ -98,7 +99,7 @@ static int renew_refs(QcImage *image, QcRefs **ret, GError **error)
     int err = count_refs(image, NULL, &findings, &refs, error);
     if (err < 0)
         return err;
-    err = qc_refs_renew_all(refs);
+    err = qc_tally_renew(refs);
     if (err < 0)
         return qc_txn_fail(err, error);
     *ret = g_steal_pointer(&refs);
@@ -135,7 +136,7 @@ static int load_refs(QcImage *image, bool give_back, QcRefs **ret, bool *ret_rec
         return err;
     *ret_recounted = findings.leaks > 0 && give_back;
     if (*ret_recounted)
-        qc_refs_adopt(refs, counted);
+        qc_tally_adopt(refs, counted);
     *ret = g_steal_pointer(&refs);
     return 0;
 }

@@ -16,6 +16,7 @@
 #include "findings.h"
 #include "sparse.h"
 #include "spread.h"
+#include "tally.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +24,7 @@
 typedef struct Count {
     QcImage *image;
     const QcLayout *layout;
-    QcRefs *refs;
+    QcTally tally;
     QcCheck *findings;
     QcSpread *spread;    /* of single clusters of data; tag is how often to count one */
     QcBatchItem *tables; /* L2 tables; tag is their owners */
@@ -35,7 +36,7 @@ typedef struct Count {
 
 #define AT " at %#" G_GINT64_MODIFIER "x "
 
-/* What a result of qc_refs_count() means. */
+/* What a result of qc_tally_count() means. */
 static const char *count_error(int err)
 {
     switch (err) {
@@ -59,8 +60,8 @@ static const char *count_error(int err)
 static int count_range(Count *c, const char *what, uint64_t offset, uint64_t bytes, uint64_t times,
                        QcRefKind kind, bool *ret_counted)
 {
-    int err = qc_refs_count(c->refs, offset >> c->layout->cluster_bits,
-                            qc_clusters_for(c->layout, bytes), times, kind);
+    int err = qc_tally_count(&c->tally, offset >> c->layout->cluster_bits,
+                             qc_clusters_for(c->layout, bytes), times, kind);
     if (ret_counted)
         *ret_counted = err == 0;
     if (err == 0 || err == -ENOMEM)
@@ -278,8 +279,8 @@ static int count_l2_tables(Count *c)
     if (err < 0)
         return err;
     qc_meter_set_total(&c->image->meter, n);
-    err = qc_spread_new(c->refs, qc_clusters_for(c->layout, c->image->info.stat.size), count_spread,
-                        c, &c->spread);
+    err = qc_spread_new(c->tally.refs, qc_clusters_for(c->layout, c->image->info.stat.size),
+                        count_spread, c, &c->spread);
     if (!err)
         err = qc_batch_read(c->image, c->tables, n, count_entries, c);
     return err ? err : qc_spread_flush(c->spread);
@@ -401,34 +402,14 @@ static int count_all(Count *c)
 
 int qc_count_references(QcImage *image, const QcRefs *stored, QcCheck *findings, QcRefs **ret)
 {
-    g_autoptr(QcRefs) refs = NULL;
-    int err = qc_refs_new(image, stored, &refs);
-    if (err < 0)
-        return err;
-    Count c = {.image = image, .layout = &image->header.layout, .refs = refs, .findings = findings};
-    err = count_all(&c);
+    Count c = {.image = image, .layout = &image->header.layout, .findings = findings};
+    int err = qc_tally_init(&c.tally, image, stored);
+    if (!err)
+        err = count_all(&c);
+    if (!err)
+        *ret = g_steal_pointer(&c.tally.refs);
     g_free(c.tables);
     qc_spread_free(c.spread);
-    if (!err)
-        *ret = g_steal_pointer(&refs);
+    qc_tally_clear(&c.tally);
     return err;
-}
-
-/* ---- comparing -------------------------------------------------------------------------- */
-
-static void compare_count(void *data, uint64_t cluster, uint64_t stored, uint64_t counted)
-{
-    QcCheck *findings = data;
-    if (stored > counted)
-        findings->leaks++;
-    else
-        qc_find(findings,
-                "cluster %" G_GUINT64_FORMAT " has the refcount %" G_GUINT64_FORMAT
-                ", and is referred to %" G_GUINT64_FORMAT " times",
-                cluster, stored, counted);
-}
-
-void qc_compare_counts(const QcRefs *stored, const QcRefs *counted, QcCheck *findings)
-{
-    qc_refs_compare(stored, counted, compare_count, findings);
 }

@@ -10,15 +10,9 @@
  * Count every reference of the image: header, refcount structures, snapshot table, the trees
  * of the active disk and of all snapshots, bitmaps, the encryption header. Places that are
  * not valid are findings, and are skipped. stored: the refcounts as they are on disk, which
- * bound what is counted; NULL where they are not to be believed. See qc_refs_new(). -EIO, -ENOMEM,
- * -ECANCELED.
+ * bound what is counted; NULL where they are not to be believed. See qc_tally_init(). -EIO,
+ * -ENOMEM, -ECANCELED.
  */
 int qc_count_references(QcImage *image, const QcRefs *stored, QcCheck *findings, QcRefs **ret);
-
-/*
- * Compare refcounts as stored with the references counted. Counts that are too low are errors,
- * those that are too high are leaks.
- */
-void qc_compare_counts(const QcRefs *stored, const QcRefs *counted, QcCheck *findings);
 
 #endif

@@ -15,9 +15,8 @@ typedef struct RefBlock {
     uint64_t offset;     /* on disk; 0 when there is none */
     uint64_t new_offset; /* where it is to be; 0 while it has not moved */
     uint8_t *counts;
-    uint8_t *busy;   /* a bit for each cluster; NULL: none */
-    uint8_t *tables; /* a bit for each cluster that was counted as a table; NULL: none */
-    uint8_t *uses;   /* two for each cluster: its QcRefUse; NULL until qc_refs_use() */
+    uint8_t *busy; /* a bit for each cluster; NULL: none */
+    uint8_t *uses; /* two for each cluster: its QcRefUse; NULL until qc_refs_use() */
     uint32_t n_busy : 31;
     uint32_t dirty : 1; /* changed: it is in the queue, or has been */
     uint32_t next;      /* in the queue; see qc_refs_touch() */
@@ -38,10 +37,6 @@ struct QcRefs {
     uint64_t table_offset; /* the new table; 0 until placed */
     uint64_t table_clusters;
     uint64_t first_dirty, last_dirty; /* queue of blocks to move: indexes, NO_BLOCK when empty */
-
-    /* While references are counted. */
-    const QcRefs *stored; /* what it has no block for is not counted; NULL: all is */
-    uint64_t memory_left; /* for blocks */
 };
 
 static inline uint64_t counts_per_block(const QcRefs *r)

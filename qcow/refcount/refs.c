@@ -196,7 +196,6 @@ void qc_refs_free(QcRefs *r)
     for (uint64_t i = 0; r->blocks && i < r->n_blocks; i++) {
         g_free(r->blocks[i].counts);
         g_free(r->blocks[i].busy);
-        g_free(r->blocks[i].tables);
         g_free(r->blocks[i].uses);
     }
     g_free(r->blocks);
@@ -279,8 +278,6 @@ void qc_refs_prefetch(const QcRefs *r, uint64_t cluster)
         return;
     __builtin_prefetch(b->counts + (index << r->order) / 8);
     __builtin_prefetch(b->busy + index / 8);
-    if (b->tables)
-        __builtin_prefetch(b->tables + index / 8);
 }
 
 bool qc_refs_all_used(const QcRefs *r, uint64_t first, uint64_t count)

@@ -18,48 +18,6 @@ int qc_refs_load(QcImage *image, QcRefs **ret, GError **error);
 void qc_refs_free(QcRefs *refs); /* accepts NULL */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcRefs, qc_refs_free)
 
-/*
- * An empty model, to count references into: it knows where the refcount blocks of the image
- * are (as far as the table is valid), but not what they say. stored, where it is not NULL, is
- * the model as loaded, and must live as long: what it has no block for is not counted, so that
- * counting takes no more memory than that has taken, but for what qc_refs_use() keeps. -EIO,
- * -ENOMEM.
- */
-int qc_refs_new(QcImage *image, const QcRefs *stored, QcRefs **ret);
-
-/* What a cluster is referred to as. All tables are to be counted before any data. */
-typedef enum QcRefKind {
-    QC_REF_TABLE, /* metadata: nothing else may lie there, and it may not be counted again */
-    QC_REF_DATA,
-} QcRefKind;
-
-/*
- * Count times references to each of count clusters from first on. -EUCLEAN when one of them
- * lies past the end of the file; -EFBIG when a count does not fit the width; -EEXIST when a
- * table and something else share a cluster; -ENODATA when stored has no block for it; -E2BIG when
- * there are more than the file can really hold.
- */
-int qc_refs_count(QcRefs *refs, uint64_t first, uint64_t count, uint64_t times, QcRefKind kind);
-
-/*
- * Let every block be written, not only those that change, and drop those that count nothing.
- * For a model that was counted.
- */
-int qc_refs_renew_all(QcRefs *refs);
-
-/*
- * Let each count be what it is in counted; the blocks in which one differs will be written. For a
- * model that was loaded, and has a block for all that was counted.
- */
-void qc_refs_adopt(QcRefs *refs, const QcRefs *counted);
-
-/*
- * Called for each cluster whose count differs between two models of one image; a and b are
- * its counts.
- */
-typedef void (*QcRefsDiffer)(void *data, uint64_t cluster, uint64_t a, uint64_t b);
-void qc_refs_compare(const QcRefs *a, const QcRefs *b, QcRefsDiffer func, void *data);
-
 /* The count of a cluster as it is to become. */
 uint64_t qc_refs_get(const QcRefs *refs, uint64_t cluster);
 

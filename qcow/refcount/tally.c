@@ -1,9 +1,6 @@
-/*
- * tally.c - counting references into a model of refcounts; see refs.h.
- *
- * A model that is counted starts without counts and takes memory as clusters are found to be
- * referred to, no more than the image can ask for with what it really holds.
- */
+/* tally.c - see tally.h. */
+#include "tally.h"
+#include "findings.h"
 #include "refblocks.h"
 
 enum {
@@ -16,55 +13,77 @@ enum {
  * holds: a cluster in use has bytes of its own, in a row with others, or at least an L2 entry
  * and a refcount. Only in an image made to be a burden each has a block for itself.
  */
-int qc_refs_new(QcImage *image, const QcRefs *stored, QcRefs **ret)
+int qc_tally_init(QcTally *t, QcImage *image, const QcRefs *stored)
 {
-    QcRefs *r;
-    int err = qc_refs_open(image, true, &r);
-    if (err < 0)
-        return err;
-    r->stored = stored;
-    r->memory_left = stored ? UINT64_MAX : COUNT_MEMORY + image->info.stat.allocated;
-    *ret = r;
-    return 0;
+    *t = (QcTally){.stored = stored,
+                   .memory_left = stored ? UINT64_MAX : COUNT_MEMORY + image->info.stat.allocated};
+    return qc_refs_open(image, true, &t->refs);
 }
 
-/* Whether a cluster may be counted, for the memory that it takes. */
-static int admit(QcRefs *r, uint64_t cluster)
+void qc_tally_clear(QcTally *t)
 {
+    for (uint64_t i = 0; i < t->n_tables; i++)
+        g_free(t->tables[i]);
+    g_free(t->tables);
+    qc_refs_free(t->refs);
+    *t = (QcTally){0};
+}
+
+/* ---- counting --------------------------------------------------------------------------- */
+
+/* Whether a cluster may be counted, for the memory that it takes. */
+static int admit(QcTally *t, uint64_t cluster)
+{
+    const QcRefs *r = t->refs;
     const RefBlock *b = block_of(r, cluster), *stored;
     uint64_t i = cluster >> r->block_bits, bytes = qc_cluster_size(r->layout);
     if (b && b->counts)
         return 0;
-    if (r->stored && (!(stored = block_of(r->stored, cluster)) || !stored->counts))
+    if (t->stored && (!(stored = block_of(t->stored, cluster)) || !stored->counts))
         return -ENODATA;
     if (i >= r->n_blocks)
-        bytes += (i + 1 - r->n_blocks) * sizeof(RefBlock);
-    if (bytes > r->memory_left)
+        bytes += (i + 1 - r->n_blocks) * (sizeof(RefBlock) + sizeof(*t->tables));
+    if (bytes > t->memory_left)
         return -E2BIG;
-    r->memory_left -= bytes;
+    t->memory_left -= bytes;
     return 0;
 }
 
-/* Whether a cluster may be counted as that kind; remembers those that hold a table. */
-static int admit_kind(QcRefs *r, RefBlock *b, uint64_t i, QcRefKind kind)
+static bool is_table(const QcTally *t, uint64_t cluster)
 {
-    bool is_table = b->tables && bit_get(b->tables, i);
-    if (is_table || (kind == QC_REF_TABLE && qc_refcount_get(b->counts, r->order, i) > 0))
-        return -EEXIST;
-    if (kind == QC_REF_DATA)
-        return 0;
-    if (!b->tables)
-        b->tables = g_try_malloc0((counts_per_block(r) + 7) / 8);
-    if (!b->tables)
+    uint64_t i = cluster >> t->refs->block_bits;
+    return i < t->n_tables && t->tables[i] && bit_get(t->tables[i], index_of(t->refs, cluster));
+}
+
+/* Remember that a cluster, whose block is there, holds a table. */
+static int set_table(QcTally *t, uint64_t cluster)
+{
+    const QcRefs *r = t->refs;
+    uint64_t i = cluster >> r->block_bits;
+    if (i >= t->n_tables) {
+        uint8_t **grown = g_try_renew(uint8_t *, t->tables, r->room);
+        if (!grown)
+            return -ENOMEM;
+        memset(grown + t->n_tables, 0, (r->room - t->n_tables) * sizeof(*grown));
+        t->tables = grown;
+        t->n_tables = r->room;
+    }
+    if (!t->tables[i])
+        t->tables[i] = g_try_malloc0((counts_per_block(r) + 7) / 8);
+    if (!t->tables[i])
         return -ENOMEM;
-    bit_set(b->tables, i);
+    bit_set(t->tables[i], index_of(r, cluster));
     return 0;
 }
 
-static int count_one(QcRefs *r, RefBlock *b, uint64_t i, uint64_t times, QcRefKind kind)
+static int count_one(QcTally *t, uint64_t cluster, uint64_t times, QcRefKind kind)
 {
-    uint64_t count = qc_refcount_get(b->counts, r->order, i);
-    int err = admit_kind(r, b, i, kind);
+    const QcRefs *r = t->refs;
+    RefBlock *b = block_of(r, cluster);
+    uint64_t i = index_of(r, cluster), count = qc_refcount_get(b->counts, r->order, i);
+    if (is_table(t, cluster) || (kind == QC_REF_TABLE && count > 0))
+        return -EEXIST;
+    int err = kind == QC_REF_TABLE ? set_table(t, cluster) : 0;
     if (err < 0)
         return err;
     if (times > qc_refcount_max(r->order) - count)
@@ -76,18 +95,19 @@ static int count_one(QcRefs *r, RefBlock *b, uint64_t i, uint64_t times, QcRefKi
 }
 
 /* Clusters of one block. */
-static int count_run(QcRefs *r, uint64_t first, uint64_t count, uint64_t times, QcRefKind kind)
+static int count_run(QcTally *t, uint64_t first, uint64_t count, uint64_t times, QcRefKind kind)
 {
-    int err = admit(r, first);
+    int err = admit(t, first);
     if (!err)
-        err = qc_refs_reach(r, first);
+        err = qc_refs_reach(t->refs, first);
     for (uint64_t i = 0; i < count && !err; i++)
-        err = count_one(r, block_of(r, first), index_of(r, first) + i, times, kind);
+        err = count_one(t, first + i, times, kind);
     return err;
 }
 
-int qc_refs_count(QcRefs *r, uint64_t first, uint64_t count, uint64_t times, QcRefKind kind)
+int qc_tally_count(QcTally *t, uint64_t first, uint64_t count, uint64_t times, QcRefKind kind)
 {
+    const QcRefs *r = t->refs;
     uint64_t in_file = qc_clusters_for(r->layout, r->image->info.stat.size);
     uint64_t limit = MIN(in_file, r->max_clusters);
     if (first >= limit || count > limit - first)
@@ -95,12 +115,69 @@ int qc_refs_count(QcRefs *r, uint64_t first, uint64_t count, uint64_t times, QcR
     int err = 0;
     for (uint64_t run; count > 0 && !err; first += run, count -= run) {
         run = MIN(count, counts_per_block(r) - index_of(r, first));
-        err = count_run(r, first, run, times, kind);
+        err = count_run(t, first, run, times, kind);
     }
     return err;
 }
 
-int qc_refs_renew_all(QcRefs *r)
+/* ---- what was counted ------------------------------------------------------------------- */
+
+/* Called for each cluster whose count differs. */
+typedef void (*Differ)(void *data, uint64_t cluster, uint64_t stored, uint64_t counted);
+
+static void compare_run(const QcRefs *stored, const QcRefs *counted, uint64_t first, Differ func,
+                        void *data)
+{
+    for (uint64_t c = first; c < first + QC_REF_RUN; c++) {
+        uint64_t x = qc_refs_get(stored, c), y = qc_refs_get(counted, c);
+        if (x != y)
+            func(data, c, x, y);
+    }
+}
+
+static void compare(const QcRefs *stored, const QcRefs *counted, Differ func, void *data)
+{
+    for (uint64_t i = 0; i < MAX(stored->n_blocks, counted->n_blocks); i++) {
+        const uint8_t *x = i < stored->n_blocks ? stored->blocks[i].counts : NULL;
+        const uint8_t *y = i < counted->n_blocks ? counted->blocks[i].counts : NULL;
+        for (uint64_t at = 0; (x || y) && at < counts_per_block(stored); at += QC_REF_RUN)
+            if (!qc_refs_same_run(stored, x, y, at))
+                compare_run(stored, counted, (i << stored->block_bits) + at, func, data);
+    }
+}
+
+static void report_count(void *data, uint64_t cluster, uint64_t stored, uint64_t counted)
+{
+    QcCheck *findings = data;
+    if (stored > counted)
+        findings->leaks++;
+    else
+        qc_find(findings,
+                "cluster %" G_GUINT64_FORMAT " has the refcount %" G_GUINT64_FORMAT
+                ", and is referred to %" G_GUINT64_FORMAT " times",
+                cluster, stored, counted);
+}
+
+void qc_tally_compare(const QcRefs *stored, const QcRefs *counted, QcCheck *findings)
+{
+    compare(stored, counted, report_count, findings);
+}
+
+static void adopt_count(void *data, uint64_t cluster, uint64_t stored, uint64_t counted)
+{
+    QcRefs *r = data;
+    uint64_t i = cluster >> r->block_bits;
+    (void)stored;
+    qc_refs_set_count(r, &r->blocks[i], index_of(r, cluster), counted);
+    qc_refs_touch(r, i);
+}
+
+void qc_tally_adopt(QcRefs *stored, const QcRefs *counted)
+{
+    compare(stored, counted, adopt_count, stored);
+}
+
+int qc_tally_renew(QcRefs *r)
 {
     for (uint64_t i = 0; i < r->n_blocks; i++) {
         RefBlock *b = &r->blocks[i];
@@ -114,39 +191,4 @@ int qc_refs_renew_all(QcRefs *r)
         b->offset = 0;
     }
     return 0;
-}
-
-static void adopt_count(void *data, uint64_t cluster, uint64_t stored, uint64_t counted)
-{
-    QcRefs *r = data;
-    uint64_t i = cluster >> r->block_bits;
-    (void)stored;
-    qc_refs_set_count(r, &r->blocks[i], index_of(r, cluster), counted);
-    qc_refs_touch(r, i);
-}
-
-void qc_refs_adopt(QcRefs *refs, const QcRefs *counted)
-{
-    qc_refs_compare(refs, counted, adopt_count, refs);
-}
-
-static void compare_run(const QcRefs *a, const QcRefs *b, uint64_t first, QcRefsDiffer func,
-                        void *data)
-{
-    for (uint64_t c = first; c < first + QC_REF_RUN; c++) {
-        uint64_t x = qc_refs_get(a, c), y = qc_refs_get(b, c);
-        if (x != y)
-            func(data, c, x, y);
-    }
-}
-
-void qc_refs_compare(const QcRefs *a, const QcRefs *b, QcRefsDiffer func, void *data)
-{
-    for (uint64_t i = 0; i < MAX(a->n_blocks, b->n_blocks); i++) {
-        const uint8_t *x = i < a->n_blocks ? a->blocks[i].counts : NULL;
-        const uint8_t *y = i < b->n_blocks ? b->blocks[i].counts : NULL;
-        for (uint64_t first = 0; (x || y) && first < counts_per_block(a); first += QC_REF_RUN)
-            if (!qc_refs_same_run(a, x, y, first))
-                compare_run(a, b, (i << a->block_bits) + first, func, data);
-    }
 }
