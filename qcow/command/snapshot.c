@@ -173,15 +173,17 @@ static int revert_tree(QcTxn *txn, const QcSnapshot *s)
 
 /*
  * A snapshot that does not state its size would be resized along with the disk. In version 3 it
- * will: what is incomplete there gets it.
+ * states it by then: what is incomplete there gets it.
  */
 static bool resizes_another(const QcImage *image, unsigned snapshot)
 {
-    bool follows = false;
-    for (unsigned i = 0; i < image->info.n_snapshots; i++)
-        follows = follows || !image->info.snapshots[i].size_stated;
-    follows = follows && image->info.version < 3;
-    return follows && image->info.snapshots[snapshot].disk_size != image->info.virtual_size;
+    const QcInfo *info = &image->info;
+    if (info->version >= 3 || info->snapshots[snapshot].disk_size == info->virtual_size)
+        return false;
+    for (unsigned i = 0; i < info->n_snapshots; i++)
+        if (!info->snapshots[i].size_stated)
+            return true;
+    return false;
 }
 
 /* Whether its L1 table is as long as its disk. No check finds fault with a shorter one: what that

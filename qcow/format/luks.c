@@ -1,3 +1,4 @@
+/* luks.c - see luks.h. */
 #include "luks.h"
 #include "format.h"
 #include <errno.h>

@@ -124,12 +124,19 @@ static int load_blocks(QcRefs *r)
     return qc_batch_read(r->image, items, n, load_block, r);
 }
 
+static bool is_busy(const QcRefs *r, uint64_t cluster)
+{
+    const RefBlock *b = block_of(r, cluster);
+    uint64_t i = index_of(r, cluster);
+    return b && b->busy && bit_get(b->busy, i);
+}
+
 /* A block whose own count is 0 could be given out and written over. */
 static bool blocks_are_used(const QcRefs *r)
 {
     for (uint64_t i = 0; i < r->n_blocks; i++) {
         uint64_t offset = r->blocks[i].offset;
-        if (offset && !qc_refs_all_used(r, offset >> r->layout->cluster_bits, 1))
+        if (offset && !is_busy(r, offset >> r->layout->cluster_bits))
             return false;
     }
     return true;
@@ -204,13 +211,6 @@ void qc_refs_free(QcRefs *r)
 
 /* ---- counts ----------------------------------------------------------------------------- */
 
-static bool is_busy(const QcRefs *r, uint64_t cluster)
-{
-    const RefBlock *b = block_of(r, cluster);
-    uint64_t i = index_of(r, cluster);
-    return b && b->busy && bit_get(b->busy, i);
-}
-
 uint64_t qc_refs_get(const QcRefs *r, uint64_t cluster)
 {
     const RefBlock *b = block_of(r, cluster);
@@ -278,14 +278,6 @@ void qc_refs_prefetch(const QcRefs *r, uint64_t cluster)
         return;
     __builtin_prefetch(b->counts + (index << r->order) / 8);
     __builtin_prefetch(b->busy + index / 8);
-}
-
-bool qc_refs_all_used(const QcRefs *r, uint64_t first, uint64_t count)
-{
-    for (uint64_t i = 0; i < count; i++)
-        if (!is_busy(r, first + i))
-            return false;
-    return true;
 }
 
 static int add_one(QcRefs *r, uint64_t cluster, int delta)

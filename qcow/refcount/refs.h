@@ -48,9 +48,6 @@ int qc_refs_add(QcRefs *refs, uint64_t first, uint64_t count, int delta);
  */
 void qc_refs_prefetch(const QcRefs *refs, uint64_t cluster);
 
-/* Whether all of count clusters from first on were in use when the model was loaded. */
-bool qc_refs_all_used(const QcRefs *refs, uint64_t first, uint64_t count);
-
 /*
  * Give out count clusters in a row and set each one's count to value. -ENOSPC: the device is
  * full; -EFBIG: beyond what the format can address; -ENOMEM.
