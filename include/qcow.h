@@ -411,8 +411,6 @@ int qc_chain_snapshot_view(QcChain *chain, unsigned snapshot, QcView **ret);
  * cannot fail. Only a guess: others take memory, too. Thread-safe.
  */
 bool qc_room_for(uint64_t bytes);
-/* The same for a list of all snapshots: each bytes for every one, and a few copies of its name. */
-bool qc_room_for_snapshots(const QcInfo *info, size_t each);
 
 /* ---- commands --------------------------------------------------------------------------- */
 

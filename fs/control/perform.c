@@ -197,7 +197,7 @@ static int names_of(QcImage *image, Names **ret, GError **error)
 {
     const QcInfo *info = qc_image_info(image);
 
-    if (!qc_room_for_snapshots(info, NAMES_BYTES))
+    if (!names_room_for(info, NAMES_BYTES))
         return fail(error, -ENOMEM, "no memory for the names of %u snapshots", info->n_snapshots);
     *ret = names_new(info->snapshots, info->n_snapshots);
     return 0;

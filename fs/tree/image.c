@@ -304,7 +304,7 @@ const Names *image_names(Image *image)
     const QcInfo *info = image->qc ? qc_image_info(image->qc) : NULL;
     if (!image->names && !info)
         image->names = names_new(NULL, 0);
-    else if (!image->names && qc_room_for_snapshots(info, NAMES_BYTES))
+    else if (!image->names && names_room_for(info, NAMES_BYTES))
         image->names = names_new(info->snapshots, info->n_snapshots);
     return image->names;
 }

@@ -234,8 +234,7 @@ GBytes *info_text(Fs *fs, Image *image)
     if (text)
         return text;
     if (image_qc(image) &&
-        (!qc_room_for_snapshots(qc_image_info(image_qc(image)), SNAPSHOT_BYTES) ||
-         !image_names(image)))
+        (!names_room_for(qc_image_info(image_qc(image)), SNAPSHOT_BYTES) || !image_names(image)))
         return NULL;
 
     Json json = {.text = g_string_new(NULL)};

@@ -192,6 +192,15 @@ static void show_with_place(Names *names, char **escaped)
     }
 }
 
+bool names_room_for(const QcInfo *info, size_t each)
+{
+    uint64_t bytes = 0;
+
+    for (unsigned i = 0; i < info->n_snapshots; i++)
+        bytes += each + (uint64_t)info->snapshots[i].name_len * 16;
+    return qc_room_for(bytes);
+}
+
 Names *names_new(const QcSnapshot *snapshots, unsigned count)
 {
     Names *names = g_new0(Names, 1);

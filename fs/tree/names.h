@@ -20,6 +20,12 @@
 /* The table of one image: index <-> name shown. Immutable once made. */
 typedef struct Names Names;
 
+/*
+ * Whether there is memory for a list of all snapshots of an image: each bytes for every one, and a
+ * few copies of its name. To be asked, with NAMES_BYTES, before names_new().
+ */
+bool names_room_for(const QcInfo *info, size_t each);
+
 /* Of the snapshots only name and id matter. They are borrowed for as long as the table lives. */
 Names *names_new(const QcSnapshot *snapshots, unsigned count);
 void names_free(Names *names); /* accepts NULL */

@@ -20,11 +20,3 @@ bool qc_room_for(uint64_t bytes)
     g_free(tried);
     return tried != NULL;
 }
-
-bool qc_room_for_snapshots(const QcInfo *info, size_t each)
-{
-    uint64_t bytes = 0;
-    for (unsigned i = 0; i < info->n_snapshots; i++)
-        bytes += each + (uint64_t)info->snapshots[i].name_len * 16;
-    return qc_room_for(bytes);
-}
