@@ -380,8 +380,7 @@ int qc_chain_open_like(QcGate *gate, QcImage *top, QcCache *cache, const QcChain
 void qc_chain_free(QcChain *chain); /* accepts NULL */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcChain, qc_chain_free)
 
-/* What is wrong with the chain, or why its top cannot be read: a sentence, or NULL. Owned by the
- * chain. */
+/* What is wrong with the chain, or why its top cannot be read: a sentence, the chain's, or NULL. */
 const char *qc_chain_error(const QcChain *chain);
 /*
  * Whether opening the chain now would end with the same error at the same place, as far as
