@@ -496,8 +496,9 @@ typedef struct QcCheck {
 /*
  * Count all references of a qcow2 image anew and compare them with the refcounts and the
  * COPIED flags. Nothing may write to the file meanwhile (hold a lock). Reads every table once: time
- * and memory grow with the metadata. Broken tables are findings. -EOPNOTSUPP, -EIO, -ENOMEM: could
- * not check; -ECANCELED. §"Refcounts".
+ * and memory grow with the metadata. Broken tables are findings. Does not use the image up.
+ * -EINVAL: a command has, or it was opened for its disk only. -EOPNOTSUPP, -EIO, -ENOMEM: could not
+ * check; -ECANCELED. §"Refcounts".
  */
 int qc_image_check(QcImage *image, QcCheck *ret, GError **error);
 

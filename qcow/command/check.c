@@ -101,6 +101,8 @@ int qc_image_check(QcImage *image, QcCheck *ret, GError **error)
         return qc_fail(error, -EOPNOTSUPP, "raw images have nothing to check");
     if (image->info.has_data_file)
         return qc_fail(error, -EOPNOTSUPP, "%s", qc_image_unsupported(image));
+    if (image->spent) /* or opened without its snapshots */
+        return qc_fail(error, -EINVAL, "the image must be opened again");
     image->meter.passes = 2;             /* counting, and the flags */
     int err = qc_file_sync(image->file); /* as every command: see txn.c */
     qc_file_refresh(image->file, 0, 0);

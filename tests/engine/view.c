@@ -482,6 +482,7 @@ Test(view, of_an_image_whose_snapshots_were_not_read)
     Step take = {.kind = STEP_TAKE, .name = "s"};
     uint8_t byte = 0;
     bool unknown;
+    QcCheck found;
 
     cr_assert_eq(0, script_run(file, &take, &unknown));
     g_autoptr(GByteArray) before = g_byte_array_new();
@@ -496,6 +497,7 @@ Test(view, of_an_image_whose_snapshots_were_not_read)
     cr_expect_eq(byte, 1);
     cr_expect_eq(qc_view_check(qc_chain_view(o.chain, 0)), 0);
     cr_expect_eq(qc_snapshot_take(o.image, "t", 0, &unknown, NULL), -EINVAL);
+    cr_expect_eq(qc_image_check(o.image, &found, NULL), -EINVAL, "it would find what it has not");
     cr_expect_eq(before->len, file->data->len);
     cr_expect_arr_eq(before->data, file->data->data, before->len);
     opened_clear(&o);
