@@ -431,9 +431,8 @@ bool qc_room_for(uint64_t bytes);
  * qc_image_write() does neither.
  *
  * One more state exists: when the switch fails, and putting the old header back fails as well, the
- * result is -EIO, and it is *not known* which of the two states is on disk. Then *ret_unknown is
- * set to true, and the caller must refuse further commands on the file. In all other cases it is
- * set to false or left alone. ret_unknown may be NULL.
+ * result is -EIO, and it is *not known* which of the two states is on disk. Then
+ * QcRun.unknown is set, and the caller must refuse further commands on the file.
  *
  * §"Snapshots", "Refcounts"; the order of writes is in docs/DURABILITY.md.
  */
@@ -444,9 +443,6 @@ bool qc_room_for(uint64_t bytes);
  * command ends with -ECANCELED and has changed nothing.
  */
 typedef bool (*QcProgressFunc)(void *data, unsigned percent);
-/* For the command that is run next on this image; before it is begun. func NULL: none. data is
- * borrowed until the command has ended. */
-void qc_image_set_progress(QcImage *image, QcProgressFunc func, void *data);
 
 /*
  * Asked whether the file is the command's alone, where its lock does not tell: before the command
@@ -454,8 +450,18 @@ void qc_image_set_progress(QcImage *image, QcProgressFunc func, void *data);
  * the command fails with that, and has changed nothing.
  */
 typedef int (*QcGuardFunc)(void *data);
-/* As qc_image_set_progress(). */
-void qc_image_set_guard(QcImage *image, QcGuardFunc func, void *data);
+
+/*
+ * How to run a command, and what came of it. Where a command takes NULL instead, nobody is told how
+ * far it is, nobody guards the file, and nobody asks what is on disk.
+ */
+typedef struct QcRun {
+    QcProgressFunc progress; /* in: or NULL */
+    void *data;              /* in: for progress */
+    QcGuardFunc guard;       /* in: or NULL */
+    void *guard_data;        /* in: for guard */
+    bool unknown;            /* out: set when it is not known what is on disk, else left alone */
+} QcRun;
 
 /*
  * Take a snapshot of the active disk. name: 1 to QC_MAX_SNAPSHOT_NAME bytes. now_ns: its date,
@@ -463,14 +469,13 @@ void qc_image_set_guard(QcImage *image, QcGuardFunc func, void *data);
  * that name. -EINVAL: the name is empty, or the date not one of those. -ENAMETOOLONG. -EOPNOTSUPP:
  * refcounts of 1 bit.
  */
-int qc_snapshot_take(QcImage *image, const char *name, int64_t now_ns, bool *ret_unknown,
-                     GError **error);
+int qc_snapshot_take(QcImage *image, const char *name, int64_t now_ns, QcRun *run, GError **error);
 /* Make the active disk what it was at the snapshot; its size too. -EOPNOTSUPP with bitmaps. */
-int qc_snapshot_revert(QcImage *image, unsigned snapshot, bool *ret_unknown, GError **error);
+int qc_snapshot_revert(QcImage *image, unsigned snapshot, QcRun *run, GError **error);
 /* Forget the snapshot; the clusters that only it used become free. */
-int qc_snapshot_delete(QcImage *image, unsigned snapshot, bool *ret_unknown, GError **error);
+int qc_snapshot_delete(QcImage *image, unsigned snapshot, QcRun *run, GError **error);
 /* Give the snapshot another name. Errors as qc_snapshot_take. */
-int qc_snapshot_rename(QcImage *image, unsigned snapshot, const char *name, bool *ret_unknown,
+int qc_snapshot_rename(QcImage *image, unsigned snapshot, const char *name, QcRun *run,
                        GError **error);
 
 /*
@@ -480,7 +485,7 @@ int qc_snapshot_rename(QcImage *image, unsigned snapshot, const char *name, bool
  * persistent bitmaps. -EUCLEAN: it was not closed cleanly.
  */
 int qc_image_write(QcImage *image, QcChain *chain, const void *buf, size_t len, uint64_t offset,
-                   bool *ret_unknown, GError **error);
+                   QcRun *run, GError **error);
 
 /* ---- check and repair ------------------------------------------------------------------- */
 
@@ -496,11 +501,11 @@ typedef struct QcCheck {
 /*
  * Count all references of a qcow2 image anew and compare them with the refcounts and the
  * COPIED flags. Nothing may write to the file meanwhile (hold a lock). Reads every table once: time
- * and memory grow with the metadata. Broken tables are findings. Does not use the image up.
- * -EINVAL: a command has, or it was opened for its disk only. -EOPNOTSUPP, -EIO, -ENOMEM: could not
- * check; -ECANCELED. §"Refcounts".
+ * and memory grow with the metadata. Broken tables are findings. run is as of a command (its
+ * unknown is not set), but the image is not used up. -EINVAL: a command has used it up, or it was
+ * opened for its disk only. -EOPNOTSUPP, -EIO, -ENOMEM: could not check; -ECANCELED. §"Refcounts".
  */
-int qc_image_check(QcImage *image, QcCheck *ret, GError **error);
+int qc_image_check(QcImage *image, const QcRun *run, QcCheck *ret, GError **error);
 
 /*
  * A command like those above: write refcounts and COPIED flags as the tables say, and clear
@@ -508,7 +513,7 @@ int qc_image_check(QcImage *image, QcCheck *ret, GError **error);
  * tables are broken in a way that counting cannot mend: nothing is changed. ret_found (may be NULL)
  * gets what was found, and so was mended.
  */
-int qc_image_repair(QcImage *image, QcCheck *ret_found, bool *ret_unknown, GError **error);
+int qc_image_repair(QcImage *image, QcRun *run, QcCheck *ret_found, GError **error);
 
 /* ---- new images ------------------------------------------------------------------------- */
 

@@ -331,7 +331,7 @@ static void run_command(gpointer data)
 {
     Job *job = data;
     Current *current = &job->current;
-    Progress progress = {go_on, job};
+    QcRun run = {.progress = go_on, .data = job};
     g_autoptr(GError) error = NULL;
     g_auto(Said) said = {0};
 
@@ -340,7 +340,7 @@ static void run_command(gpointer data)
         return;
     }
     current->percent = -1;
-    int r = perform(job->fs, current->path, job->write.creds, current->command, &progress,
+    int r = perform(job->fs, current->path, job->write.creds, current->command, &run,
                     &current->target, &said, &error);
     show_running_no_more(job);
     if (r == -ECANCELED && !current->told)

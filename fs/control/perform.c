@@ -39,9 +39,9 @@ typedef struct Work {
     const QcFileStat *file;
     Target *target;
     Said *said;
+    QcRun *run;
     GError *refused; /* by last_look() */
     bool opened;     /* the image's metadata could be read */
-    bool unknown;    /* what is on disk is not known */
 } Work;
 
 enum {
@@ -306,7 +306,7 @@ static int take(Work *work, QcImage *image, const Names *names, GError **error)
 
     if (r < 0)
         return r;
-    return qc_snapshot_take(image, name, g_get_real_time() * 1000, &work->unknown, error);
+    return qc_snapshot_take(image, name, g_get_real_time() * 1000, work->run, error);
 }
 
 static int rename_to(Work *work, QcImage *image, const Names *names, unsigned index, GError **error)
@@ -316,7 +316,7 @@ static int rename_to(Work *work, QcImage *image, const Names *names, unsigned in
 
     if (r < 0)
         return r;
-    return qc_snapshot_rename(image, index, name, &work->unknown, error);
+    return qc_snapshot_rename(image, index, name, work->run, error);
 }
 
 static const char *plural(uint64_t n)
@@ -324,10 +324,10 @@ static const char *plural(uint64_t n)
     return n == 1 ? "" : "s";
 }
 
-static int check(QcImage *image, char **ret_note, GError **error)
+static int check(QcImage *image, const QcRun *run, char **ret_note, GError **error)
 {
     QcCheck result;
-    int r = qc_image_check(image, &result, error);
+    int r = qc_image_check(image, run, &result, error);
 
     if (r < 0)
         return r;
@@ -349,12 +349,12 @@ static int check(QcImage *image, char **ret_note, GError **error)
     return r;
 }
 
-static int repair(QcImage *image, bool *ret_unknown, char **ret_note, GError **error)
+static int repair(QcImage *image, QcRun *run, char **ret_note, GError **error)
 {
     const QcInfo *info = qc_image_info(image);
     bool marked = info->dirty || info->corrupt;
     QcCheck found;
-    int r = qc_image_repair(image, &found, ret_unknown, error);
+    int r = qc_image_repair(image, run, &found, error);
 
     if (r < 0)
         return r;
@@ -383,8 +383,8 @@ static int act_on_snapshot(Work *work, QcImage *image, const Names *names, GErro
     if (r < 0)
         return r;
     if (command->verb == COMMAND_REVERT)
-        return qc_snapshot_revert(image, index, &work->unknown, error);
-    return qc_snapshot_delete(image, index, &work->unknown, error);
+        return qc_snapshot_revert(image, index, work->run, error);
+    return qc_snapshot_delete(image, index, work->run, error);
 }
 
 /* The commands that take a name. */
@@ -403,16 +403,16 @@ static int act(Work *work, QcImage *image, GError **error)
 {
     switch (work->command->verb) {
     case COMMAND_CHECK:
-        return check(image, &work->said->note, error);
+        return check(image, work->run, &work->said->note, error);
     case COMMAND_REPAIR:
-        return repair(image, &work->unknown, &work->said->note, error);
+        return repair(image, work->run, &work->said->note, error);
     default:
         return act_by_name(work, image, error);
     }
 }
 
 /* From open to act. */
-static int perform_on(Work *work, const Progress *progress, GError **error)
+static int perform_on(Work *work, GError **error)
 {
     const char *path = work->path;
     g_autoptr(QcFile) file = NULL;
@@ -429,8 +429,8 @@ static int perform_on(Work *work, const Progress *progress, GError **error)
         r = fail(error, -EOPNOTSUPP, "%s: %s", path, qc_image_unsupported(image));
     if (r == 0) {
         work->opened = true;
-        qc_image_set_progress(image, progress->func, progress->data);
-        qc_image_set_guard(image, last_look, work);
+        work->run->guard = last_look;
+        work->run->guard_data = work;
         r = act(work, image, error);
     }
     if (work->refused) { /* the engine does not know who it was */
@@ -463,8 +463,8 @@ static void add_advice(const Work *work, int r, GError **error)
         g_strdup_printf("%s%s%s; %s", named ? "" : work->path, named ? "" : ": ", said, advice);
 }
 
-int perform(Fs *fs, const char *path, const Creds *creds, const Command *command,
-            const Progress *progress, Target *ret_target, Said *ret_said, GError **error)
+int perform(Fs *fs, const char *path, const Creds *creds, const Command *command, QcRun *run,
+            Target *ret_target, Said *ret_said, GError **error)
 {
     g_auto(StoreItem) item = {0};
     Work work = {.fs = fs,
@@ -472,6 +472,7 @@ int perform(Fs *fs, const char *path, const Creds *creds, const Command *command
                  .creds = creds,
                  .command = command,
                  .file = &item.stat,
+                 .run = run,
                  .target = ret_target,
                  .said = ret_said};
     int r;
@@ -486,11 +487,11 @@ int perform(Fs *fs, const char *path, const Creds *creds, const Command *command
                     "an earlier command failed so late that nobody knows what is on disk; run "
                     "qemu-img check, then mount again");
     ret_target->begun = true;
-    r = perform_on(&work, progress, error);
+    r = perform_on(&work, error);
     if (r < 0)
         add_advice(&work, r, error);
     images_drop(fs->images, path);
     memory_give_back();
-    claims_end(fs->claims, &ret_target->file, work.unknown); /* as it was once opened for writing */
+    claims_end(fs->claims, &ret_target->file, run->unknown); /* as it was once opened for writing */
     return r;
 }

@@ -5,12 +5,6 @@
 #include "command.h"
 #include "fs.h"
 
-/* As qc_image_set_progress() takes it: told how far the command is, answers whether to go on. */
-typedef struct Progress {
-    QcProgressFunc func;
-    void *data;
-} Progress;
-
 /* What a command was on. Zeros at first. */
 typedef struct Target {
     bool allowed; /* an image, and one that the caller may write */
@@ -30,11 +24,11 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Said, said_clear)
 
 /*
  * Run the command on the image at this path for this caller. Blocks until it is durable, or has
- * failed and changed nothing; -ECANCELED: it was stopped. ret_target: set before progress is told.
- * Thread-safe: commands on one file take turns.
+ * failed and changed nothing; -ECANCELED: it was stopped. ret_target: set before run's progress is
+ * told. Thread-safe: commands on one file take turns.
  */
-int perform(Fs *fs, const char *path, const Creds *creds, const Command *command,
-            const Progress *progress, Target *ret_target, Said *ret_said, GError **error);
+int perform(Fs *fs, const char *path, const Creds *creds, const Command *command, QcRun *run,
+            Target *ret_target, Said *ret_said, GError **error);
 
 /* Set *ret as perform() sets *ret_target, for a command that is not to run. */
 void perform_find(Fs *fs, const char *path, const Creds *creds, Target *ret);

@@ -13,10 +13,11 @@ void qc_meter_set_total(QcMeter *meter, uint64_t tables)
 
 int qc_meter_ask(const QcMeter *meter)
 {
-    if (!meter->func)
+    const QcRun *run = meter->run;
+    if (!run || !run->progress)
         return 0;
     uint64_t percent = meter->total ? meter->done * 100 / meter->total : 0;
-    return meter->func(meter->data, (unsigned)MIN(percent, ALMOST)) ? 0 : -ECANCELED;
+    return run->progress(run->data, (unsigned)MIN(percent, ALMOST)) ? 0 : -ECANCELED;
 }
 
 int qc_meter_step(QcMeter *meter)

@@ -4,6 +4,7 @@
  * What takes time are the L2 tables: a command looks at each of them once to count references,
  * and then at those of the disks it changes. So a look at a table is the unit, and how many there
  * will be is estimated once, when the tables are known. A command's own thread uses it.
+ * One of zeros tells nobody.
  */
 #ifndef QCOW_METER_H
 #define QCOW_METER_H
@@ -11,8 +12,7 @@
 #include "qcow.h"
 
 typedef struct QcMeter {
-    QcProgressFunc func; /* or NULL */
-    void *data;
+    const QcRun *run;     /* whom to tell, or NULL */
     unsigned passes;      /* over all tables, that the command makes at most */
     uint64_t done, total; /* looks at a table */
 } QcMeter;

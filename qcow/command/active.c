@@ -39,7 +39,7 @@ static int fix_table(void *data, uint32_t slot, uint64_t l2_offset, uint8_t *tab
 int qc_active_fix_copied(QcTxn *txn, uint64_t *l1, uint32_t n, unsigned owners)
 {
     Fix fix = {txn, l1, owners};
-    int err = qc_tree_walk(txn->image, l1, n, fix_table, &fix);
+    int err = qc_tree_walk(txn->image, l1, n, &txn->meter, fix_table, &fix);
     if (err < 0)
         return err;
     return qc_flags_set_l1(&txn->image->header.layout, txn->refs, l1, n).broken ? -EUCLEAN : 0;

@@ -15,14 +15,20 @@
 #include "tally.h"
 #include "tree.h"
 
+typedef struct Check {
+    QcImage *image;
+    QcMeter *meter;
+    QcCheck *findings;
+} Check;
+
 /* The refcounts as they are on disk; NULL where they cannot be read as such, a finding. */
-static int load_stored(QcImage *image, QcCheck *findings, QcRefs **ret)
+static int load_stored(const Check *c, QcRefs **ret)
 {
     g_autoptr(GError) error = NULL;
-    int err = qc_refs_load(image, ret, &error);
+    int err = qc_refs_load(c->image, c->meter, ret, &error);
     if (err != -EUCLEAN)
         return err;
-    qc_find(findings, "%s", error->message);
+    qc_find(c->findings, "%s", error->message);
     return 0;
 }
 
@@ -60,28 +66,28 @@ static int check_table_flags(void *data, uint32_t slot, uint64_t l2_offset, uint
  * Compare the COPIED flags of the active tree with the refcounts, those that are stored where they
  * can be read. What is broken in other ways has been found when the references were counted.
  */
-static int check_flags(QcImage *image, QcRefs *refs, QcCheck *findings)
+static int check_flags(const Check *c, QcRefs *refs)
 {
-    const QcHeader *h = &image->header;
-    FlagCheck f = {&h->layout, refs, findings};
+    const QcHeader *h = &c->image->header;
+    FlagCheck f = {&h->layout, refs, c->findings};
     g_autofree uint64_t *l1 = NULL;
-    int err = qc_l1_load(image, h->l1_offset, h->l1_entries, &l1);
+    int err = qc_l1_load(c->image, h->l1_offset, h->l1_entries, &l1);
     if (err < 0)
         return err;
     QcFlags was = qc_flags_set_l1(f.layout, refs, l1, h->l1_entries);
-    qc_find_several(findings, was.wrong,
+    qc_find_several(c->findings, was.wrong,
                     "entry %" G_GUINT64_FORMAT " of the active L1 table has the wrong COPIED flag",
                     was.first);
-    return qc_tree_walk(image, l1, h->l1_entries, check_table_flags, &f);
+    return qc_tree_walk(c->image, l1, h->l1_entries, c->meter, check_table_flags, &f);
 }
 
 /* Compare what is stored (NULL: nothing that can be read) with what was counted. */
-static int compare(QcImage *image, QcRefs *stored, QcRefs *counted, QcCheck *findings)
+static int compare(const Check *c, QcRefs *stored, QcRefs *counted)
 {
     if (stored)
-        qc_tally_compare(stored, counted, findings);
-    check_claims(image, findings);
-    return check_flags(image, stored ? stored : counted, findings);
+        qc_tally_compare(stored, counted, c->findings);
+    check_claims(c->image, c->findings);
+    return check_flags(c, stored ? stored : counted);
 }
 
 /* What came of all that. err: of what was done last. */
@@ -93,25 +99,26 @@ static int sum_up(int err, QcCheck *findings)
     return 0;
 }
 
-int qc_image_check(QcImage *image, QcCheck *ret, GError **error)
+int qc_image_check(QcImage *image, const QcRun *run, QcCheck *ret, GError **error)
 {
     g_autoptr(QcRefs) stored = NULL, counted = NULL;
+    QcMeter meter = {.run = run, .passes = 2}; /* counting, and the flags */
     QcCheck findings = {0};
+    Check c = {image, &meter, &findings};
     if (image->info.format != QC_FORMAT_QCOW2)
         return qc_fail(error, -EOPNOTSUPP, "raw images have nothing to check");
     if (image->info.has_data_file)
         return qc_fail(error, -EOPNOTSUPP, "%s", qc_image_unsupported(image));
     if (image->spent) /* or opened without its snapshots */
         return qc_fail(error, -EINVAL, "the image must be opened again");
-    image->meter.passes = 2;             /* counting, and the flags */
     int err = qc_file_sync(image->file); /* as every command: see txn.c */
     qc_file_refresh(image->file, 0, 0);
     if (!err)
-        err = load_stored(image, &findings, &stored);
+        err = load_stored(&c, &stored);
     if (!err)
-        err = qc_count_references(image, NULL, &findings, &counted);
+        err = qc_count_references(image, NULL, &meter, &findings, &counted);
     if (!err)
-        err = compare(image, stored, counted, &findings);
+        err = compare(&c, stored, counted);
     err = sum_up(err, &findings);
     if (err < 0)
         return qc_fail(error, err, "the image cannot be checked: %s", g_strerror(-err));
@@ -120,22 +127,23 @@ int qc_image_check(QcImage *image, QcCheck *ret, GError **error)
 }
 
 /* What a repair mends. The stored counts may lie where the storage cannot be read. */
-static int look_what_is_wrong(const QcTxn *txn, QcCheck *findings)
+static int look_what_is_wrong(QcTxn *txn, QcCheck *findings)
 {
+    Check c = {txn->image, &txn->meter, findings};
     g_autoptr(QcRefs) stored = NULL;
-    int err = load_stored(txn->image, findings, &stored);
+    int err = load_stored(&c, &stored);
     if (err == -ENOMEM || err == -ECANCELED)
         return err;
     if (err < 0)
         qc_find(findings, "the refcounts cannot be read");
-    return sum_up(compare(txn->image, stored, txn->refs, findings), findings);
+    return sum_up(compare(&c, stored, txn->refs), findings);
 }
 
-int qc_image_repair(QcImage *image, QcCheck *ret_found, bool *ret_unknown, GError **error)
+int qc_image_repair(QcImage *image, QcRun *run, QcCheck *ret_found, GError **error)
 {
     g_autoptr(QcTxn) txn = NULL;
     QcCheck found = {0};
-    int err = qc_txn_begin_repair(image, &txn, error);
+    int err = qc_txn_begin_repair(image, run, &txn, error);
     if (!err && ret_found)
         err = look_what_is_wrong(txn, &found);
     if (!err)
@@ -144,7 +152,7 @@ int qc_image_repair(QcImage *image, QcCheck *ret_found, bool *ret_unknown, GErro
         err = qc_snapshots_complete(txn);
     if (err < 0)
         return txn ? qc_txn_fail(err, error) : err;
-    err = qc_txn_commit(txn, ret_unknown, error);
+    err = qc_txn_commit(txn, error);
     if (!err && ret_found)
         *ret_found = found;
     return err;

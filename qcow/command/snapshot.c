@@ -48,12 +48,18 @@ static int next_id(const QcImage *image, char *ret, size_t room, GError **error)
 }
 
 /* Begin a transaction on a snapshot that has to exist. */
-static int begin_on(QcImage *image, unsigned snapshot, QcTxn **ret, GError **error)
+static int begin_on(QcImage *image, unsigned snapshot, QcRun *run, QcTxn **ret, GError **error)
 {
-    int err = qc_txn_begin(image, ret, error);
+    int err = qc_txn_begin(image, run, ret, error);
     if (!err && snapshot >= image->info.n_snapshots)
         err = qc_fail(error, -ENOENT, "there is no such snapshot");
     return err;
+}
+
+/* The references of a tree come (1) or go (-1). */
+static int account(QcTxn *txn, const uint64_t *l1, uint32_t n, int delta)
+{
+    return qc_tree_account(txn->image, txn->refs, l1, n, delta, &txn->meter);
 }
 
 /* With 1-bit refcounts nothing can be shared. */
@@ -76,7 +82,7 @@ static int take_tree(QcTxn *txn, QcSnapshot *s)
     uint32_t n = (uint32_t)qc_l1_entries_for(&h->layout, h->size); /* without VM state */
     int err = qc_l1_load(image, h->l1_offset, h->l1_entries, &l1);
     if (!err)
-        err = qc_tree_account(image, txn->refs, l1, n, 1);
+        err = account(txn, l1, n, 1);
     if (!err)
         err = qc_active_fix_copied(txn, l1, n, 2);
     if (!err)
@@ -89,14 +95,13 @@ static int take_tree(QcTxn *txn, QcSnapshot *s)
     return err;
 }
 
-int qc_snapshot_take(QcImage *image, const char *name, int64_t now_ns, bool *ret_unknown,
-                     GError **error)
+int qc_snapshot_take(QcImage *image, const char *name, int64_t now_ns, QcRun *run, GError **error)
 {
     g_autoptr(QcTxn) txn = NULL;
     char id[24];
     int err = check_can_share(image, error);
     if (!err)
-        err = qc_txn_begin(image, &txn, error);
+        err = qc_txn_begin(image, run, &txn, error);
     if (!err)
         err = check_name(image, name, error);
     if (!err)
@@ -120,7 +125,7 @@ int qc_snapshot_take(QcImage *image, const char *name, int64_t now_ns, bool *ret
     err = take_tree(txn, &s);
     if (!err)
         err = qc_snapshots_replace(txn, &(QcTableEdit){.added = &s});
-    return err ? qc_txn_fail(err, error) : qc_txn_commit(txn, ret_unknown, error);
+    return err ? qc_txn_fail(err, error) : qc_txn_commit(txn, error);
 }
 
 /* ---- revert ----------------------------------------------------------------------------- */
@@ -144,8 +149,8 @@ static int exchange_references(QcTxn *txn, uint64_t *old, uint32_t n_old, const 
         return -ENOMEM;
     memcpy(new, target, n * sizeof(*new));
     drop_common(old, n_old, new, n);
-    int err = qc_tree_account(txn->image, txn->refs, old, n_old, -1);
-    return err ? err : qc_tree_account(txn->image, txn->refs, new, n, 1);
+    int err = account(txn, old, n_old, -1);
+    return err ? err : account(txn, new, n, 1);
 }
 
 static int revert_tree(QcTxn *txn, const QcSnapshot *s)
@@ -194,10 +199,10 @@ static bool has_whole_table(const QcImage *image, unsigned snapshot)
     return qc_l1_entries_for(&image->header.layout, s->disk_size) <= s->l1_entries;
 }
 
-int qc_snapshot_revert(QcImage *image, unsigned snapshot, bool *ret_unknown, GError **error)
+int qc_snapshot_revert(QcImage *image, unsigned snapshot, QcRun *run, GError **error)
 {
     g_autoptr(QcTxn) txn = NULL;
-    int err = begin_on(image, snapshot, &txn, error);
+    int err = begin_on(image, snapshot, run, &txn, error);
     if (err < 0)
         return err;
     if (image->header.has_bitmaps)
@@ -215,7 +220,7 @@ int qc_snapshot_revert(QcImage *image, unsigned snapshot, bool *ret_unknown, GEr
     err = revert_tree(txn, &image->info.snapshots[snapshot]);
     if (!err)
         err = qc_snapshots_complete(txn);
-    return err ? qc_txn_fail(err, error) : qc_txn_commit(txn, ret_unknown, error);
+    return err ? qc_txn_fail(err, error) : qc_txn_commit(txn, error);
 }
 
 /* ---- delete ----------------------------------------------------------------------------- */
@@ -229,7 +234,7 @@ static int delete_tree(QcTxn *txn, const QcSnapshot *s)
     if (!err)
         err = qc_l1_load(image, s->l1_offset, s->l1_entries, &stored);
     if (!err)
-        err = qc_tree_account(image, txn->refs, stored, s->l1_entries, -1);
+        err = account(txn, stored, s->l1_entries, -1);
     if (!err)
         err = qc_txn_release(txn, s->l1_offset, s->l1_entries * sizeof(be64));
     if (!err)
@@ -239,25 +244,25 @@ static int delete_tree(QcTxn *txn, const QcSnapshot *s)
     return err;
 }
 
-int qc_snapshot_delete(QcImage *image, unsigned snapshot, bool *ret_unknown, GError **error)
+int qc_snapshot_delete(QcImage *image, unsigned snapshot, QcRun *run, GError **error)
 {
     g_autoptr(QcTxn) txn = NULL;
-    int err = begin_on(image, snapshot, &txn, error);
+    int err = begin_on(image, snapshot, run, &txn, error);
     if (err < 0)
         return err;
     err = delete_tree(txn, &image->info.snapshots[snapshot]);
     if (!err)
         err = qc_snapshots_replace(txn, &(QcTableEdit){.index = snapshot, .drop = true});
-    return err ? qc_txn_fail(err, error) : qc_txn_commit(txn, ret_unknown, error);
+    return err ? qc_txn_fail(err, error) : qc_txn_commit(txn, error);
 }
 
 /* ---- rename ----------------------------------------------------------------------------- */
 
-int qc_snapshot_rename(QcImage *image, unsigned snapshot, const char *name, bool *ret_unknown,
+int qc_snapshot_rename(QcImage *image, unsigned snapshot, const char *name, QcRun *run,
                        GError **error)
 {
     g_autoptr(QcTxn) txn = NULL;
-    int err = begin_on(image, snapshot, &txn, error);
+    int err = begin_on(image, snapshot, run, &txn, error);
     if (!err)
         err = check_name(image, name, error);
     if (err < 0)
@@ -265,5 +270,5 @@ int qc_snapshot_rename(QcImage *image, unsigned snapshot, const char *name, bool
     err = qc_active_refresh(txn); /* the flags are right after each command */
     if (!err)
         err = qc_snapshots_replace(txn, &(QcTableEdit){.index = snapshot, .new_name = name});
-    return err ? qc_txn_fail(err, error) : qc_txn_commit(txn, ret_unknown, error);
+    return err ? qc_txn_fail(err, error) : qc_txn_commit(txn, error);
 }

@@ -72,38 +72,31 @@ static int refuse(const QcImage *image, bool repair, GError **error)
  * is given, when no stored refcount is lower: what it does not protect would be given out. findings
  * begins as zeros; of what is found, leaks are no contradiction.
  */
-static int count_refs(QcImage *image, const QcRefs *stored, QcCheck *findings, QcRefs **ret,
+static int count_refs(QcTxn *txn, const QcRefs *stored, QcCheck *findings, QcRefs **ret,
                       GError **error)
 {
-    QcRefs *counted = NULL;
-    int err = qc_count_references(image, stored, findings, &counted);
-    if (!err && stored)
+    g_autoptr(QcRefs) counted = NULL;
+    int err = qc_count_references(txn->image, stored, &txn->meter, findings, &counted);
+    if (err < 0)
+        return qc_txn_fail(err, error);
+    if (stored)
         qc_tally_compare(stored, counted, findings);
-    if (err < 0)
-        qc_txn_fail(err, error);
-    else if (findings->errors > 0)
-        err = qc_fail(error, -EUCLEAN, "the image is corrupt and nothing was changed: %s",
-                      findings->first);
-    if (err < 0)
-        qc_refs_free(counted);
-    else
-        *ret = counted;
-    return err;
+    if (findings->errors > 0)
+        return qc_fail(error, -EUCLEAN, "the image is corrupt and nothing was changed: %s",
+                       findings->first);
+    *ret = g_steal_pointer(&counted);
+    return 0;
 }
 
 /* The refcounts as they should be, to be written whole. */
-static int renew_refs(QcImage *image, QcRefs **ret, GError **error)
+static int renew_refs(QcTxn *txn, GError **error)
 {
-    g_autoptr(QcRefs) refs = NULL;
     QcCheck findings = {0};
-    int err = count_refs(image, NULL, &findings, &refs, error);
+    int err = count_refs(txn, NULL, &findings, &txn->refs, error);
     if (err < 0)
         return err;
-    err = qc_tally_renew(refs);
-    if (err < 0)
-        return qc_txn_fail(err, error);
-    *ret = g_steal_pointer(&refs);
-    return 0;
+    err = qc_tally_renew(txn->refs);
+    return err ? qc_txn_fail(err, error) : 0;
 }
 
 /*
@@ -124,81 +117,78 @@ typedef enum Recount {
 } Recount;
 
 /* The refcounts as they are stored, when they protect all that the tables refer to. */
-static int load_refs(QcImage *image, bool give_back, QcRefs **ret, bool *ret_recounted,
-                     GError **error)
+static int load_refs(QcTxn *txn, bool give_back, bool *ret_recounted, GError **error)
 {
-    g_autoptr(QcRefs) refs = NULL, counted = NULL;
+    g_autoptr(QcRefs) counted = NULL;
     QcCheck findings = {0};
-    int err = qc_refs_load(image, &refs, error);
+    int err = qc_refs_load(txn->image, &txn->meter, &txn->refs, error);
     if (!err)
-        err = count_refs(image, refs, &findings, &counted, error);
+        err = count_refs(txn, txn->refs, &findings, &counted, error);
     if (err < 0)
         return err;
     *ret_recounted = findings.leaks > 0 && give_back;
     if (*ret_recounted)
-        qc_tally_adopt(refs, counted);
-    *ret = g_steal_pointer(&refs);
+        qc_tally_adopt(txn->refs, counted);
     return 0;
 }
 
 /* The refcounts to go on from. */
-static int begin_refs(QcImage *image, Recount recount, QcRefs **ret, bool *ret_recounted,
-                      GError **error)
+static int begin_refs(QcTxn *txn, Recount recount, bool *ret_recounted, GError **error)
 {
+    const QcImage *image = txn->image;
     /* A file system may call a hole what it has not written yet (OpenZFS did), a table, say. */
     int err = qc_file_sync(image->file);
     if (err < 0)
         return qc_txn_fail(err, error);
     qc_file_refresh(image->file, 0, 0);
-    /* counting, accounting for the change, and the flags; which a repair compares, too */
-    image->meter.passes = recount == RECOUNT_ALWAYS ? 4 : 3;
     *ret_recounted = recount == RECOUNT_ALWAYS || image->info.dirty;
     if (*ret_recounted)
-        return renew_refs(image, ret, error);
+        return renew_refs(txn, error);
     bool give_back = recount == RECOUNT_LEAKS && knows_all(&image->header);
-    return load_refs(image, give_back, ret, ret_recounted, error);
+    return load_refs(txn, give_back, ret_recounted, error);
 }
 
-static int begin(QcImage *image, Recount recount, QcTxn **ret, GError **error)
+static int begin(QcImage *image, Recount recount, QcRun *run, QcTxn **ret, GError **error)
 {
     int err = refuse(image, recount == RECOUNT_ALWAYS, error);
     if (err < 0)
         return err;
     image->spent = true;
 
-    g_autoptr(QcRefs) refs = NULL;
+    g_autoptr(QcTxn) txn = g_try_new0(QcTxn, 1);
     bool recounted = false;
-    err = begin_refs(image, recount, &refs, &recounted, error);
-    if (err < 0)
-        return err;
-    QcTxn *txn = g_try_new0(QcTxn, 1);
     if (!txn)
         return qc_txn_fail(-ENOMEM, error);
     txn->image = qc_image_ref(image);
-    txn->refs = g_steal_pointer(&refs);
+    txn->run = run;
+    /* counting, accounting for the change, and the flags; which a repair compares, too */
+    txn->meter = (QcMeter){.run = run, .passes = recount == RECOUNT_ALWAYS ? 4 : 3};
     txn->next = image->header;
+    txn->old_size = image->info.stat.size;
+    err = begin_refs(txn, recount, &recounted, error);
+    if (err < 0)
+        return err;
     if (recounted)
         txn->next.incompatible &= ~(QC_INCOMPAT_DIRTY | QC_INCOMPAT_CORRUPT);
-    txn->old_size = image->info.stat.size;
-    *ret = txn;
+    *ret = g_steal_pointer(&txn);
     return 0;
 }
 
-int qc_txn_begin(QcImage *image, QcTxn **ret, GError **error)
+int qc_txn_begin(QcImage *image, QcRun *run, QcTxn **ret, GError **error)
 {
-    return begin(image, RECOUNT_LEAKS, ret, error);
+    return begin(image, RECOUNT_LEAKS, run, ret, error);
 }
 
-int qc_txn_begin_part(QcImage *image, QcTxn **ret, GError **error)
+int qc_txn_begin_part(QcImage *image, QcRun *run, QcTxn **ret, GError **error)
 {
     if (image->info.dirty)
         return qc_fail(error, -EUCLEAN, "the image was not closed cleanly; repair it first");
-    return begin(image, RECOUNT_NEVER, ret, error);
+    return begin(image, RECOUNT_NEVER, run, ret, error);
 }
 
-int qc_txn_begin_repair(QcImage *image, QcTxn **ret, GError **error)
+int qc_txn_begin_repair(QcImage *image, QcRun *run, QcTxn **ret, GError **error)
 {
-    return begin(image, RECOUNT_ALWAYS, ret, error);
+    return begin(image, RECOUNT_ALWAYS, run, ret, error);
 }
 
 /* ---- writing to free clusters ----------------------------------------------------------- */
@@ -228,7 +218,8 @@ int qc_txn_release(QcTxn *txn, uint64_t offset, uint64_t bytes)
 static int verify_unchanged(QcTxn *txn)
 {
     const QcImage *image = txn->image;
-    int err = image->guard ? image->guard(image->guard_data) : 0;
+    const QcRun *run = txn->run;
+    int err = run && run->guard ? run->guard(run->guard_data) : 0;
     qc_image_refresh(image, NULL);
     int same = err ? 0 : qc_image_has_same_sector0(image);
     if (same != 0)
@@ -392,19 +383,19 @@ static int switch_header(QcTxn *txn, bool *ret_unknown, GError **error)
                    "not known");
 }
 
-int qc_txn_commit(QcTxn *txn, bool *ret_unknown, GError **error)
+int qc_txn_commit(QcTxn *txn, GError **error)
 {
     bool unknown = false;
     int err = write_refs_and_sync(txn);
     if (!err)
-        err = qc_meter_ask(&txn->image->meter); /* from here on it is too late */
+        err = qc_meter_ask(&txn->meter); /* from here on it is too late */
     if (err < 0)
         return qc_txn_fail(err, error);
     err = switch_header(txn, &unknown, error);
     if (!err || unknown)
         txn->wrote = false; /* what was written is needed now, or may be */
-    if (ret_unknown)
-        *ret_unknown = unknown;
+    if (unknown && txn->run)
+        txn->run->unknown = true;
     return err;
 }
 

@@ -13,6 +13,8 @@
 
 typedef struct QcTxn {
     QcImage *image;
+    QcRun *run;        /* or NULL */
+    QcMeter meter;     /* of that run */
     QcRefs *refs;      /* change through qc_refs_add() and qc_txn_alloc() */
     QcHeader next;     /* the header as it is to become */
     uint64_t old_size; /* of the file */
@@ -31,20 +33,20 @@ typedef struct QcTxn {
  * anew, as are those of one with leaks, unless something in its header is not known. The command
  * must set all COPIED flags of the active tree: they may be wrong, and the counts changed.
  */
-int qc_txn_begin(QcImage *image, QcTxn **ret, GError **error);
+int qc_txn_begin(QcImage *image, QcRun *run, QcTxn **ret, GError **error);
 
 /*
  * For a command that sets the flags only where it changes something: leaks stay. -EUCLEAN for a
  * dirty image, too.
  */
-int qc_txn_begin_part(QcImage *image, QcTxn **ret, GError **error);
+int qc_txn_begin_part(QcImage *image, QcRun *run, QcTxn **ret, GError **error);
 
 /*
  * As qc_txn_begin(), but with references counted anew, as for every command on a dirty image; also
  * for an image that is marked corrupt. The marks will be cleared. -EUCLEAN: the tables are
  * broken.
  */
-int qc_txn_begin_repair(QcImage *image, QcTxn **ret, GError **error);
+int qc_txn_begin_repair(QcImage *image, QcRun *run, QcTxn **ret, GError **error);
 
 /* Clusters in a row for bytes bytes, each with refcount 1; a host offset. */
 int qc_txn_alloc(QcTxn *txn, uint64_t bytes, uint64_t *ret_offset);
@@ -58,8 +60,8 @@ int qc_txn_put(QcTxn *txn, uint64_t offset, const void *bytes, size_t len);
 /* Put bytes that need not fill their last cluster; the rest becomes zeros. */
 int qc_txn_put_padded(QcTxn *txn, uint64_t offset, const void *bytes, size_t len);
 
-/* Make it so. ret_unknown: see qcow.h. */
-int qc_txn_commit(QcTxn *txn, bool *ret_unknown, GError **error);
+/* Make it so; or fail, and say in the run whether what is on disk is unknown. */
+int qc_txn_commit(QcTxn *txn, GError **error);
 
 /* Forget it; without a commit, the file gets its old length back. Accepts NULL. */
 void qc_txn_free(QcTxn *txn);

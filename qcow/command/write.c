@@ -105,7 +105,7 @@ static int write_all(Write *w)
 }
 
 int qc_image_write(QcImage *image, QcChain *chain, const void *buf, size_t len, uint64_t offset,
-                   bool *ret_unknown, GError **error)
+                   QcRun *run, GError **error)
 {
     g_autoptr(QcTxn) txn = NULL;
     uint64_t size = image->info.virtual_size;
@@ -113,7 +113,7 @@ int qc_image_write(QcImage *image, QcChain *chain, const void *buf, size_t len, 
         return qc_fail(error, -EINVAL, "the range to write is empty or not inside the disk");
     if (image->header.has_bitmaps)
         return qc_fail(error, -EOPNOTSUPP, "the image has persistent bitmaps");
-    int err = qc_txn_begin_part(image, &txn, error);
+    int err = qc_txn_begin_part(image, run, &txn, error);
     if (err < 0)
         return err;
     Write w = {.txn = txn,
@@ -123,5 +123,5 @@ int qc_image_write(QcImage *image, QcChain *chain, const void *buf, size_t len, 
                .offset = offset,
                .end = offset + len};
     err = write_all(&w);
-    return err ? qc_txn_fail(err, error) : qc_txn_commit(txn, ret_unknown, error);
+    return err ? qc_txn_fail(err, error) : qc_txn_commit(txn, error);
 }

@@ -425,18 +425,6 @@ int qc_image_luks(const QcImage *image, QcLuks *ret)
     return err ? err : qc_luks_decode(bytes, len, ret);
 }
 
-void qc_image_set_progress(QcImage *image, QcProgressFunc func, void *data)
-{
-    image->meter.func = func;
-    image->meter.data = data;
-}
-
-void qc_image_set_guard(QcImage *image, QcGuardFunc func, void *data)
-{
-    image->guard = func;
-    image->guard_data = data;
-}
-
 const char *qc_image_unsupported(const QcImage *image)
 {
     return unsupported_feature(&image->info);

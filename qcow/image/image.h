@@ -6,7 +6,6 @@
 
 #include "cache.h"
 #include "header.h"
-#include "meter.h"
 #include "strings.h"
 
 /* Where a bitmap's table lies. */
@@ -16,9 +15,8 @@ typedef struct QcBitmapTable {
 } QcBitmapTable;
 
 /*
- * Immutable once qc_image_open() returns, apart from spent and meter; and from trust, which
- * chain.c may lower before it hands the image out. For a raw image everything from sector0 on is
- * zero.
+ * Immutable once qc_image_open() returns, apart from spent; and from trust, which chain.c may lower
+ * before it hands the image out. For a raw image everything from sector0 on is zero.
  */
 struct QcImage {
     gatomicrefcount refs;
@@ -39,10 +37,7 @@ struct QcImage {
     uint64_t snapshots_end;       /* file offset where the table ends */
     QcBitmapTable *bitmap_tables; /* of each of the info's bitmaps */
     bool bitmaps_whole;           /* the info has all of their directory */
-    bool spent;        /* a command has been tried with it; only the writer's thread looks */
-    QcMeter meter;     /* of that command; the same */
-    QcGuardFunc guard; /* or NULL; the same */
-    void *guard_data;
+    bool spent; /* a command has been tried with it; only the writer's thread looks */
 };
 
 #endif

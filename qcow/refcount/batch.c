@@ -150,7 +150,8 @@ static int read_all(Batch *b, const QcBatchItem *items, size_t n)
     return err;
 }
 
-int qc_batch_read(QcImage *image, QcBatchItem *items, size_t n, QcBatchFunc func, void *data)
+int qc_batch_read(QcImage *image, QcBatchItem *items, size_t n, QcMeter *meter, QcBatchFunc func,
+                  void *data)
 {
     QcFileStat st;
     uint64_t cluster_size = qc_cluster_size(&image->header.layout);
@@ -159,7 +160,7 @@ int qc_batch_read(QcImage *image, QcBatchItem *items, size_t n, QcBatchFunc func
         return err;
     qc_batch_sort(items, n);
     Batch b = {.file = image->file,
-               .meter = &image->meter,
+               .meter = meter,
                .cluster_size = cluster_size,
                .file_size = st.size,
                .func = func,

@@ -5,6 +5,7 @@
 #define QCOW_BATCH_H
 
 #include "image.h"
+#include "meter.h"
 
 /* A cluster to read, and what the caller knows it by. */
 typedef struct QcBatchItem {
@@ -27,9 +28,10 @@ void qc_batch_sort(QcBatchItem *items, size_t n);
 
 /*
  * Read the n clusters of items from the image's file; they are sorted on the way. Each is a step
- * of the image's meter. -EUCLEAN when two have the same offset or one does not lie inside the file;
+ * of the meter. -EUCLEAN when two have the same offset or one does not lie inside the file;
  * -EIO, -ENOMEM, -ECANCELED.
  */
-int qc_batch_read(QcImage *image, QcBatchItem *items, size_t n, QcBatchFunc func, void *data);
+int qc_batch_read(QcImage *image, QcBatchItem *items, size_t n, QcMeter *meter, QcBatchFunc func,
+                  void *data);
 
 #endif

@@ -25,6 +25,7 @@ typedef struct Count {
     QcImage *image;
     const QcLayout *layout;
     QcTally tally;
+    QcMeter *meter;
     QcCheck *findings;
     QcSpread *spread;    /* of single clusters of data; tag is how often to count one */
     QcBatchItem *tables; /* L2 tables; tag is their owners */
@@ -278,11 +279,11 @@ static int count_l2_tables(Count *c)
     }
     if (err < 0)
         return err;
-    qc_meter_set_total(&c->image->meter, n);
+    qc_meter_set_total(c->meter, n);
     err = qc_spread_new(c->tally.refs, qc_clusters_for(c->layout, c->image->info.stat.size),
                         count_spread, c, &c->spread);
     if (!err)
-        err = qc_batch_read(c->image, c->tables, n, count_entries, c);
+        err = qc_batch_read(c->image, c->tables, n, c->meter, count_entries, c);
     return err ? err : qc_spread_flush(c->spread);
 }
 
@@ -400,9 +401,11 @@ static int count_all(Count *c)
     return err ? err : count_trees(c);
 }
 
-int qc_count_references(QcImage *image, const QcRefs *stored, QcCheck *findings, QcRefs **ret)
+int qc_count_references(QcImage *image, const QcRefs *stored, QcMeter *meter, QcCheck *findings,
+                        QcRefs **ret)
 {
-    Count c = {.image = image, .layout = &image->header.layout, .findings = findings};
+    Count c = {
+        .image = image, .layout = &image->header.layout, .meter = meter, .findings = findings};
     int err = qc_tally_init(&c.tally, image, stored);
     if (!err)
         err = count_all(&c);

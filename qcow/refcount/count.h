@@ -10,9 +10,10 @@
  * Count every reference of the image: header, refcount structures, snapshot table, the trees
  * of the active disk and of all snapshots, bitmaps, the encryption header. Places that are
  * not valid are findings, and are skipped. stored: the refcounts as they are on disk, which
- * bound what is counted; NULL where they are not to be believed. See qc_tally_init(). -EIO,
- * -ENOMEM, -ECANCELED.
+ * bound what is counted; NULL where they are not to be believed. See qc_tally_init(). From
+ * here on the meter knows how many tables there are. -EIO, -ENOMEM, -ECANCELED.
  */
-int qc_count_references(QcImage *image, const QcRefs *stored, QcCheck *findings, QcRefs **ret);
+int qc_count_references(QcImage *image, const QcRefs *stored, QcMeter *meter, QcCheck *findings,
+                        QcRefs **ret);
 
 #endif

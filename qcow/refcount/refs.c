@@ -112,7 +112,7 @@ static int load_table(QcRefs *r, bool lenient)
     return err == -EUCLEAN && lenient ? 0 : err;
 }
 
-static int load_blocks(QcRefs *r)
+static int load_blocks(QcRefs *r, QcMeter *meter)
 {
     g_autofree QcBatchItem *items = g_try_new(QcBatchItem, MAX(r->n_blocks, 1));
     size_t n = 0;
@@ -121,7 +121,7 @@ static int load_blocks(QcRefs *r)
     for (uint64_t i = 0; i < r->n_blocks; i++)
         if (r->blocks[i].offset)
             items[n++] = (QcBatchItem){.offset = r->blocks[i].offset, .tag = (uint32_t)i};
-    return qc_batch_read(r->image, items, n, load_block, r);
+    return qc_batch_read(r->image, items, n, meter, load_block, r);
 }
 
 static bool is_busy(const QcRefs *r, uint64_t cluster)
@@ -178,12 +178,12 @@ int qc_refs_open(QcImage *image, bool lenient, QcRefs **ret)
     return err;
 }
 
-int qc_refs_load(QcImage *image, QcRefs **ret, GError **error)
+int qc_refs_load(QcImage *image, QcMeter *meter, QcRefs **ret, GError **error)
 {
     g_autoptr(QcRefs) r = NULL;
     int err = qc_refs_open(image, false, &r);
     if (!err)
-        err = load_blocks(r);
+        err = load_blocks(r, meter);
     if (!err && !blocks_are_used(r))
         err = -EUCLEAN;
     if (err == -EUCLEAN)

@@ -10,11 +10,12 @@
 #define QCOW_REFS_H
 
 #include "image.h"
+#include "meter.h"
 
 typedef struct QcRefs QcRefs;
 
-/* -EUCLEAN: refcount table or blocks are broken. -EIO, -ENOMEM. */
-int qc_refs_load(QcImage *image, QcRefs **ret, GError **error);
+/* -EUCLEAN: refcount table or blocks are broken. -EIO, -ENOMEM, -ECANCELED. */
+int qc_refs_load(QcImage *image, QcMeter *meter, QcRefs **ret, GError **error);
 void qc_refs_free(QcRefs *refs); /* accepts NULL */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcRefs, qc_refs_free)
 

@@ -35,7 +35,8 @@ static int walk_table(void *data, const QcBatchItem *item, uint8_t *table)
     return w->func(w->data, item->tag, item->offset, table);
 }
 
-int qc_tree_walk(QcImage *image, const uint64_t *l1, uint32_t n, QcTreeFunc func, void *data)
+int qc_tree_walk(QcImage *image, const uint64_t *l1, uint32_t n, QcMeter *meter, QcTreeFunc func,
+                 void *data)
 {
     const QcLayout *l = &image->header.layout;
     Walk walk = {func, data};
@@ -56,7 +57,7 @@ int qc_tree_walk(QcImage *image, const uint64_t *l1, uint32_t n, QcTreeFunc func
         if (offset)
             items[used++] = (QcBatchItem){.offset = offset, .tag = i};
     }
-    return qc_batch_read(image, items, used, walk_table, &walk);
+    return qc_batch_read(image, items, used, meter, walk_table, &walk);
 }
 
 typedef struct Account {
@@ -92,14 +93,15 @@ static int account_table(void *data, uint32_t slot, uint64_t l2_offset, uint8_t 
     return err;
 }
 
-int qc_tree_account(QcImage *image, QcRefs *refs, const uint64_t *l1, uint32_t n, int delta)
+int qc_tree_account(QcImage *image, QcRefs *refs, const uint64_t *l1, uint32_t n, int delta,
+                    QcMeter *meter)
 {
     const QcLayout *l = &image->header.layout;
     Account a = {.layout = l, .refs = refs, .delta = delta};
     int err = qc_spread_new(refs, qc_clusters_for(l, image->info.stat.size), account_cluster, &a,
                             &a.spread);
     if (!err)
-        err = qc_tree_walk(image, l1, n, account_table, &a);
+        err = qc_tree_walk(image, l1, n, meter, account_table, &a);
     if (!err)
         err = qc_spread_flush(a.spread);
     qc_spread_free(a.spread);

@@ -9,6 +9,7 @@
 #define QCOW_TREE_H
 
 #include "entry.h"
+#include "meter.h"
 #include "refs.h"
 
 /* Read an L1 table. The result has n entries (g_free). -EUCLEAN past the end of the file. */
@@ -21,13 +22,16 @@ int qc_l1_load(QcImage *image, uint64_t offset, uint32_t n, uint64_t **ret);
  */
 typedef int (*QcTreeFunc)(void *data, uint32_t slot, uint64_t l2_offset, uint8_t *table);
 
-/* -EUCLEAN when an L1 entry is not valid or two point to the same table. */
-int qc_tree_walk(QcImage *image, const uint64_t *l1, uint32_t n, QcTreeFunc func, void *data);
+/* Each table is a step of the meter. -EUCLEAN when an L1 entry is not valid or two point to the
+ * same table. Errors of qc_batch_read(). */
+int qc_tree_walk(QcImage *image, const uint64_t *l1, uint32_t n, QcMeter *meter, QcTreeFunc func,
+                 void *data);
 
 /*
  * Add delta to the refcounts of everything the tree refers to: L2 tables, data clusters,
  * compressed clusters. -EUCLEAN when an entry is not valid; errors of qc_refs_add().
  */
-int qc_tree_account(QcImage *image, QcRefs *refs, const uint64_t *l1, uint32_t n, int delta);
+int qc_tree_account(QcImage *image, QcRefs *refs, const uint64_t *l1, uint32_t n, int delta,
+                    QcMeter *meter);
 
 #endif

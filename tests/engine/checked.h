@@ -40,7 +40,7 @@ static inline QcCheck check(MemFile *file)
 {
     g_auto(Opened) o = opened_new(mem_file(file), NULL);
     QcCheck result;
-    cr_assert_eq(0, qc_image_check(o.image, &result, NULL));
+    cr_assert_eq(0, qc_image_check(o.image, NULL, &result, NULL));
     return result;
 }
 
@@ -49,7 +49,7 @@ static inline int repair_finding(MemFile *file, QcCheck *ret_found)
     g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
     g_autoptr(QcImage) image = NULL;
     int err = qc_image_open(mem_file(file), "mem", QC_FORMAT_QCOW2, cache, &image, NULL);
-    return err ? err : qc_image_repair(image, ret_found, NULL, NULL);
+    return err ? err : qc_image_repair(image, NULL, ret_found, NULL);
 }
 
 static inline int repair(MemFile *file)

@@ -175,7 +175,8 @@ static QcCheck check(const Opened *o)
 {
     QcCheck result;
     g_autoptr(GError) error = NULL;
-    cr_assert_eq(0, qc_image_check(o->image, &result, &error), "%s", error ? error->message : "");
+    cr_assert_eq(0, qc_image_check(o->image, NULL, &result, &error), "%s",
+                 error ? error->message : "");
     return result;
 }
 

@@ -19,7 +19,7 @@ static Model open_model(MemFile *file)
     Model m = {.opened = opened_new(mem_file(file), NULL)};
     const QcImage *image = m.opened.image;
 
-    cr_assert_eq(0, qc_refs_load(m.opened.image, &m.refs, NULL));
+    cr_assert_eq(0, qc_refs_load(m.opened.image, &(QcMeter){0}, &m.refs, NULL));
     m.n = qc_clusters_for(&image->header.layout, image->info.stat.size) + 100;
     qc_file_unref(mem_file(file));
     return m;

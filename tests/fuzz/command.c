@@ -80,16 +80,16 @@ static Order take_order(FuzzBytes *in)
     return o;
 }
 
-static int run_write(const Order *o, QcImage *image, QcCache *cache, bool *unknown, GError **error)
+static int run_write(const Order *o, QcImage *image, QcCache *cache, QcRun *how, GError **error)
 {
     uint8_t bytes[MAX_WRITE];
     g_autoptr(QcChain) chain = NULL;
     memset(bytes, o->fill, o->len);
     fuzz_require(qc_chain_open(NULL, image, cache, &chain) == 0);
-    return qc_image_write(image, chain, bytes, o->len, o->offset, unknown, error);
+    return qc_image_write(image, chain, bytes, o->len, o->offset, how, error);
 }
 
-static int run(const Order *o, MemFile *file, bool *unknown)
+static int run(const Order *o, MemFile *file, QcRun *how)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
@@ -97,29 +97,29 @@ static int run(const Order *o, MemFile *file, bool *unknown)
     QcCheck found;
     int err = qc_image_open(mem_file(file), "fuzz", QC_FORMAT_QCOW2, cache, &image, &error);
     if (!err && o->verb == TAKE)
-        err = qc_snapshot_take(image, o->name, 1795000000123456789, unknown, &error);
+        err = qc_snapshot_take(image, o->name, 1795000000123456789, how, &error);
     else if (!err && o->verb == REVERT)
-        err = qc_snapshot_revert(image, o->snapshot, unknown, &error);
+        err = qc_snapshot_revert(image, o->snapshot, how, &error);
     else if (!err && o->verb == DELETE)
-        err = qc_snapshot_delete(image, o->snapshot, unknown, &error);
+        err = qc_snapshot_delete(image, o->snapshot, how, &error);
     else if (!err && o->verb == RENAME)
-        err = qc_snapshot_rename(image, o->snapshot, o->name, unknown, &error);
+        err = qc_snapshot_rename(image, o->snapshot, o->name, how, &error);
     else if (!err && o->verb == REPAIR)
-        err = qc_image_repair(image, &found, unknown, &error);
+        err = qc_image_repair(image, how, &found, &error);
     else if (!err)
-        err = run_write(o, image, cache, unknown, &error);
+        err = run_write(o, image, cache, how, &error);
     fuzz_check_error(err, error);
     return err;
 }
 
 /* With faults and short transfers, as the order says. */
-static int run_order(const Order *o, MemFile *file, bool *unknown)
+static int run_order(const Order *o, MemFile *file, QcRun *how)
 {
     file->calls = 0;
     file->fail_at = o->fail_at;
     file->fail_error = o->fill & 1 ? -EIO : -ENOSPC;
     file->short_io = o->short_io;
-    int err = run(o, file, unknown);
+    int err = run(o, file, how);
     file->fail_at = -1;
     file->short_io = false;
     return err;
@@ -226,7 +226,7 @@ static void check_check(MemFile *file)
     QcCheck check = {0};
     if (qc_image_open(mem_file(file), "fuzz", QC_FORMAT_QCOW2, cache, &image, NULL) < 0)
         return;
-    int err = qc_image_check(image, &check, &error);
+    int err = qc_image_check(image, NULL, &check, &error);
     fuzz_check_error(err, error);
     if (err == 0)
         fuzz_require((check.errors > 0) == (check.first[0] != '\0'));
@@ -236,11 +236,11 @@ static void check_check(MemFile *file)
 
 static void check_order(const Order *o, MemFile *file, const Before *before)
 {
-    bool unknown = false;
-    int err = run_order(o, file, &unknown);
+    QcRun how = {0};
+    int err = run_order(o, file, &how);
     g_autoptr(Disks) now = disks_open(file);
     fuzz_require(now, "after result %d the image cannot be opened", err);
-    if (unknown)
+    if (how.unknown)
         return; /* no call fails in this way and was not done; but that need not be known */
     if (err < 0) {
         fuzz_require(memcmp(before->sector, file->data->data,

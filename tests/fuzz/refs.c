@@ -58,7 +58,7 @@ static int open_refs(MemFile *file, QcCache *cache, QcImage **ret_image, QcRefs 
     g_autoptr(GError) error = NULL;
     int err = qc_image_open(mem_file(file), "fuzz", QC_FORMAT_QCOW2, cache, ret_image, NULL);
     fuzz_require(err == 0, "%d", err);
-    err = qc_refs_load(*ret_image, ret, &error);
+    err = qc_refs_load(*ret_image, &(QcMeter){0}, ret, &error);
     fuzz_check_error(err, error);
     return err;
 }

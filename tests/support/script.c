@@ -33,7 +33,7 @@ uint64_t script_size(const MemFile *file)
     return be64_get(h.size);
 }
 
-static int run_write(QcImage *image, QcGate *gate, QcCache *cache, const Step *c, bool *ret_unknown)
+static int run_write(QcImage *image, QcGate *gate, QcCache *cache, const Step *c, QcRun *run)
 {
     g_autoptr(QcChain) chain = NULL;
     g_autofree uint8_t *bytes = g_try_malloc(c->len);
@@ -44,15 +44,14 @@ static int run_write(QcImage *image, QcGate *gate, QcCache *cache, const Step *c
     int err = qc_chain_open(gate, image, cache, &chain);
     if (err < 0)
         return err;
-    return qc_image_write(image, chain, bytes, c->len, c->offset, ret_unknown, NULL);
+    return qc_image_write(image, chain, bytes, c->len, c->offset, run, NULL);
 }
 
-int script_run_on(QcFile *file, QcGate *gate, const Step *c, bool *ret_unknown)
+static int run_step(QcFile *file, QcGate *gate, const Step *c, QcRun *run)
 {
     g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
     g_autoptr(QcImage) image = NULL;
     QcCheck found;
-    *ret_unknown = false;
     if (!cache)
         return -ENOMEM;
     int err = qc_image_open(file, "mem", QC_FORMAT_QCOW2, cache, &image, NULL);
@@ -60,19 +59,27 @@ int script_run_on(QcFile *file, QcGate *gate, const Step *c, bool *ret_unknown)
         return err;
     switch (c->kind) {
     case STEP_TAKE:
-        return qc_snapshot_take(image, c->name, 1795000000123456789, ret_unknown, NULL);
+        return qc_snapshot_take(image, c->name, 1795000000123456789, run, NULL);
     case STEP_REVERT:
-        return qc_snapshot_revert(image, c->snapshot, ret_unknown, NULL);
+        return qc_snapshot_revert(image, c->snapshot, run, NULL);
     case STEP_DELETE:
-        return qc_snapshot_delete(image, c->snapshot, ret_unknown, NULL);
+        return qc_snapshot_delete(image, c->snapshot, run, NULL);
     case STEP_RENAME:
-        return qc_snapshot_rename(image, c->snapshot, c->name, ret_unknown, NULL);
+        return qc_snapshot_rename(image, c->snapshot, c->name, run, NULL);
     case STEP_REPAIR:
-        return qc_image_repair(image, &found, ret_unknown, NULL);
+        return qc_image_repair(image, run, &found, NULL);
     case STEP_WRITE:
     default:
-        return run_write(image, gate, cache, c, ret_unknown);
+        return run_write(image, gate, cache, c, run);
     }
+}
+
+int script_run_on(QcFile *file, QcGate *gate, const Step *c, bool *ret_unknown)
+{
+    QcRun run = {0};
+    int err = run_step(file, gate, c, &run);
+    *ret_unknown = run.unknown;
+    return err;
 }
 
 int script_run(MemFile *file, const Step *c, bool *ret_unknown)
