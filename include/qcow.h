@@ -457,10 +457,10 @@ typedef int (*QcGuardFunc)(void *data);
  */
 typedef struct QcRun {
     QcProgressFunc progress; /* in: or NULL */
-    void *data;              /* in: for progress */
-    QcGuardFunc guard;       /* in: or NULL */
-    void *guard_data;        /* in: for guard */
-    bool unknown;            /* out: set when it is not known what is on disk, else left alone */
+    void *progress_data;
+    QcGuardFunc guard; /* in: or NULL */
+    void *guard_data;
+    bool unknown; /* out: set when it is not known what is on disk, else left alone */
 } QcRun;
 
 /*
@@ -502,7 +502,7 @@ typedef struct QcCheck {
  * Count all references of a qcow2 image anew and compare them with the refcounts and the
  * COPIED flags. Nothing may write to the file meanwhile (hold a lock). Reads every table once: time
  * and memory grow with the metadata. Broken tables are findings. run is as of a command (its
- * unknown is not set), but the image is not used up. -EINVAL: a command has used it up, or it was
+ * guard is not asked), but the image is not used up. -EINVAL: a command has used it up, or it was
  * opened for its disk only. -EOPNOTSUPP, -EIO, -ENOMEM: could not check; -ECANCELED. §"Refcounts".
  */
 int qc_image_check(QcImage *image, const QcRun *run, QcCheck *ret, GError **error);

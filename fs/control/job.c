@@ -331,7 +331,7 @@ static void run_command(gpointer data)
 {
     Job *job = data;
     Current *current = &job->current;
-    QcRun run = {.progress = go_on, .data = job};
+    QcRun run = {.progress = go_on, .progress_data = job};
     g_autoptr(GError) error = NULL;
     g_auto(Said) said = {0};
 

@@ -17,7 +17,7 @@ int qc_meter_ask(const QcMeter *meter)
     if (!run || !run->progress)
         return 0;
     uint64_t percent = meter->total ? meter->done * 100 / meter->total : 0;
-    return run->progress(run->data, (unsigned)MIN(percent, ALMOST)) ? 0 : -ECANCELED;
+    return run->progress(run->progress_data, (unsigned)MIN(percent, ALMOST)) ? 0 : -ECANCELED;
 }
 
 int qc_meter_step(QcMeter *meter)

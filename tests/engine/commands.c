@@ -466,7 +466,7 @@ static int take_until(MemFile *file, unsigned stop_at, unsigned *ret_calls)
 {
     g_auto(Opened) o = opened_new(mem_file(file), NULL);
     Listener listener = {.stop_at = stop_at};
-    QcRun run = {.progress = listen_to, .data = &listener};
+    QcRun run = {.progress = listen_to, .progress_data = &listener};
     int err = qc_snapshot_take(o.image, "more", 0, &run, NULL);
     cr_expect_not(run.unknown);
     *ret_calls = listener.calls;
@@ -500,7 +500,7 @@ Test(commands, a_check_can_be_stopped)
     MemFile *file = script_image(&script_kinds[0], 300 * 1024);
     g_auto(Opened) o = opened_new(mem_file(file), NULL);
     Listener listener = {0};
-    const QcRun run = {.progress = listen_to, .data = &listener};
+    const QcRun run = {.progress = listen_to, .progress_data = &listener};
     QcCheck found;
     cr_expect_eq(-ECANCELED, qc_image_check(o.image, &run, &found, NULL));
     qc_file_unref(mem_file(file));
