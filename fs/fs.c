@@ -121,11 +121,13 @@ bool fs_has_foreign_writer(Fs *fs, QcFile *file, const QcFileStat *stat)
 
 int fs_find_device_user(Fs *fs, const QcFileStat *stat, bool write, unsigned max_age, char **ret)
 {
+    gint64 since = g_get_monotonic_time() - max_age * G_TIME_SPAN_MILLISECOND;
+
     *ret = NULL;
     if (!stat->rdev)
         return 0;
-    return fs->keeper ? keeper_find_user(fs->keeper, stat->rdev, write, max_age, ret)
-                      : census_find(fs->census, stat->rdev, write, max_age, ret);
+    return fs->keeper ? keeper_find_user(fs->keeper, stat->rdev, write, since, ret)
+                      : census_find(fs->census, stat->rdev, write, since, ret);
 }
 
 bool fs_has_device_writer(Fs *fs, const QcFileStat *stat, unsigned max_age)

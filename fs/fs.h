@@ -42,6 +42,7 @@ typedef struct Fs {
     Listings *listings;
     Claims *claims;
     Census *census; /* NULL: the keeper has it */
+    atomic_bool looking; /* a reader asks it, or the keeper, who writes to a device */
     Journal *journal;
     Serial *serial;
     Allowance *writes; /* to control files, until they are answered */
@@ -78,8 +79,8 @@ void fs_end_passthrough(Fs *fs, int number);
 bool fs_has_foreign_writer(Fs *fs, QcFile *file, const QcFileStat *stat);
 
 /*
- * As census_find() of the block device that stat is of; 0 of any other file. max_age: 0, or
- * FS_RECENT_MS where many may ask one after another.
+ * As census_find() of the block device that stat is of; 0 of any other file. max_age, in
+ * milliseconds, of the answer: 0, or FS_RECENT_MS where many may ask one after another.
  */
 int fs_find_device_user(Fs *fs, const QcFileStat *stat, bool write, unsigned max_age, char **ret);
 /* Whether one is found that writes. */

@@ -2,7 +2,8 @@
  * census.c - see census.h.
  *
  * To look at all that all processes have open takes a while, many milliseconds where many machines
- * run. So one look is at all devices, and is kept for those who do not need to know better.
+ * run, and more where a user has many files open on purpose. So one look is at all devices, and
+ * answers all questions that were asked before it began.
  *
  * Census.lock protects everything. It is held while the processes are looked at: whoever comes
  * meanwhile would have to wait for a look in any case.
@@ -18,7 +19,7 @@ struct Census {
     pid_t except;
     GMutex lock;
     GArray *devices; /* of OpenFile: what was found last; NULL: nothing has been looked at; lock */
-    bool all;        /* of all processes; lock */
+    int err;         /* of that look: it was not at all processes; lock */
     gint64 time;     /* when that look began, monotonic; lock */
 };
 
@@ -51,23 +52,15 @@ static void look(Census *census)
 {
     g_clear_pointer(&census->devices, g_array_unref);
     census->time = g_get_monotonic_time();
-    census->devices = openfiles_find(is_device, NULL, census->except, &census->all);
+    census->devices = openfiles_find(is_device, NULL, census->except, &census->err);
 }
 
-/* Lock held. */
-static bool is_older_than(const Census *census, unsigned max_age)
-{
-    gint64 age = g_get_monotonic_time() - census->time;
-
-    return !census->devices || age >= max_age * G_TIME_SPAN_MILLISECOND;
-}
-
-int census_find(Census *census, uint64_t device, bool write, unsigned max_age, char **ret)
+int census_find(Census *census, uint64_t device, bool write, gint64 since, char **ret)
 {
     g_autoptr(GArray) found = g_array_new(FALSE, FALSE, sizeof(OpenFile));
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&census->lock);
 
-    if (is_older_than(census, max_age))
+    if (!census->devices || census->time < since)
         look(census);
     for (guint i = 0; i < census->devices->len; i++) {
         const OpenFile *file = &g_array_index(census->devices, OpenFile, i);
@@ -78,5 +71,5 @@ int census_find(Census *census, uint64_t device, bool write, unsigned max_age, c
     *ret = holder_names(found);
     if (*ret)
         return -EBUSY;
-    return census->all ? 0 : -EACCES;
+    return census->err;
 }

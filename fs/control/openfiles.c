@@ -25,13 +25,15 @@
 
 enum {
     FIRST_PROCESS = 1,
+    LONGEST_US = 5 * G_USEC_PER_SEC, /* any user may have files open, which take time */
 };
 
 typedef struct Search {
     OpenFileFilter filter;
     const void *data;
     GArray *found;
-    bool all;
+    gint64 deadline; /* monotonic */
+    int err;         /* see openfiles_find() */
 } Search;
 
 /* Whether a failure says that what was to be looked at is not there any more. */
@@ -130,6 +132,11 @@ static bool is_hidden(pid_t pid)
     return access(path, F_OK) == 0 || !is_gone(errno);
 }
 
+static bool is_late(const Search *search)
+{
+    return g_get_monotonic_time() > search->deadline;
+}
+
 static void search_process(Search *search, pid_t pid)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/fd", (int)pid);
@@ -137,11 +144,11 @@ static void search_process(Search *search, pid_t pid)
     bool well = true;
     const char *fd;
 
-    while (dir && (fd = next_number(dir)))
+    while (dir && !is_late(search) && (fd = next_number(dir)))
         well = search_file(search, dirfd(dir), pid, fd) && well;
     well = well && (errno == 0 || is_gone(errno));
     if (!well && is_hidden(pid))
-        search->all = false;
+        search->err = -EACCES;
     if (dir)
         closedir(dir);
 }
@@ -152,7 +159,7 @@ static void search_all(Search *search, pid_t except)
     bool has_first = false;
     const char *name;
 
-    while (proc && (name = next_number(proc))) {
+    while (proc && !is_late(search) && (name = next_number(proc))) {
         pid_t pid = (pid_t)strtol(name, NULL, 10);
 
         has_first = has_first || pid == FIRST_PROCESS;
@@ -160,17 +167,22 @@ static void search_all(Search *search, pid_t except)
             search_process(search, pid);
     }
     if (!has_first || errno)
-        search->all = false;
+        search->err = -EACCES;
+    if (is_late(search))
+        search->err = -ETIMEDOUT;
     if (proc)
         closedir(proc);
 }
 
-GArray *openfiles_find(OpenFileFilter filter, const void *data, pid_t except, bool *ret_all)
+GArray *openfiles_find(OpenFileFilter filter, const void *data, pid_t except, int *ret_err)
 {
-    Search search = {filter, data, g_array_new(FALSE, FALSE, sizeof(OpenFile)), true};
+    Search search = {.filter = filter,
+                     .data = data,
+                     .found = g_array_new(FALSE, FALSE, sizeof(OpenFile)),
+                     .deadline = g_get_monotonic_time() + LONGEST_US};
 
     search_all(&search, except);
-    if (ret_all)
-        *ret_all = search.all;
+    if (ret_err)
+        *ret_err = search.err;
     return search.found;
 }

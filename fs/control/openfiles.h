@@ -17,9 +17,9 @@ typedef bool (*OpenFileFilter)(const QcFileStat *stat, const void *data);
 
 /*
  * The wanted files that any process has open but one, our own. An array of OpenFile, of each
- * process one after another (g_array_unref). ret_all: whether each process could be looked at; may
- * be NULL.
+ * process one after another (g_array_unref). ret_err (may be NULL): 0: all processes were looked
+ * at; -EACCES: some may not be; -ETIMEDOUT: it would have taken too long.
  */
-GArray *openfiles_find(OpenFileFilter filter, const void *data, pid_t except, bool *ret_all);
+GArray *openfiles_find(OpenFileFilter filter, const void *data, pid_t except, int *ret_err);
 
 #endif

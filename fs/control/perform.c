@@ -151,6 +151,11 @@ static int check_other_nodes(const Work *work, GError **error)
                     "%s is a block device, and this daemon may not look at all processes, so "
                     "whether one of them uses it cannot be told; let root mount",
                     path);
+    if (r == -ETIMEDOUT)
+        return fail(error, -EBUSY,
+                    "%s is a block device, and it took too long to look at all open files of this "
+                    "machine for who uses it",
+                    path);
     if (r < 0)
         return fail(error, r, "who uses %s cannot be told: %s", path, g_strerror(-r));
     return 0;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <libmount.h>
 #include <string.h>
+#include <unistd.h>
 
 void mount_clear(Mount *mount)
 {
@@ -79,6 +80,18 @@ static bool lies_in(const char *path, const char *directory)
     return strncmp(path, directory, n) == 0 && (path[n] == '/' || path[n] == '\0');
 }
 
+/* Whether its type and source are to be believed: everybody may mount, and call that anything. */
+static bool is_of_trusted_user(struct libmnt_fs *fs)
+{
+    char *value;
+    size_t len;
+
+    if (mnt_fs_get_option(fs, "user_id", &value, &len) != 0)
+        return false;
+    guint64 uid = g_ascii_strtoull(value, NULL, 10);
+    return uid == 0 || uid == geteuid();
+}
+
 /* seen: where it was looked already. */
 static bool leads_to(struct libmnt_table *table, const char *from, const char *to, const char *type,
                      GHashTable *seen)
@@ -93,7 +106,7 @@ static bool leads_to(struct libmnt_table *table, const char *from, const char *t
     while (!found && mnt_table_next_fs(table, iter, &fs) == 0) {
         const char *source = mnt_fs_get_source(fs);
 
-        found = source && g_strcmp0(mnt_fs_get_fstype(fs), type) == 0 &&
+        found = source && g_strcmp0(mnt_fs_get_fstype(fs), type) == 0 && is_of_trusted_user(fs) &&
                 lies_in(mnt_fs_get_target(fs), from) && leads_to(table, source, to, type, seen);
     }
     mnt_free_iter(iter);

@@ -48,11 +48,11 @@ struct Reader {
     ClaimSet *claims;
     Pages *pages; /* of the node; borrowed */
     PagesUse use;
-    int passed;           /* the kernel's number of a file that it reads by itself; 0: none */
-    Ahead *ahead;         /* NULL: what was read of this file is not worth keeping */
-    gint settled;         /* atomic: a read came through the page cache */
-    _Atomic gint64 asked; /* live, a device: when it was looked for writers; monotonic */
-    atomic_bool written;  /* whether there was one then */
+    int passed;            /* the kernel's number of a file that it reads by itself; 0: none */
+    Ahead *ahead;          /* NULL: what was read of this file is not worth keeping */
+    gint settled;          /* atomic: a read came through the page cache */
+    _Atomic gint64 looked; /* live, a device: when it was looked for writers; monotonic */
+    atomic_bool written;   /* whether there was one then */
 
     GMutex reload;
     GMutex lock;
@@ -392,15 +392,19 @@ static int reload(Reader *reader, const QcView *stale)
 
 /*
  * Whether a process writes to the device that is shown, by another node than ours. One of the
- * threads that come by looks once a second, at what may be a second old.
+ * threads that come by looks once a second, at what may be a second old; but only one of all
+ * readers' threads at a time, for a look may take long.
  */
 static bool has_device_writer(Reader *reader)
 {
-    gint64 now = g_get_monotonic_time(), asked = reader->asked;
-    bool due = now - asked >= FS_RECENT_MS * G_TIME_SPAN_MILLISECOND;
+    gint64 age = g_get_monotonic_time() - reader->looked;
 
-    if (due && atomic_compare_exchange_strong(&reader->asked, &asked, now))
+    if (age >= FS_RECENT_MS * G_TIME_SPAN_MILLISECOND &&
+        !atomic_exchange(&reader->fs->looking, true)) {
         reader->written = fs_has_device_writer(reader->fs, &reader->stat, FS_RECENT_MS);
+        reader->looked = g_get_monotonic_time();
+        atomic_store(&reader->fs->looking, false);
+    }
     return reader->written;
 }
 

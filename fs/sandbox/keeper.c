@@ -49,13 +49,14 @@ typedef enum RequestKind {
     REQUEST_PASS,       /* path text, dev, ino -> a number in err, or err */
     REQUEST_PASS_END,   /* number; no reply */
     REQUEST_ENDING,     /* no reply */
-    REQUEST_USER,       /* of device dev, write, max_age number -> err, and text for -EBUSY */
+    REQUEST_USER,       /* of device dev, write, since -> err, and text for -EBUSY */
 } RequestKind;
 
 typedef struct Request {
     uint32_t kind, write;
     int32_t priority, number;
     uint64_t dev, ino;
+    int64_t since;
     char text[PATH_MAX];
 } Request;
 
@@ -151,10 +152,9 @@ char *keeper_find_holder(Keeper *keeper, const QcFileStat *file)
     return g_strndup(reply.text, sizeof(reply.text));
 }
 
-int keeper_find_user(Keeper *keeper, uint64_t device, bool write, unsigned max_age, char **ret)
+int keeper_find_user(Keeper *keeper, uint64_t device, bool write, gint64 since, char **ret)
 {
-    Request request = {
-        .kind = REQUEST_USER, .write = write, .number = (int32_t)max_age, .dev = device};
+    Request request = {.kind = REQUEST_USER, .write = write, .since = since, .dev = device};
     Reply reply;
     int r = ask(keeper, &request, &reply, NULL);
 
@@ -313,8 +313,8 @@ static int answer(Watch *watch, Request *request)
         g_strlcpy(reply.text, holder ? holder : "", sizeof(reply.text));
         break;
     case REQUEST_USER:
-        reply.err = census_find(watch->census, request->dev, request->write,
-                                (unsigned)MAX(request->number, 0), &holder);
+        reply.err =
+            census_find(watch->census, request->dev, request->write, request->since, &holder);
         g_strlcpy(reply.text, holder ? holder : "", sizeof(reply.text));
         break;
     case REQUEST_DEVICE:

@@ -41,7 +41,7 @@ int keeper_split(QcGate *gate, bool may_write, int device, KeeperUnmount unmount
 char *keeper_find_holder(Keeper *keeper, const QcFileStat *file);
 
 /* As census_find(), which has to look at these too. */
-int keeper_find_user(Keeper *keeper, uint64_t device, bool write, unsigned max_age, char **ret);
+int keeper_find_user(Keeper *keeper, uint64_t device, bool write, gint64 since, char **ret);
 
 /* A QcDeviceOpener; data is the Keeper. */
 int keeper_open_device(void *data, const char *path, bool write);

@@ -13,7 +13,7 @@
 
 /* Of one open file. For the one thread that writes to it and locks it. */
 typedef struct QcGrowth {
-    uint64_t size; /* bytes; the largest that is known */
+    uint64_t size; /* bytes; as far as it reaches */
     int64_t grown; /* when it became that, on the monotonic clock; 0: not since it was waited for */
 } QcGrowth;
 

@@ -71,6 +71,7 @@ int qc_probe(QcFile *file, const char *name, QcFormat *ret_format, const char **
     uint8_t buf[PROBE_BYTES];
     QcFileStat st;
     int err = qc_file_stat(file, &st);
+    qc_file_refresh(file, 0, sizeof(buf));
     if (!err)
         err = qc_file_read_padded(file, buf, sizeof(buf), 0);
     if (err < 0)

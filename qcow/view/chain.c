@@ -85,10 +85,12 @@ static int open_image(QcChain *chain, QcFile *file, const char *path, QcFormat f
 {
     g_autoptr(GError) local = NULL;
     int err = qc_image_open(file, path, format, cache, ret, &local);
-    if (err == -EUCLEAN && qc_image_open_disk(file, path, format, cache, ret, NULL) == 0) {
-        if (!chain->error)
+    if (err == -EUCLEAN) {
+        int disk_err = qc_image_open_disk(file, path, format, cache, ret, NULL);
+        if (!disk_err && !chain->error)
             chain->error = g_steal_pointer(&local);
-        return 0;
+        if (!disk_err || qc_is_shortage(disk_err))
+            return disk_err;
     }
     if (err < 0)
         g_propagate_error(error, g_steal_pointer(&local));

@@ -162,6 +162,17 @@ subprocess.run(["sync", device], check=True)
 assert qemu_raw() == now, "a command undid what the other host wrote"
 assert qemu_raw("-l", "snapshot.name=after") == now
 assert here("disk") == now
+
+# A raw disk becomes an image there: it is not handed out as the disk.
+held = os.open(device, os.O_RDONLY)
+there("dd", "if=/dev/zero", "of=" + file, "bs=1M", "count=24", "conv=notrunc", "status=none")
+assert here("disk") == bytes(24 << 20)
+os.pread(held, 24 << 20, 0)
+there("qemu-img", "create", "-q", "-f", "qcow2", "-o", "preallocation=metadata", "other.qcow2", "8M")
+there("dd", "if=other.qcow2", "of=" + file, "conv=notrunc", "status=none")
+assert b'"format": "qcow2"' in here("info.json")
+assert here("disk") == bytes(8 << 20)
+os.close(held)
 END
     check_clean "$file"
     unmount_store "$TMP/mnt2"

@@ -76,7 +76,7 @@ static int ask_everything(Keeper *keeper, pid_t holder)
         return 3;
     /* Of a device that nobody has. (Whether it may look at all others is not for us to say.) */
     g_autofree char *user = NULL;
-    int r = keeper_find_user(keeper, UINT64_MAX, true, 0, &user);
+    int r = keeper_find_user(keeper, UINT64_MAX, true, g_get_monotonic_time(), &user);
     if ((r != 0 && r != -EACCES) || user)
         return 14;
     /* Only block devices, and only those that the store holds. */
