@@ -155,7 +155,8 @@ static bool names_the_same(const QcImage *a, const QcImage *b)
            g_strcmp0(a->info.backing_format, b->info.backing_format) == 0;
 }
 
-/* The layer beneath the lowest one from another chain, if it is the same there; borrowed. */
+/* The layer beneath the lowest one from another chain, if it is the same there; borrowed. One that
+ * is broken is opened anew, to tell why. */
 static QcImage *layer_in(const QcChain *like, const QcChain *chain, QcGate *gate)
 {
     unsigned layer = chain->n_layers;
@@ -163,7 +164,8 @@ static QcImage *layer_in(const QcChain *like, const QcChain *chain, QcGate *gate
         !names_the_same(like->layers[layer - 1].image, lowest_image(chain)))
         return NULL;
     QcImage *image = like->layers[layer].image;
-    bool same = image->trust == QC_TRUST_ALL && qc_chain_layer_is_same(like, gate, layer);
+    bool same = image->trust == QC_TRUST_ALL && !image->disk_only &&
+                qc_chain_layer_is_same(like, gate, layer);
     return same ? image : NULL;
 }
 

@@ -225,6 +225,10 @@ Test(view, a_layer_with_a_broken_snapshot_table_keeps_its_bytes)
     be32 one = be32_make(1);
     cr_assert_eq(qc_file_write(s.made[0], &one, sizeof(one), 60), 0);
     cr_assert_eq(qc_file_write(s.made[0], &nowhere, sizeof(nowhere), 64), 0);
+    g_autofree char *base_path = path_of(&s, 0); /* nobody has it open for writing any more */
+    qc_file_unref(s.made[0]);
+    cr_assert_eq(0, qc_file_new_fd(open(base_path, O_RDONLY | O_CLOEXEC), &s.made[0]));
+    cr_assert_eq(0, qc_file_settle(s.made[0], NULL));
 
     uint8_t byte;
     Opened o = open_stack(&s, 1, O_RDWR);
@@ -233,6 +237,10 @@ Test(view, a_layer_with_a_broken_snapshot_table_keeps_its_bytes)
     cr_expect_eq(qc_view_read(o.view, &byte, 1, 0), 1);
     cr_expect_eq(byte, 'b');
     cr_expect(qc_chain_error_stands(o.chain, s.gate));
+
+    g_autoptr(QcChain) again = NULL;
+    cr_assert_eq(0, qc_chain_open_like(s.gate, o.image, o.cache, o.chain, &again));
+    cr_expect_not_null(qc_chain_error(again), "also of a layer that is taken over");
     opened_clear(&o);
     remove_stack(&s);
 }
