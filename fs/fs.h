@@ -41,7 +41,7 @@ typedef struct Fs {
     Nodes *nodes;
     Listings *listings;
     Claims *claims;
-    Census *census; /* NULL: the keeper has it */
+    Census *census;      /* NULL: the keeper has it */
     atomic_bool looking; /* a reader asks it, or the keeper, who writes to a device */
     Journal *journal;
     Serial *serial;
