@@ -112,31 +112,42 @@ Test(lock, a_writer_holds_qemus_bytes, .init = setup, .fini = teardown)
         cr_expect_eq(qc_file_lock_held(probe, byte, 1), byte == 201 || byte == 203, "%u", byte);
 }
 
+/* A writer's file, let grow by some bytes. */
+static void let_grow(QcFile *file, uint64_t size)
+{
+    cr_assert_eq(qc_file_write(file, "longer", 6, size), 0);
+}
+
 /* Who opened the file before it grew must find the locks; see let_openers_fail. */
+static void expect_kept_after_growth(QcFile *file, uint64_t size)
+{
+    let_grow(file, size);
+    int64_t grown = g_get_monotonic_time();
+    qc_lock_release(file);
+    cr_expect_geq(g_get_monotonic_time() - grown, 49000);
+}
+
+static uint64_t lock_to_write(QcFile *file)
+{
+    QcFileStat stat;
+    cr_assert_eq(qc_file_stat(file, &stat), 0);
+    cr_assert_eq(qc_lock_writer(file, NULL), 0);
+    return stat.size;
+}
+
 Test(lock, outlives_growth_by_the_time_that_qemu_takes_to_open, .init = setup, .fini = teardown)
 {
     g_autoptr(QcFile) a = open_it();
-    QcFileStat stat;
-    cr_assert_eq(qc_file_stat(a, &stat), 0);
-    cr_assert_eq(qc_lock_writer(a, NULL), 0);
-    cr_assert_eq(qc_file_write(a, "longer", 6, stat.size), 0);
-    int64_t grown = g_get_monotonic_time();
-    qc_lock_release(a);
-    cr_expect_geq(g_get_monotonic_time() - grown, 49000);
+    expect_kept_after_growth(a, lock_to_write(a));
 }
 
 /* What grew for a command that failed is cut off; then the file grows anew. */
 Test(lock, outlives_growth_that_comes_again, .init = setup, .fini = teardown)
 {
     g_autoptr(QcFile) a = open_it();
-    QcFileStat stat;
-    cr_assert_eq(qc_file_stat(a, &stat), 0);
-    cr_assert_eq(qc_lock_writer(a, NULL), 0);
-    cr_assert_eq(qc_file_write(a, "longer", 6, stat.size), 0);
-    cr_assert_eq(qc_file_truncate(a, stat.size), 0);
+    uint64_t size = lock_to_write(a);
+    let_grow(a, size);
+    cr_assert_eq(qc_file_truncate(a, size), 0);
     g_usleep(60000);
-    cr_assert_eq(qc_file_write(a, "longer", 6, stat.size), 0);
-    int64_t grown = g_get_monotonic_time();
-    qc_lock_release(a);
-    cr_expect_geq(g_get_monotonic_time() - grown, 49000);
+    expect_kept_after_growth(a, size);
 }
