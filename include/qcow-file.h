@@ -28,8 +28,7 @@ typedef struct QcFileStat {
     uint64_t size;      /* bytes; of a block device, its capacity */
     uint64_t allocated; /* bytes that the file occupies in its file system */
     int64_t mtime, ctime;
-    int64_t
-        btime; /* when the file was made, later than one that had its ino before; 0: not known */
+    int64_t btime; /* when it was made, later than a file that had its ino before; 0: not known */
     uint32_t mode, uid, gid; /* as in struct stat */
     int64_t now; /* just before that, by the clock from which the kernel gives files their times */
 } QcFileStat;

@@ -334,16 +334,16 @@ int qc_view_check(QcView *view);
  */
 bool qc_view_is_unchanged(QcView *view);
 
+#define QC_FEW_LAYERS 4     /* as many are all looked at after each reading */
+#define QC_RECHECK_US 2000  /* how old the look at a layer that gave no bytes may be */
+#define QC_REFRESH_US 10000 /* until what another machine changes on a block device shows */
+
 /*
  * qc_view_check() for what one qc_view_fetch() gave, and cheaper for a view of more than
  * QC_FEW_LAYERS: the view's own file and those that bytes came from are looked at now; of the
  * others, which only had nothing to say, it is enough that they were looked at QC_RECHECK_US ago or
  * less.
  */
-#define QC_FEW_LAYERS 4
-#define QC_RECHECK_US 2000
-/* How long it may take until a change that another machine makes to a block device is noticed. */
-#define QC_REFRESH_US 10000
 int qc_view_check_reading(QcView *view, const QcReading *reading);
 
 /*

@@ -6,9 +6,8 @@
 
 #include <sys/types.h>
 
-#define JOURNAL_LINES 32u /* per control file; of the store's own, per user */
-#define JOURNAL_USERS                                                                              \
-    32u /* with lines of the store's own; but for root, the least recent go first */
+#define JOURNAL_LINES  32u   /* per control file; of the store's own, per user */
+#define JOURNAL_USERS  32u   /* of the store's own; the least recent user but root goes first */
 #define JOURNAL_BYTES  1024u /* of a line; the rest is not remembered */
 #define JOURNAL_IMAGES 1024u /* control files with results; the least recently used go first */
 

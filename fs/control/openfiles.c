@@ -110,7 +110,7 @@ static bool search_file(Search *search, int dirfd, pid_t pid, const char *fd)
     return well;
 }
 
-/* The numbers in a directory of /proc; 0: there are no more, or errno says what is wrong. */
+/* The next number in a directory of /proc; NULL: there are no more, or errno says what is wrong. */
 static const char *next_number(DIR *dir)
 {
     const struct dirent *entry;

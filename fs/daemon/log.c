@@ -11,6 +11,7 @@
 
 #include <fuse_log.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <syslog.h>
 
@@ -19,14 +20,14 @@ enum {
 };
 
 /* Written before threads start. */
-static gboolean to_syslog;
+static bool to_syslog;
 static LogSink sink;
 static void *sink_data;
 
 void log_to_syslog(void)
 {
     openlog("snaptree", LOG_PID, LOG_DAEMON);
-    to_syslog = TRUE;
+    to_syslog = true;
 }
 
 void log_to_sink(LogSink to, void *data)
@@ -74,7 +75,7 @@ void log_error(const char *format, ...)
 }
 
 /* While threads or memory are short, libfuse says so for each request. */
-static gboolean said_just_now(const char *format)
+static bool said_just_now(const char *format)
 {
     static GMutex lock;
     static const char *last; /* a constant of libfuse's; lock */
@@ -83,10 +84,10 @@ static gboolean said_just_now(const char *format)
     gint64 now = g_get_monotonic_time();
 
     if (format == last && now - last_time < REPEAT_SECONDS * G_TIME_SPAN_SECOND)
-        return TRUE;
+        return true;
     last = format;
     last_time = now;
-    return FALSE;
+    return false;
 }
 
 static void from_fuse(enum fuse_log_level level, const char *format, va_list args)

@@ -2,7 +2,6 @@
 #ifndef SNAPTREE_CHANNEL_H
 #define SNAPTREE_CHANNEL_H
 
-#include <glib.h>
 #include <sys/types.h>
 
 struct fuse_session;

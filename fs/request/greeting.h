@@ -7,9 +7,7 @@
 #ifndef SNAPTREE_GREETING_H
 #define SNAPTREE_GREETING_H
 
-#include <glib.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <sys/uio.h>
 
 typedef enum GreetingOffer {

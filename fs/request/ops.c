@@ -9,7 +9,6 @@
  */
 #include "ops.h"
 
-#include "command.h"
 #include "handle.h"
 #include "passthrough.h"
 #include "tree.h"

@@ -5,7 +5,6 @@
 #ifndef SNAPTREE_RING_H
 #define SNAPTREE_RING_H
 
-#include <glib.h>
 #include <stdbool.h>
 #include <sys/uio.h>
 

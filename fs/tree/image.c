@@ -311,9 +311,7 @@ const Names *image_names(Image *image)
 
 char *image_layer_name(const Image *image, unsigned layer)
 {
-    const char *path = qc_image_path(qc_chain_image(image->chain, layer));
-    const char *slash = strrchr(path, '/');
-    const char *base = slash ? slash + 1 : path;
+    const char *base = store_base_name(qc_image_path(qc_chain_image(image->chain, layer)));
     g_autofree char *escaped = name_escape(base, strlen(base));
     g_autofree char *name = g_strdup_printf("%u-%s", layer, escaped);
 

@@ -64,19 +64,12 @@ static int find_place(QcGate *gate, int fd, char **ret)
     return 0;
 }
 
-static const char *base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    return slash ? slash + 1 : path;
-}
-
 /* Whether a file that cannot be read is meant to be an image, by its name. */
 static bool sounds_like_image(const char *path)
 {
     static const char *const suffixes[] = {".qcow2", ".qcow", ".raw", ".img", ".iso",  ".vmdk",
                                            ".vdi",   ".vhd",  ".vpc", ".qed", ".vhdx", ".luks"};
-    g_autofree char *name = g_ascii_strdown(base_name(path), -1);
+    g_autofree char *name = g_ascii_strdown(store_base_name(path), -1);
 
     for (unsigned i = 0; i < G_N_ELEMENTS(suffixes); i++) {
         if (g_str_has_suffix(name, suffixes[i]))
@@ -135,7 +128,7 @@ static int open_candidate(QcGate *gate, const char *path, StoreItem *item)
     if (r == 0 && item->is_link)
         store_limit(gate, item->file, &item->stat);
     if (r == 0)
-        r = qc_probe(item->file, base_name(path), &item->format, &item->format_name);
+        r = qc_probe(item->file, store_base_name(path), &item->format, &item->format_name);
     if (r == 0)
         return item->format == QC_FORMAT_NONE ? -ENOENT : 0;
     if (qc_is_shortage(r))
@@ -180,6 +173,13 @@ int store_look(QcGate *gate, const char *path, StoreItem *ret)
 char *store_join(const char *dir, const char *name)
 {
     return *dir ? g_strdup_printf("%s/%s", dir, name) : g_strdup(name);
+}
+
+const char *store_base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash ? slash + 1 : path;
 }
 
 char *store_path_from_argument(const char *arg)

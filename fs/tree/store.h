@@ -49,6 +49,8 @@ int store_list(QcGate *gate, const Creds *creds, const char *path, GPtrArray **r
 
 /* "dir/name", or "name" in the store itself. */
 char *store_join(const char *dir, const char *name);
+/* The last name of a path, a part of it. */
+const char *store_base_name(const char *path);
 
 /*
  * A path as a person types it -> as this tree spells it; NULL when it cannot be one of ours

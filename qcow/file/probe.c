@@ -7,7 +7,6 @@
  */
 #include "format.h"
 #include "qcow.h"
-#include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
 

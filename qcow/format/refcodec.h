@@ -20,7 +20,6 @@ static inline uint64_t qc_refcount_get(const uint8_t *block, unsigned order, uin
     const uint8_t *at = block + (index << order) / 8;
     be16 v16;
     be32 v32;
-    be64 v64;
     switch (order) {
     case 3:
         return *at;
@@ -31,8 +30,7 @@ static inline uint64_t qc_refcount_get(const uint8_t *block, unsigned order, uin
         memcpy(&v32, at, sizeof(v32));
         return be32_get(v32);
     case 6:
-        memcpy(&v64, at, sizeof(v64));
-        return be64_get(v64);
+        return be64_load(at);
     default: /* 1, 2 or 4 bits */
         return *at >> ((index << order) % 8) & qc_refcount_max(order);
     }
@@ -43,7 +41,6 @@ static inline void qc_refcount_set(uint8_t *block, unsigned order, uint64_t inde
     uint8_t *at = block + (index << order) / 8;
     be16 v16 = be16_make((uint16_t)value);
     be32 v32 = be32_make((uint32_t)value);
-    be64 v64 = be64_make(value);
     unsigned shift = (unsigned)((index << order) % 8);
     switch (order) {
     case 3:
@@ -56,7 +53,7 @@ static inline void qc_refcount_set(uint8_t *block, unsigned order, uint64_t inde
         memcpy(at, &v32, sizeof(v32));
         break;
     case 6:
-        memcpy(at, &v64, sizeof(v64));
+        be64_store(at, value);
         break;
     default:
         *at = (uint8_t)((*at & ~(qc_refcount_max(order) << shift)) | value << shift);

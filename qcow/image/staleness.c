@@ -132,9 +132,9 @@ static int find_once(const QcImage *image, const QcSnapshot *want, const QcSnaps
         return -ESTALE; /* not even the same image */
     uint64_t at = be64_get(d.snapshots_offset);
     uint32_t n = be32_get(d.nb_snapshots);
-    if (hint->entry_at && memcmp(state, hint->state, QC_STATE_END) == 0)
-        if (search_table(image, want, hint->entry_at, 1, ret_at) == 0)
-            return 0;
+    if (hint->entry_at && memcmp(state, hint->state, QC_STATE_END) == 0 &&
+        search_table(image, want, hint->entry_at, 1, ret_at) == 0)
+        return 0;
     qc_file_refresh(image->file, at, QC_MAX_SNAPSHOT_TABLE_BYTES);
     return search_table(image, want, at, n, ret_at);
 }

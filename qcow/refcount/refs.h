@@ -61,7 +61,7 @@ int qc_refs_alloc(QcRefs *refs, uint64_t count, uint64_t value, uint64_t *ret_fi
  */
 int qc_refs_place(QcRefs *refs, uint64_t *ret_table_offset, uint32_t *ret_table_clusters);
 
-/* Hand the placed blocks and the table, cluster by cluster in ascending order, to put. */
+/* Hand the blocks that were placed, one by one, and then the table as a whole to put. */
 typedef int (*QcRefsPut)(void *data, uint64_t offset, const void *bytes, size_t len);
 int qc_refs_write(QcRefs *refs, QcRefsPut put, void *data);
 

@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <signal.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static char *root, *store;

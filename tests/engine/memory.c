@@ -8,7 +8,6 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <glib/gstdio.h>
-#include <unistd.h>
 
 static int64_t calls, fail_at = -1;
 static bool fail_on;

@@ -7,7 +7,6 @@
 #include "format.h"
 #include "luks.h"
 #include "script.h"
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

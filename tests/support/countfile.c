@@ -1,6 +1,5 @@
 /* countfile.c - see countfile.h. */
 #include "countfile.h"
-#include <stdlib.h>
 #include <sys/mman.h>
 
 static CountFile *self(QcFile *file)

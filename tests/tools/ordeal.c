@@ -17,7 +17,6 @@
 #include "trial.h"
 #include <errno.h>
 #include <stdio.h>
-#include <string.h>
 
 enum {
     BIG_CALLS = 30, /* of a command on a big sample, that fail */
