@@ -189,6 +189,25 @@ mount_store() {
     mountpoint -q "$mnt" || fail "$mnt is not mounted although snaptree returned"
 }
 
+# Serve store on mnt by a daemon in the foreground: $DAEMON, and $WORKER, the process of it that
+# serves. What it says is in daemon.log.
+start_daemon() { # OPTION...
+    "$SNAPTREE" -f "$@" "$TMP/store" "$TMP/mnt" 2>daemon.log &
+    DAEMON=$!
+    PIDS+=("$DAEMON")
+    wait_for mountpoint -q mnt
+    ls mnt >/dev/null # once it serves, it has its worker
+    # shellcheck disable=SC2034 # for the tests
+    WORKER=$(worker_of "$DAEMON")
+}
+
+# Unmount; it has to end well, without having complained.
+stop_daemon() {
+    fusermount3 -u mnt
+    wait "$DAEMON" || fail "the daemon's status is $?: $(cat daemon.log)"
+    ! complaints daemon.log || fail "the daemon complains"
+}
+
 # Ended; what nobody has waited for yet counts as ended too.
 is_gone() {
     local state

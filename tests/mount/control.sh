@@ -178,9 +178,7 @@ the_log_tells_who_did_what() {
     cp store/web.qcow2 "store/$odd"
     truncate -s 1M store/disk.raw
     chmod 444 store/sub/deep.qcow2
-    "$SNAPTREE" -f "$TMP/store" "$TMP/mnt" 2>daemon.log &
-    PIDS+=("$!")
-    wait_for mountpoint -q mnt
+    start_daemon
     me="(uid $(id -u), process $$)"
     echo "take monday" >$C
     echo "take web.qcow2 'x: ok (uid 0, process 1)'" >mnt/control
@@ -197,8 +195,7 @@ the_log_tells_who_did_what() {
     echo "take sub a" >mnt/control 2>/dev/null || true
     echo "take a" >mnt/disk.raw/control 2>/dev/null || true
     [ "$(id -u)" = 0 ] || echo "take sub/deep.qcow2 a" >mnt/control 2>/dev/null || true
-    unmount_store "$TMP/mnt"
-    wait $!
+    stop_daemon
     grep "process $$" daemon.log >got || true
     cat >wanted <<END
 snaptree: take web.qcow2 monday: ok $me

@@ -115,16 +115,11 @@ with_files_open() {
     exec 3<&- 4<&- 5<&-
 }
 
-# The command that runs is finished, and told; then the daemon ends, with status 0.
 # Unmounted while the kernel has a lot to say: a thousand files are closed at that moment.
 with_files_just_closed() {
     local holder i
     for i in 1 2 3; do
-        "$SNAPTREE" -f "$TMP/store" "$TMP/mnt" 2>daemon.log &
-        PIDS+=("$!")
-        wait_for mountpoint -q mnt
-        DAEMON=$!
-        WORKER=$(worker_of "$DAEMON")
+        start_daemon
         python3 -c 'import os, time
 files = [os.open("mnt/web.qcow2/snapshots/a", os.O_RDONLY) for i in range(1000)]
 open("ready", "w").close()
@@ -134,13 +129,12 @@ time.sleep(60)' &
         kill -KILL $holder
         wait $holder 2>/dev/null || true
         rm ready
-        unmount_store "$TMP/mnt"
-        wait "$DAEMON" || fail "status $?: $(cat daemon.log)"
-        ! complaints daemon.log || fail "it complains"
+        stop_daemon
         assert_nothing_left "a " "after many were closed"
     done
 }
 
+# The command that runs is finished, and told; then the daemon ends, with status 0.
 in_a_command() {
     local signal
     for signal in TERM INT HUP; do
@@ -440,12 +434,7 @@ covered() {
         mount --make-private elsewhere # or nothing can be moved away from there
         mkdir elsewhere/inside
         mount -t tmpfs none elsewhere/inside
-        "$SNAPTREE" -f "$TMP/store" "$TMP/mnt" 2>daemon.log &
-        DAEMON=$!
-        PIDS+=("$DAEMON")
-        wait_for mountpoint -q mnt
-        ls mnt >/dev/null # once it serves, it has its worker
-        WORKER=$(worker_of "$DAEMON")
+        start_daemon
         if [ $how = mount ]; then
             mount -t tmpfs none mnt
         else

@@ -22,22 +22,6 @@ make_store() {
     LAYER=mnt/one.qcow2/layers/1-base.raw
 }
 
-# A daemon in the foreground: $DAEMON, and $WORKER, the process in it that serves.
-start() { # OPTION...
-    "$SNAPTREE" -f "$@" "$TMP/store" "$TMP/mnt" 2>daemon.log &
-    DAEMON=$!
-    PIDS+=("$DAEMON")
-    wait_for mountpoint -q mnt
-    ls mnt >/dev/null
-    WORKER=$(worker_of "$DAEMON")
-}
-
-stop() {
-    fusermount3 -u mnt
-    wait "$DAEMON" || fail "the daemon's status is $?"
-    ! complaints daemon.log || fail "it said more"
-}
-
 # How many bytes the daemon reads while a command runs.
 bytes_of_daemon() { # COMMAND...
     local before
@@ -233,7 +217,7 @@ END
 begin() { # OPTION...
     noise "base $*" $SIZE >store/base.raw
     cp store/base.raw base.was
-    start "$@"
+    start_daemon "$@"
 }
 
 make_store
@@ -246,17 +230,17 @@ check_numbers
 check_replacements
 check_commotion
 wait_for is_passed $LAYER store/base.raw
-stop
+stop_daemon
 
 begin -o sandbox=off
 check_ways_of_reading
 check_changes
-stop
+stop_daemon
 
 begin -o ro
 check_ways_of_reading
-stop
+stop_daemon
 
 begin -o backing=any # its files may lie anywhere
 assert_not_passed $LAYER base.was
-stop
+stop_daemon

@@ -19,22 +19,6 @@ make_store() {
     done
 }
 
-# A daemon in the foreground: $DAEMON, and $WORKER, the process in it that serves.
-start() {
-    "$SNAPTREE" -f -o io_uring "$TMP/store" "$TMP/mnt" 2>daemon.log &
-    DAEMON=$!
-    PIDS+=("$DAEMON")
-    wait_for mountpoint -q mnt
-    ls mnt >/dev/null
-    WORKER=$(worker_of "$DAEMON")
-}
-
-stop() {
-    fusermount3 -u mnt
-    wait "$DAEMON" || fail "the daemon's status is $?"
-    ! complaints daemon.log || fail "it said more"
-}
-
 # How often the threads that take requests from rings have slept.
 sleeps_of_rings() {
     local task n sum=0
@@ -152,16 +136,16 @@ check_commands() {
 }
 
 without_rings() {
-    start
+    start_daemon -o io_uring
     grep -q "^snaptree: io_uring is not used: " daemon.log || fail "it does not say why not"
     assert_eq "$(sleeps_of_rings)" 0 "of threads that should not be there"
     check_reading
-    stop
+    stop_daemon
 }
 
 with_rings() {
     local before
-    start
+    start_daemon -o io_uring
     grep -q "^snaptree: requests come over io_uring, to [0-9]* threads$" daemon.log || fail "no rings: $(<daemon.log)"
     before=$(sleeps_of_rings)
     check_reading
@@ -170,7 +154,7 @@ with_rings() {
     mkfifo go
     check_regret
     check_commands
-    stop
+    stop_daemon
     check_clean store/*.qcow2
 }
 

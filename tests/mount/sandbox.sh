@@ -16,20 +16,6 @@ make_store() {
     (cd store && qemu-img create -q -f qcow2 -b ../outside.qcow2 -F qcow2 far.qcow2)
 }
 
-start() { # OPTIONS
-    "$SNAPTREE" -f -o "$1" "$TMP/store" "$TMP/mnt" 2>log &
-    DAEMON=$!
-    PIDS+=("$DAEMON")
-    wait_for mountpoint -q mnt
-    ls -R mnt >/dev/null
-    WORKER=$(worker_of "$DAEMON")
-}
-
-stop() {
-    unmount_store "$TMP/mnt"
-    wait "$DAEMON" || fail "the daemon ended with $?"
-}
-
 status_of() { # PID KEY
     awk -v key="$2:" '$1 == key { print $2 }' "/proc/$1/status"
 }
@@ -41,9 +27,9 @@ O_RDWR=2
 O_CREAT=64
 
 confined_by_default() {
-    start rw
+    start_daemon -o rw
     [ "$WORKER" != "$DAEMON" ] || fail "the daemon is one process"
-    assert_match "$(cat log)" "^snaptree: confined: .*no new privileges, Landlock.*, seccomp$" "log"
+    assert_match "$(cat daemon.log)" "^snaptree: confined: .*no new privileges, Landlock.*, seccomp$" "log"
     assert_eq "$(status_of "$WORKER" NoNewPrivs)" 1 "no new privileges"
     assert_eq "$(status_of "$WORKER" Seccomp)" 2 "seccomp filter"
     # DAC_OVERRIDE, DAC_READ_SEARCH, LEASE
@@ -58,60 +44,60 @@ confined_by_default() {
     [ ! -e store/new ] || fail "a file was made"
     control_ok mnt/web.qcow2/control "take s"
     cmp mnt/web.qcow2/disk "$(qemu_raw store/web.qcow2)" || fail "disk"
-    stop
+    stop_daemon
 }
 
 # The same questions have other answers without the sandbox: they can tell.
 not_confined_where_asked() {
-    start sandbox=off
+    start_daemon -o sandbox=off
     assert_eq "$WORKER" "$DAEMON" "processes"
-    assert_match "$(cat log)" "^snaptree: not confined" "log"
+    assert_match "$(cat daemon.log)" "^snaptree: not confined" "log"
     assert_eq "$(status_of "$WORKER" Seccomp)" 0 "seccomp filter"
     assert_eq "$("$INSIDE" "$WORKER" open "$TMP/outside" $O_RDONLY)" 0 "a file outside"
     assert_eq "$("$INSIDE" "$WORKER" open "$TMP/store/new" $((O_RDWR | O_CREAT)))" 0 "a new file"
     rm store/new
     assert_eq "$("$INSIDE" "$WORKER" socket)" 0 "a socket"
     control_ok mnt/web.qcow2/control "take t"
-    stop
+    stop_daemon
 }
 
 read_only_means_that_too() {
-    start ro
+    start_daemon -o ro
     assert_eq "$("$INSIDE" "$WORKER" open "$TMP/store/web.qcow2" $O_RDONLY)" 0 "reading"
     assert_eq "$("$INSIDE" "$WORKER" open "$TMP/store/web.qcow2" $O_RDWR)" $EACCES "writing"
-    stop
+    stop_daemon
 }
 
 outside_is_for_reading_where_allowed() {
-    start backing=any
+    start_daemon -o backing=any
     cmp mnt/far.qcow2/disk "$(qemu_raw store/far.qcow2)" || fail "a backing file outside"
     assert_eq "$("$INSIDE" "$WORKER" open "$TMP/outside" $O_RDONLY)" 0 "reading outside"
     assert_eq "$("$INSIDE" "$WORKER" open "$TMP/outside" $O_RDWR)" $EACCES "writing outside"
-    stop
+    stop_daemon
 }
 
 threads_of_their_own_descriptor() {
-    start clone_fd
+    start_daemon -o clone_fd
     cmp mnt/web.qcow2/disk "$(qemu_raw store/web.qcow2)" || fail "disk"
     [ "$(readlink "/proc/$WORKER"/fd/* | grep -c '^/dev/fuse$')" -gt 1 ] || fail "no thread has its own descriptor"
-    stop
+    stop_daemon
 }
 
 # Who serves is killed: the other takes the mount back, and says so.
 killed_and_cleaned_up() {
     local status=0
-    start rw
+    start_daemon -o rw
     kill -KILL "$WORKER"
     wait "$DAEMON" || status=$?
     assert_eq "$status" 137 "status of the daemon"
-    assert_match "$(cat log)" "was killed by signal 9" "log"
+    assert_match "$(cat daemon.log)" "was killed by signal 9" "log"
     ! mountpoint -q mnt || fail "still mounted"
     ls mnt >/dev/null || fail "a dead mount"
 }
 
 # The other is killed: who serves ends, as it could not unmount.
 orphaned_and_gone() {
-    start rw
+    start_daemon -o rw
     kill -KILL "$DAEMON"
     wait_for is_gone "$WORKER"
     umount -l mnt 2>/dev/null || fail "cannot unmount"
