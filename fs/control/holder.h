@@ -13,8 +13,7 @@
  */
 char *holder_find(const QcFileStat *file, pid_t except);
 
-/* The same words of the processes that have the files in an array of OpenFile. NULL: it is empty.
- */
+/* The same words of the processes in an array of OpenFile. NULL: it is empty. */
 char *holder_names(const GArray *files);
 
 #endif

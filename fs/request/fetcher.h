@@ -34,8 +34,7 @@ typedef struct Crew {
     int error;        /* why one of them was, or is, of no use; lock */
 } Crew;
 
-/* What comes before the rest of a request or an answer; the kernel's struct fuse_uring_req_header.
- */
+/* What comes before the rest of a request or answer: the kernel's fuse_uring_req_header. */
 typedef struct FetcherHeaders {
     union {
         struct fuse_in_header in;

@@ -219,8 +219,7 @@ static int allow_partly(scmp_filter_ctx filter)
     return r;
 }
 
-/* Using the rings that are there, which are restricted (fetcher.c); making others is not among it.
- */
+/* Using the rings that are there, which are restricted (fetcher.c), and making no others. */
 static int allow_rings(scmp_filter_ctx filter)
 {
     int r = allow(filter, "io_uring_enter");

@@ -45,8 +45,7 @@ int pages_close(Pages *pages, PagesUse use);
 
 /* Nothing is open by the node, so a number of its file is of use. */
 bool pages_are_unused(Pages *pages);
-/* The size of what the pages show, while something is open with them. NULL, or false: nothing is.
- */
+/* The size of what the pages show; false: nothing is open with them. Accepts NULL: false. */
 bool pages_size(Pages *pages, uint64_t *ret);
 /*
  * Mark the node as left behind when open pages show another size. True: the node's name needs

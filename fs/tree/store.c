@@ -278,13 +278,15 @@ static uint32_t mode_below(const QcFileStat *dir, const QcFileStat *file)
 {
     bool owner = dir->mode & S_IXUSR, group = dir->mode & S_IXGRP, others = dir->mode & S_IXOTH;
     bool same_owner = dir->uid == file->uid, same_group = dir->gid == file->gid;
+    /* Who owns the directory can search it, or is the file's owner, too, and not among the rest. */
+    bool owner_passes = same_owner || dir->uid == 0 || owner;
     uint32_t mode = file->mode;
 
     if (!(same_owner ? owner : group && others))
         mode &= ~(uint32_t)S_IRWXU;
-    if (!((same_owner || dir->uid == 0 || owner) && group && (same_group || others)))
+    if (!(owner_passes && group && (same_group || others)))
         mode &= ~(uint32_t)S_IRWXG;
-    if (!((same_owner || dir->uid == 0 || owner) && (same_group || group) && others))
+    if (!(owner_passes && (same_group || group) && others))
         mode &= ~(uint32_t)S_IRWXO;
     return mode;
 }

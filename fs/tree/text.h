@@ -12,8 +12,7 @@ size_t text_character(const char *bytes, size_t len, gunichar *ret);
 /* Those of ASCII, and U+0080 to U+009F: the second set, in which a terminal may find its CSI. */
 bool text_is_control(gunichar c);
 
-/* A copy in which every control character is written \xNN, byte by byte, so that it stays one line.
- */
+/* A copy that stays one line: every control character in it is written \xNN, byte by byte. */
 char *text_one_line(const char *text);
 
 /* A copy in which invalid UTF-8 is replaced by U+FFFD, as QEMU prints it. */

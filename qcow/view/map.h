@@ -19,8 +19,7 @@ typedef struct QcMapping {
 /* HOLE: the tables have nothing there. -EIO, -ENOMEM. */
 int qc_map_qcow2(const QcMapping *map, uint64_t offset, uint64_t length, QcLook *look,
                  QcExtent *ret);
-/* offset has to lie before the end of the disk, which may be a part of a sector behind the file's.
- */
+/* offset: before the end of the disk, which may be a part of a sector behind the file's. */
 int qc_map_raw(const QcImage *image, uint64_t offset, uint64_t length, QcLook *look, QcExtent *ret);
 
 #endif
