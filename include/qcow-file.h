@@ -118,14 +118,14 @@ int qc_file_sync(QcFile *file);
 int qc_file_stat(QcFile *file, QcFileStat *ret);
 int qc_file_truncate(QcFile *file, uint64_t size);
 int64_t qc_file_seek(QcFile *file, uint64_t offset, bool hole);
+int qc_file_lock(QcFile *file, unsigned byte, bool take);
+int qc_file_lock_held(QcFile *file, unsigned first, unsigned n);
+int qc_file_has_writer(QcFile *file);
 /*
  * Where the next data at or after offset begins, for a caller that passes over holes: UINT64_MAX
  * when there is no more, offset itself when that cannot be told. Never less than offset.
  */
 uint64_t qc_file_next_data(QcFile *file, uint64_t offset);
-int qc_file_lock(QcFile *file, unsigned byte, bool take);
-int qc_file_lock_held(QcFile *file, unsigned first, unsigned n);
-int qc_file_has_writer(QcFile *file);
 /*
  * Have bytes that are read from now on come from the storage, also those that this machine
  * remembers: another machine may write to the same block device. Does nothing on other files. len

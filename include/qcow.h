@@ -138,8 +138,8 @@ typedef struct QcImage QcImage;
  * may be shared with other images.
  *
  * -EINVAL: the header is not valid. -EOPNOTSUPP: a feature the engine does not know.
- * -EUCLEAN: tables are broken. -EAGAIN: another program keeps changing the metadata. -ENOMEM, and
- * as reading and stat fail.
+ * -EUCLEAN: tables are broken. -EFBIG: the file is larger than QC_MAX_FILE_SIZE. -EAGAIN: another
+ * program keeps changing the metadata. -ENOMEM, and as reading and stat fail.
  */
 int qc_image_open(QcFile *file, const char *path, QcFormat format, QcCache *cache, QcImage **ret,
                   GError **error);
@@ -470,7 +470,11 @@ typedef struct QcRun {
  * refcounts of 1 bit.
  */
 int qc_snapshot_take(QcImage *image, const char *name, int64_t now_ns, QcRun *run, GError **error);
-/* Make the active disk what it was at the snapshot; its size too. -EOPNOTSUPP with bitmaps. */
+/*
+ * Make the active disk what it was at the snapshot; its size too. -EOPNOTSUPP: the image has
+ * persistent bitmaps; the disk would be resized, and with it a snapshot that does not state its own
+ * size (version 2); or the snapshot states a larger disk than its L1 table maps.
+ */
 int qc_snapshot_revert(QcImage *image, unsigned snapshot, QcRun *run, GError **error);
 /* Forget the snapshot; the clusters that only it used become free. */
 int qc_snapshot_delete(QcImage *image, unsigned snapshot, QcRun *run, GError **error);
