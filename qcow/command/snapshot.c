@@ -98,7 +98,7 @@ static int take_tree(QcTxn *txn, QcSnapshot *s)
 int qc_snapshot_take(QcImage *image, const char *name, int64_t now_ns, QcRun *run, GError **error)
 {
     g_autoptr(QcTxn) txn = NULL;
-    char id[24];
+    char id[QC_NEW_ID_BYTES];
     int err = check_can_share(image, error);
     if (!err)
         err = qc_txn_begin(image, run, &txn, error);

@@ -13,8 +13,8 @@ typedef struct NewTable {
 
 enum {
     /* A new entry, or a new name in an old one: header, extra data, id, name, padding. */
-    EDIT_ROOM =
-        sizeof(QcDiskSnapshot) + sizeof(QcDiskSnapshotExtra) + 24 + QC_MAX_SNAPSHOT_NAME + 16,
+    EDIT_ROOM = sizeof(QcDiskSnapshot) + sizeof(QcDiskSnapshotExtra) + QC_NEW_ID_BYTES +
+                QC_MAX_SNAPSHOT_NAME + 16,
 };
 
 /* Copy an entry, with another name where that is not NULL. Returns the bytes written. */

@@ -7,12 +7,16 @@
 #include "snaptable.h"
 #include "txn.h"
 
+enum {
+    QC_NEW_ID_BYTES = 24, /* of the id of a new snapshot, with its NUL: any 64-bit number fits */
+};
+
 /* How a new snapshot table differs from the old one: not at all when zero. */
 typedef struct QcTableEdit {
     unsigned index;          /* of the entry that the next two are about */
     bool drop;               /* leave it out */
     const char *new_name;    /* give it this name; NULL: it keeps its own */
-    const QcSnapshot *added; /* an entry to append; NULL: none */
+    const QcSnapshot *added; /* an entry to append, its id below QC_NEW_ID_BYTES; NULL: none */
 } QcTableEdit;
 
 /*

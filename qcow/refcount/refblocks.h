@@ -56,6 +56,12 @@ static inline uint64_t index_of(const QcRefs *r, uint64_t cluster)
     return cluster & (counts_per_block(r) - 1);
 }
 
+/* Bytes in which each cluster of a block has a bit. */
+static inline size_t bits_size(const QcRefs *r)
+{
+    return (counts_per_block(r) + 7) / 8;
+}
+
 static inline bool bit_get(const uint8_t *bits, uint64_t i)
 {
     return bits[i / 8] >> (i % 8) & 1;

@@ -41,7 +41,7 @@ static int make_counts(QcRefs *r, RefBlock *b)
     if (!b->counts)
         b->counts = g_try_malloc0(qc_cluster_size(r->layout));
     if (!b->busy)
-        b->busy = g_try_malloc0((counts_per_block(r) + 7) / 8);
+        b->busy = g_try_malloc0(bits_size(r));
     return b->counts && b->busy ? 0 : -ENOMEM;
 }
 

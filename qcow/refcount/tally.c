@@ -69,7 +69,7 @@ static int set_table(QcTally *t, uint64_t cluster)
         t->n_tables = r->room;
     }
     if (!t->tables[i])
-        t->tables[i] = g_try_malloc0((counts_per_block(r) + 7) / 8);
+        t->tables[i] = g_try_malloc0(bits_size(r));
     if (!t->tables[i])
         return -ENOMEM;
     bit_set(t->tables[i], index_of(r, cluster));
