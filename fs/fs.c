@@ -103,20 +103,20 @@ void fs_end_passthrough(Fs *fs, int number)
         passthrough_end(fs->device, number);
 }
 
-bool fs_has_foreign_writer(Fs *fs, QcFile *file, const QcFileStat *stat)
+int fs_has_foreign_writer(Fs *fs, QcFile *file, const QcFileStat *stat)
 {
     uint64_t before, after;
+    int r;
 
     do {
         /* A command of ours holds the writer's locks, and keeps every other writer out. */
         if (claims_busy(fs->claims, stat, &before))
-            return false;
-        if (qc_lock_has_writer(file) <= 0)
-            return false;
-        if (claims_busy(fs->claims, stat, &after))
-            return false;
+            return 0;
+        r = qc_lock_has_writer(file);
+        if (r == 0 || claims_busy(fs->claims, stat, &after))
+            return 0;
     } while (before != after); /* it may have been one of ours that just ended */
-    return true;
+    return r;
 }
 
 int fs_find_device_user(Fs *fs, const QcFileStat *stat, bool write, unsigned max_age, char **ret)

@@ -75,8 +75,9 @@ void fs_free(Fs *fs);
 int fs_begin_passthrough(Fs *fs, const char *path, const QcFileStat *file);
 void fs_end_passthrough(Fs *fs, int number);
 
-/* Whether another process has the image open for writing, as QEMU's locks tell. Thread-safe. */
-bool fs_has_foreign_writer(Fs *fs, QcFile *file, const QcFileStat *stat);
+/* Whether another process has the image open for writing, as QEMU's locks tell: 1, 0; -errno: they
+ * cannot be asked about. Thread-safe. */
+int fs_has_foreign_writer(Fs *fs, QcFile *file, const QcFileStat *stat);
 
 /*
  * As census_find() of the block device that stat is of; 0 of any other file. max_age, in

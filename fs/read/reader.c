@@ -77,8 +77,9 @@ static int open_live(Fs *fs, const char *path, Image **ret)
     r = qc_lock_reader(item.file, NULL);
     if (r < 0)
         return r;
-    if (fs_has_foreign_writer(fs, item.file, &item.stat))
-        return -EBUSY;
+    r = fs_has_foreign_writer(fs, item.file, &item.stat);
+    if (r != 0)
+        return r < 0 ? r : -EBUSY;
     qc_file_settle(item.file, NULL);
     return images_open(fs->images, path, &item, ret);
 }
@@ -87,6 +88,7 @@ static int open_live(Fs *fs, const char *path, Image **ret)
  * -EBUSY: another process writes to a file that the view rests on. To be asked after the image was
  * opened and before anything is read through it: a write that was under way at the opening may be
  * one that the file's stat told of already. The writer of the top file does not disturb snapshots.
+ * That locks cannot be asked about is an error where we hold one; other storage may have none.
  * max_age: of what is known of the other nodes of a block device.
  */
 static int check_writers(const Reader *reader, const Image *image, unsigned max_age)
@@ -95,9 +97,11 @@ static int check_writers(const Reader *reader, const Image *image, unsigned max_
          i < image_n_layers(image); i++) {
         QcFile *file = qc_image_file(qc_chain_image(image_chain(image), i));
         const QcFileStat *stat = &image_layer_info(image, i)->stat;
+        int r = fs_has_foreign_writer(reader->fs, file, stat);
 
-        if (fs_has_foreign_writer(reader->fs, file, stat) ||
-            fs_has_device_writer(reader->fs, stat, max_age))
+        if (r < 0 && reader->live && i == 0)
+            return r;
+        if (r > 0 || fs_has_device_writer(reader->fs, stat, max_age))
             return -EBUSY;
     }
     return 0;
@@ -408,21 +412,26 @@ static bool has_device_writer(Reader *reader)
     return reader->written;
 }
 
-/* Whether another process writes to a live file. */
-static bool has_writer(Reader *reader)
+/* Whether another process writes to a live file: 0; -EBUSY; -errno: that cannot be told. */
+static int check_live(Reader *reader)
 {
-    return fs_has_foreign_writer(reader->fs, reader->file, &reader->stat) ||
-           (reader->stat.rdev && has_device_writer(reader));
+    int r = fs_has_foreign_writer(reader->fs, reader->file, &reader->stat);
+
+    if (r == 0 && reader->stat.rdev)
+        r = has_device_writer(reader);
+    return r > 0 ? -EBUSY : r;
 }
 
 /*
- * Whether what was read through the view may be handed out: 0, -ESTALE to try again, -EBUSY.
- * reading: what came of that; NULL: anything.
+ * Whether what was read through the view may be handed out: 0, -ESTALE to try again, -EBUSY or why
+ * that cannot be told. reading: what came of that; NULL: anything.
  */
 static int check(Reader *reader, QcView *view, const QcReading *reading)
 {
-    if (reader->live && has_writer(reader))
-        return -EBUSY;
+    int r = reader->live ? check_live(reader) : 0;
+
+    if (r < 0)
+        return r;
     return reading ? qc_view_check_reading(view, reading) : qc_view_check(view);
 }
 
