@@ -530,6 +530,10 @@ Test(view, of_an_image_whose_snapshots_were_not_read)
     cr_expect_eq(qc_snapshot_take(o.image, "t", 0, NULL, NULL), -EINVAL);
     cr_expect_eq(qc_image_check(o.image, NULL, &found, NULL), -EINVAL,
                  "it would find what it has not");
+    g_autoptr(QcImage) header = NULL;
+    cr_assert_eq(0, qc_image_open_header(mem_file(file), "mem", o.cache, &header));
+    cr_expect_eq(qc_image_check(header, NULL, &found, NULL), -EINVAL);
+    cr_expect_eq(qc_image_repair(header, NULL, NULL, NULL), -EINVAL, "it would free the snapshot");
     cr_expect_eq(before->len, file->data->len);
     cr_expect_arr_eq(before->data, file->data->data, before->len);
     opened_clear(&o);
