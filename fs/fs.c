@@ -130,9 +130,12 @@ int fs_find_device_user(Fs *fs, const QcFileStat *stat, bool write, unsigned max
                       : census_find(fs->census, stat->rdev, write, since, ret);
 }
 
-bool fs_has_device_writer(Fs *fs, const QcFileStat *stat, unsigned max_age)
+int fs_has_device_writer(Fs *fs, const QcFileStat *stat, unsigned max_age)
 {
     g_autofree char *user = NULL;
+    int r = fs_find_device_user(fs, stat, false, max_age, &user);
 
-    return fs_find_device_user(fs, stat, false, max_age, &user) == -EBUSY;
+    if (r == 0 || r == -EACCES)
+        return 0;
+    return user ? 1 : r == -ETIMEDOUT ? -EBUSY : r;
 }

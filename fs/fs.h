@@ -84,7 +84,10 @@ int fs_has_foreign_writer(Fs *fs, QcFile *file, const QcFileStat *stat);
  * milliseconds, of the answer: 0, or FS_RECENT_MS where many may ask one after another.
  */
 int fs_find_device_user(Fs *fs, const QcFileStat *stat, bool write, unsigned max_age, char **ret);
-/* Whether one is found that writes. */
-bool fs_has_device_writer(Fs *fs, const QcFileStat *stat, unsigned max_age);
+/*
+ * Whether one is found that writes: 1, or 0, also where we may never look at all processes; -errno:
+ * it cannot be told this time, as it takes too long (-EBUSY), or something is short.
+ */
+int fs_has_device_writer(Fs *fs, const QcFileStat *stat, unsigned max_age);
 
 #endif

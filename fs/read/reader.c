@@ -52,7 +52,7 @@ struct Reader {
     Ahead *ahead;          /* NULL: what was read of this file is not worth keeping */
     gint settled;          /* atomic: a read came through the page cache */
     _Atomic gint64 looked; /* live, a device: when it was looked for writers; monotonic */
-    atomic_bool written;   /* whether there was one then */
+    atomic_int written;    /* whether there was one then, as fs_has_device_writer() says */
 
     GMutex reload;
     GMutex lock;
@@ -101,8 +101,10 @@ static int check_writers(const Reader *reader, const Image *image, unsigned max_
 
         if (r < 0 && reader->live && i == 0)
             return r;
-        if (r > 0 || fs_has_device_writer(reader->fs, stat, max_age))
-            return -EBUSY;
+        if (r <= 0)
+            r = fs_has_device_writer(reader->fs, stat, max_age);
+        if (r != 0)
+            return r > 0 ? -EBUSY : r;
     }
     return 0;
 }
@@ -395,11 +397,11 @@ static int reload(Reader *reader, const QcView *stale)
 }
 
 /*
- * Whether a process writes to the device that is shown, by another node than ours. One of the
- * threads that come by looks once a second, at what may be a second old; but only one of all
- * readers' threads at a time, for a look may take long.
+ * Whether a process writes to the device that is shown, by another node than ours, as
+ * fs_has_device_writer() says. One of the threads that come by looks once a second, at what may be
+ * a second old; but only one of all readers' threads at a time, for a look may take long.
  */
-static bool has_device_writer(Reader *reader)
+static int has_device_writer(Reader *reader)
 {
     gint64 age = g_get_monotonic_time() - reader->looked;
 

@@ -153,6 +153,27 @@ try_with() { # OPTIONS
     unmount_store mnt
 }
 
+# A look that ends before it gets to the machine, as there is too much to look at: slow calls stand
+# for many.
+takes_too_long() {
+    local keeper tracer
+    mount_store store "$TMP/mnt"
+    keeper=$(daemon_of "$TMP/mnt")
+    hold writer_elsewhere
+    strace -o /dev/null -p "$keeper" -e trace=getdents64 -e inject=getdents64:delay_enter=2000000 2>/dev/null &
+    tracer=$!
+    wait_for grep -q TracerPid:.[1-9] "/proc/$keeper/status"
+    refuses_to_open mnt/volume/disk
+    control_fails EBUSY mnt/volume/control 'take no'
+    assert_match "$(last_result mnt/volume/control)" "it took too long to look at all open files"
+    kill $tracer
+    wait $tracer || true
+    let_go
+    wait_for head -c 1 mnt/volume/disk
+    works_again
+    unmount_store mnt
+}
+
 # A machine that starts in the middle of a command: the syncs take that long here.
 looks_once_more() {
     ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" strace -f --seccomp-bpf -o /dev/null -e trace=fdatasync \
@@ -203,5 +224,6 @@ sees_too_little() {
 make_store
 try_with sandbox=on
 try_with sandbox=off
+takes_too_long
 looks_once_more
 sees_too_little
