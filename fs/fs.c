@@ -17,6 +17,7 @@
 
 enum {
     IDLE_BUFFERS = 4,
+    REMEMBERED_NAMES = 1024,
 };
 
 /* From Linux 6.5 on. */
@@ -43,6 +44,7 @@ Fs *fs_new(QcGate *gate, Keeper *keeper, int device, int read_ahead, const Optio
     fs->listings = listings_new();
     fs->claims = claims_new();
     fs->census = keeper ? NULL : census_new(getpid());
+    fs->formerly = formerly_new(REMEMBERED_NAMES);
     fs->journal = journal_new();
     fs->serial = serial_new(MAX(4, g_get_num_processors()));
     fs->writes = allowance_new(FS_WRITES_EACH, FS_WRITES_ALL);
@@ -71,6 +73,7 @@ void fs_free(Fs *fs)
     listings_free(fs->listings);
     claims_free(fs->claims);
     census_free(fs->census);
+    formerly_free(fs->formerly);
     journal_free(fs->journal);
     ahead_pool_free(fs->ahead);
     channel_free(fs->channel);

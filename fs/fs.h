@@ -11,6 +11,7 @@
 #include "census.h"
 #include "channel.h"
 #include "claims.h"
+#include "formerly.h"
 #include "greeting.h"
 #include "images.h"
 #include "journal.h"
@@ -43,6 +44,7 @@ typedef struct Fs {
     Claims *claims;
     Census *census;      /* NULL: the keeper has it */
     atomic_bool looking; /* a reader asks it, or the keeper, who writes to a device */
+    Formerly *formerly;
     Journal *journal;
     Serial *serial;
     Allowance *writes; /* to control files, until they are answered */
