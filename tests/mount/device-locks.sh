@@ -158,9 +158,9 @@ try_with() { # OPTIONS
 takes_too_long() {
     local keeper tracer
     mount_store store "$TMP/mnt"
-    keeper=$(daemon_of "$TMP/mnt")
+    keeper=$(daemon_of "$TMP/mnt") # or the only process, where there is no sandbox
     hold writer_elsewhere
-    strace -o /dev/null -p "$keeper" -e trace=getdents64 -e inject=getdents64:delay_enter=2000000 2>/dev/null &
+    strace -f -o /dev/null -p "$keeper" -e trace=getdents64 -e inject=getdents64:delay_enter=2000000 2>/dev/null &
     tracer=$!
     wait_for grep -q TracerPid:.[1-9] "/proc/$keeper/status"
     refuses_to_open mnt/volume/disk
