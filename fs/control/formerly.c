@@ -9,8 +9,8 @@
 #include <string.h>
 
 typedef struct Name {
-    char *key; /* of the file, and what was shown */
-    char *part;
+    char *key;      /* of the file, and what was shown */
+    char *identity; /* which snapshot was */
 } Name;
 
 struct Formerly {
@@ -24,7 +24,7 @@ static void name_free(gpointer data)
     Name *name = data;
 
     g_free(name->key);
-    g_free(name->part);
+    g_free(name->identity);
     g_free(name);
 }
 
@@ -75,12 +75,13 @@ static void forget(Formerly *formerly, const char *key)
         drop(formerly, link);
 }
 
-void formerly_note(Formerly *formerly, const QcFileStat *file, const char *shown, const char *part)
+void formerly_note(Formerly *formerly, const QcFileStat *file, const char *shown,
+                   const char *identity)
 {
     Name *name = g_new0(Name, 1);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&formerly->lock);
 
-    *name = (Name){.key = key_of(file, shown), .part = g_strdup(part)};
+    *name = (Name){.key = key_of(file, shown), .identity = g_strdup(identity)};
     forget(formerly, name->key);
     if (formerly->names.length == formerly->most)
         drop(formerly, formerly->names.head);
@@ -101,5 +102,5 @@ char *formerly_find(Formerly *formerly, const QcFileStat *file, const char *show
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&formerly->lock);
     const GList *link = g_queue_find_custom(&formerly->names, key, has_other_key);
 
-    return link ? g_strdup(((const Name *)link->data)->part) : NULL;
+    return link ? g_strdup(((const Name *)link->data)->identity) : NULL;
 }

@@ -17,11 +17,12 @@ typedef struct Formerly Formerly;
 Formerly *formerly_new(unsigned most);
 void formerly_free(Formerly *formerly); /* accepts NULL */
 
-/* A snapshot of a file was shown so. part: as subject_part_of_snapshot() says which one. */
-void formerly_note(Formerly *formerly, const QcFileStat *file, const char *shown, const char *part);
+/* A snapshot of a file was shown so. identity: which one. */
+void formerly_note(Formerly *formerly, const QcFileStat *file, const char *shown,
+                   const char *identity);
 /* Another snapshot is to be shown so. */
 void formerly_forget(Formerly *formerly, const QcFileStat *file, const char *shown);
-/* The part that was noted (g_free); NULL: none. */
+/* The identity that was noted (g_free); NULL: none. */
 char *formerly_find(Formerly *formerly, const QcFileStat *file, const char *shown);
 
 #endif

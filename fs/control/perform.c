@@ -224,16 +224,25 @@ static char *list_meant(const Names *names, const char *arg)
                            list->str, n > NAMES_SHOWN ? " ..." : "");
 }
 
+/* What no other snapshot has in common with this one, not even one that took its ID (g_free). */
+static char *identity_of(const QcSnapshot *snapshot)
+{
+    g_autofree char *part = subject_part_of_snapshot(snapshot);
+
+    return g_strdup_printf("%s %" G_GINT64_MODIFIER "d.%09u", part, snapshot->date_sec,
+                           snapshot->date_nsec);
+}
+
 /* The snapshot that a list which was made before may show so. */
 static int resolve_former(const Work *work, const QcInfo *info, const char *arg, unsigned *ret)
 {
-    g_autofree char *part = formerly_find(work->fs->formerly, &work->target->file, arg);
+    g_autofree char *wanted = formerly_find(work->fs->formerly, &work->target->file, arg);
 
-    for (unsigned i = 0; part && i < info->n_snapshots; i++) {
-        g_autofree char *is = subject_part_of_snapshot(&info->snapshots[i]);
+    for (unsigned i = 0; wanted && i < info->n_snapshots; i++) {
+        g_autofree char *identity = identity_of(&info->snapshots[i]);
 
         *ret = i;
-        if (strcmp(is, part) == 0)
+        if (strcmp(identity, wanted) == 0)
             return 0;
     }
     return -ENOENT;
@@ -285,8 +294,8 @@ static void note_former(const Work *work, const QcInfo *info, const Names *names
 
     if (!names_only_other(names, index, &other))
         return;
-    g_autofree char *part = subject_part_of_snapshot(&info->snapshots[other]);
-    formerly_note(work->fs->formerly, &work->target->file, names_shown(names, other), part);
+    g_autofree char *identity = identity_of(&info->snapshots[other]);
+    formerly_note(work->fs->formerly, &work->target->file, names_shown(names, other), identity);
 }
 
 /* Whether the caller can see that there is an image at this path: by listing its directory. */

@@ -148,6 +148,15 @@ names_that_look_like_others() {
     control_ok $C "delete n~1" "take n~2" "delete n~2"
     fails_unchanged ENOENT web.qcow2 "delete n~2"
     control_ok $C "delete n"
+    # Nor does it mean one that took the other's place, ID and all, behind our back.
+    control_ok $C "take first"
+    qemu-img snapshot -c n store/web.qcow2
+    qemu-img snapshot -c n store/web.qcow2
+    control_ok $C "delete n~3"
+    qemu-img snapshot -d n store/web.qcow2
+    qemu-img snapshot -c z store/web.qcow2
+    fails_unchanged ENOENT web.qcow2 "delete n~2"
+    control_ok $C "delete z" "delete first"
     assert_snapshots web.qcow2
 }
 
