@@ -254,6 +254,8 @@ static int resolve(const Work *work, const QcInfo *info, const Names *names, uns
     const char *arg = work->command->name;
     int r = names_resolve(names, arg, ret);
 
+    if (r == 0) /* whoever gave the name to it */
+        formerly_forget(work->fs->formerly, &work->target->file, arg);
     if (r == -ENOENT)
         r = resolve_former(work, info, arg, ret);
     if (r == -ENOTUNIQ) {

@@ -148,6 +148,13 @@ names_that_look_like_others() {
     control_ok $C "delete n~1" "take n~2" "delete n~2"
     fails_unchanged ENOENT web.qcow2 "delete n~2"
     control_ok $C "delete n"
+    qemu-img snapshot -c n store/web.qcow2
+    qemu-img snapshot -c n store/web.qcow2
+    control_ok $C "delete n~1"
+    qemu-img snapshot -c n~2 store/web.qcow2
+    control_ok $C "delete n~2"
+    fails_unchanged ENOENT web.qcow2 "delete n~2"
+    control_ok $C "delete n"
     # Nor does it mean one that took the other's place, ID and all, behind our back.
     control_ok $C "take first"
     qemu-img snapshot -c n store/web.qcow2
