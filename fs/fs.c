@@ -17,6 +17,7 @@
 
 enum {
     IDLE_BUFFERS = 4,
+    REMEMBERED_NAMES = 1024,
 };
 
 /* From Linux 6.5 on. */
@@ -43,6 +44,7 @@ Fs *fs_new(QcGate *gate, Keeper *keeper, int device, int read_ahead, const Optio
     fs->listings = listings_new();
     fs->claims = claims_new();
     fs->census = keeper ? NULL : census_new(getpid());
+    fs->formerly = formerly_new(REMEMBERED_NAMES);
     fs->journal = journal_new();
     fs->serial = serial_new(MAX(4, g_get_num_processors()));
     fs->writes = allowance_new(FS_WRITES_EACH, FS_WRITES_ALL);
@@ -71,6 +73,7 @@ void fs_free(Fs *fs)
     listings_free(fs->listings);
     claims_free(fs->claims);
     census_free(fs->census);
+    formerly_free(fs->formerly);
     journal_free(fs->journal);
     ahead_pool_free(fs->ahead);
     channel_free(fs->channel);
@@ -103,20 +106,20 @@ void fs_end_passthrough(Fs *fs, int number)
         passthrough_end(fs->device, number);
 }
 
-bool fs_has_foreign_writer(Fs *fs, QcFile *file, const QcFileStat *stat)
+int fs_has_foreign_writer(Fs *fs, QcFile *file, const QcFileStat *stat)
 {
     uint64_t before, after;
+    int r;
 
     do {
         /* A command of ours holds the writer's locks, and keeps every other writer out. */
         if (claims_busy(fs->claims, stat, &before))
-            return false;
-        if (qc_lock_has_writer(file) <= 0)
-            return false;
-        if (claims_busy(fs->claims, stat, &after))
-            return false;
+            return 0;
+        r = qc_lock_has_writer(file);
+        if (r == 0 || claims_busy(fs->claims, stat, &after))
+            return 0;
     } while (before != after); /* it may have been one of ours that just ended */
-    return true;
+    return r;
 }
 
 int fs_find_device_user(Fs *fs, const QcFileStat *stat, bool write, unsigned max_age, char **ret)
@@ -130,9 +133,12 @@ int fs_find_device_user(Fs *fs, const QcFileStat *stat, bool write, unsigned max
                       : census_find(fs->census, stat->rdev, write, since, ret);
 }
 
-bool fs_has_device_writer(Fs *fs, const QcFileStat *stat, unsigned max_age)
+int fs_has_device_writer(Fs *fs, const QcFileStat *stat, unsigned max_age)
 {
     g_autofree char *user = NULL;
+    int r = fs_find_device_user(fs, stat, false, max_age, &user);
 
-    return fs_find_device_user(fs, stat, false, max_age, &user) == -EBUSY;
+    if (r == 0 || r == -EACCES)
+        return 0;
+    return user ? 1 : r == -ETIMEDOUT ? -EBUSY : r;
 }

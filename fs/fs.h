@@ -11,6 +11,7 @@
 #include "census.h"
 #include "channel.h"
 #include "claims.h"
+#include "formerly.h"
 #include "greeting.h"
 #include "images.h"
 #include "journal.h"
@@ -43,6 +44,7 @@ typedef struct Fs {
     Claims *claims;
     Census *census;      /* NULL: the keeper has it */
     atomic_bool looking; /* a reader asks it, or the keeper, who writes to a device */
+    Formerly *formerly;
     Journal *journal;
     Serial *serial;
     Allowance *writes; /* to control files, until they are answered */
@@ -75,15 +77,19 @@ void fs_free(Fs *fs);
 int fs_begin_passthrough(Fs *fs, const char *path, const QcFileStat *file);
 void fs_end_passthrough(Fs *fs, int number);
 
-/* Whether another process has the image open for writing, as QEMU's locks tell. Thread-safe. */
-bool fs_has_foreign_writer(Fs *fs, QcFile *file, const QcFileStat *stat);
+/* Whether another process has the image open for writing, as QEMU's locks tell: 1, 0; -errno: they
+ * cannot be asked about. Thread-safe. */
+int fs_has_foreign_writer(Fs *fs, QcFile *file, const QcFileStat *stat);
 
 /*
  * As census_find() of the block device that stat is of; 0 of any other file. max_age, in
  * milliseconds, of the answer: 0, or FS_RECENT_MS where many may ask one after another.
  */
 int fs_find_device_user(Fs *fs, const QcFileStat *stat, bool write, unsigned max_age, char **ret);
-/* Whether one is found that writes. */
-bool fs_has_device_writer(Fs *fs, const QcFileStat *stat, unsigned max_age);
+/*
+ * Whether one is found that writes: 1, or 0, also where we may never look at all processes; -errno:
+ * it cannot be told this time, as it takes too long (-EBUSY), or something is short.
+ */
+int fs_has_device_writer(Fs *fs, const QcFileStat *stat, unsigned max_age);
 
 #endif

@@ -20,8 +20,8 @@ void census_free(Census *census); /* accepts NULL */
  * Whether a process has a device open under one of QEMU's locks. write: under one that keeps a
  * writer out; else under one that says that the process writes. since: on the monotonic clock, when
  * the look that answers may have begun at the earliest. 0: none has. -EBUSY: *ret has the
- * processes, as holder_find() names them (g_free). -EACCES, -ETIMEDOUT: none was found, but not all
- * processes could be looked at, or not in time. Thread-safe.
+ * processes, as holder_find() names them (g_free). -EACCES, -ETIMEDOUT, a shortage: none was found,
+ * but not all processes could be looked at, or not in time. Thread-safe.
  */
 int census_find(Census *census, uint64_t device, bool write, gint64 since, char **ret);
 

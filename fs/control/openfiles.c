@@ -59,8 +59,8 @@ static void note_lock(const char *line, OpenFile *file)
         file->writes = true;
 }
 
-/* False: they cannot be looked at. */
-static bool note_locks(const char *fd, OpenFile *file)
+/* -errno: they cannot be looked at. */
+static int note_locks(const char *fd, OpenFile *file)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/fdinfo/%s", (int)file->pid, fd);
     FILE *info = fopen(path, "re");
@@ -69,11 +69,11 @@ static bool note_locks(const char *fd, OpenFile *file)
 
     while (info && (errno = 0, getline(&line, &size, info) >= 0))
         note_lock(line, file);
-    bool well = errno == 0 || is_gone(errno);
+    int r = is_gone(errno) ? 0 : -errno;
     free(line);
     if (info)
         fclose(info);
-    return well;
+    return r;
 }
 
 /*
@@ -95,19 +95,19 @@ static int look_at(int dirfd, const char *fd, QcFileStat *ret)
     return 0;
 }
 
-/* False: it cannot be looked at. */
-static bool search_file(Search *search, int dirfd, pid_t pid, const char *fd)
+/* -errno: it cannot be looked at. */
+static int search_file(Search *search, int dirfd, pid_t pid, const char *fd)
 {
     OpenFile file = {.pid = pid};
     int r = look_at(dirfd, fd, &file.stat);
 
-    if (r < 0) /* what a file system says is not for want of rights */
-        return r != -EACCES && r != -EPERM;
+    if (r < 0) /* all else is of a file system, and not for want of anything */
+        return r == -EACCES || r == -EPERM || qc_is_shortage(r) ? r : 0;
     if (!search->filter(&file.stat, search->data))
-        return true;
-    bool well = note_locks(fd, &file);
+        return 0;
+    r = note_locks(fd, &file);
     g_array_append_val(search->found, file);
-    return well;
+    return r;
 }
 
 /* The next number in a directory of /proc; NULL: there are no more, or errno says what is wrong. */
@@ -137,18 +137,27 @@ static bool is_late(const Search *search)
     return g_get_monotonic_time() > search->deadline;
 }
 
+/* What keeps us from looking is want of rights, if it is want of nothing else. */
+static void note_error(Search *search, int r)
+{
+    search->err = qc_is_shortage(r) ? r : -EACCES;
+}
+
 static void search_process(Search *search, pid_t pid)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/fd", (int)pid);
     DIR *dir = opendir(path);
-    bool well = true;
+    int err = 0;
     const char *fd;
 
-    while (dir && !is_late(search) && (fd = next_number(dir)))
-        well = search_file(search, dirfd(dir), pid, fd) && well;
-    well = well && (errno == 0 || is_gone(errno));
-    if (!well && is_hidden(pid))
-        search->err = -EACCES;
+    while (dir && !is_late(search) && (fd = next_number(dir))) {
+        int r = search_file(search, dirfd(dir), pid, fd);
+        err = r < 0 ? r : err;
+    }
+    if (err == 0 && !is_gone(errno))
+        err = -errno;
+    if (err < 0 && is_hidden(pid))
+        note_error(search, err);
     if (dir)
         closedir(dir);
 }
@@ -167,7 +176,7 @@ static void search_all(Search *search, pid_t except)
             search_process(search, pid);
     }
     if (!has_first || errno)
-        search->err = -EACCES;
+        note_error(search, -errno);
     if (is_late(search))
         search->err = -ETIMEDOUT;
     if (proc)

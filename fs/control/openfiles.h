@@ -18,7 +18,8 @@ typedef bool (*OpenFileFilter)(const QcFileStat *stat, const void *data);
 /*
  * The wanted files that any process has open but one, our own. An array of OpenFile, of each
  * process one after another (g_array_unref). ret_err (may be NULL): 0: all processes were looked
- * at; -EACCES: some may not be; -ETIMEDOUT: it would have taken too long.
+ * at; -EACCES: some may not be; -ETIMEDOUT: it would have taken too long; or as there is a shortage
+ * (see qc_is_shortage).
  */
 GArray *openfiles_find(OpenFileFilter filter, const void *data, pid_t except, int *ret_err);
 

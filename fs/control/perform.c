@@ -224,10 +224,40 @@ static char *list_meant(const Names *names, const char *arg)
                            list->str, n > NAMES_SHOWN ? " ..." : "");
 }
 
-static int resolve(const Names *names, const char *arg, unsigned *ret, GError **error)
+/* What no other snapshot has in common with this one, not even one that took its ID (g_free). */
+static char *identity_of(const QcSnapshot *snapshot)
 {
+    g_autofree char *part = subject_part_of_snapshot(snapshot);
+
+    return g_strdup_printf("%s %" G_GINT64_MODIFIER "d.%09u", part, snapshot->date_sec,
+                           snapshot->date_nsec);
+}
+
+/* The snapshot that a list which was made before may show so. */
+static int resolve_former(const Work *work, const QcInfo *info, const char *arg, unsigned *ret)
+{
+    g_autofree char *wanted = formerly_find(work->fs->formerly, &work->target->file, arg);
+
+    for (unsigned i = 0; wanted && i < info->n_snapshots; i++) {
+        g_autofree char *identity = identity_of(&info->snapshots[i]);
+
+        *ret = i;
+        if (strcmp(identity, wanted) == 0)
+            return 0;
+    }
+    return -ENOENT;
+}
+
+static int resolve(const Work *work, const QcInfo *info, const Names *names, unsigned *ret,
+                   GError **error)
+{
+    const char *arg = work->command->name;
     int r = names_resolve(names, arg, ret);
 
+    if (r == 0) /* whoever gave the name to it */
+        formerly_forget(work->fs->formerly, &work->target->file, arg);
+    if (r == -ENOENT)
+        r = resolve_former(work, info, arg, ret);
     if (r == -ENOTUNIQ) {
         g_autofree char *message = list_meant(names, arg);
 
@@ -240,8 +270,8 @@ static int resolve(const Names *names, const char *arg, unsigned *ret, GError **
  * The name that a snapshot is to get (g_free); renamed: which one it is, or NO_SNAPSHOT. What the
  * tree shows another snapshot as is taken: its path would come to mean this one.
  */
-static int new_name(const Names *names, unsigned renamed, const char *arg, char **ret,
-                    GError **error)
+static int new_name(const Work *work, const Names *names, unsigned renamed, const char *arg,
+                    char **ret, GError **error)
 {
     g_autoptr(GBytes) bytes = name_from_argument(arg);
     size_t len;
@@ -254,8 +284,20 @@ static int new_name(const Names *names, unsigned renamed, const char *arg, char 
     g_autofree char *shown = name_escape(name, len);
     if (names_find(names, shown, &found) == 0 && found != renamed)
         return fail(error, -EEXIST, "this image already has a snapshot of that name");
+    formerly_forget(work->fs->formerly, &work->target->file, shown);
     *ret = g_strndup(name ? name : "", len);
     return 0;
+}
+
+/* Another one may be shown by its name alone, now that a snapshot is gone or has another name. */
+static void note_former(const Work *work, const QcInfo *info, const Names *names, unsigned index)
+{
+    unsigned other;
+
+    if (!names_only_other(names, index, &other))
+        return;
+    g_autofree char *identity = identity_of(&info->snapshots[other]);
+    formerly_note(work->fs->formerly, &work->target->file, names_shown(names, other), identity);
 }
 
 /* Whether the caller can see that there is an image at this path: by listing its directory. */
@@ -307,7 +349,7 @@ static int claim_part(const Work *work, const QcSnapshot *snapshot, GError **err
 static int take(Work *work, QcImage *image, const Names *names, GError **error)
 {
     g_autofree char *name = NULL;
-    int r = new_name(names, NO_SNAPSHOT, work->command->name, &name, error);
+    int r = new_name(work, names, NO_SNAPSHOT, work->command->name, &name, error);
 
     if (r < 0)
         return r;
@@ -317,7 +359,7 @@ static int take(Work *work, QcImage *image, const Names *names, GError **error)
 static int rename_to(Work *work, QcImage *image, const Names *names, unsigned index, GError **error)
 {
     g_autofree char *name = NULL;
-    int r = new_name(names, index, work->command->new_name, &name, error);
+    int r = new_name(work, names, index, work->command->new_name, &name, error);
 
     if (r < 0)
         return r;
@@ -374,22 +416,33 @@ static int repair(QcImage *image, QcRun *run, char **ret_note, GError **error)
     return 0;
 }
 
+/* Revert to, or delete, what nobody reads. */
+static int change_part(Work *work, QcImage *image, unsigned index, GError **error)
+{
+    int r = claim_part(work, &qc_image_info(image)->snapshots[index], error);
+
+    if (r < 0)
+        return r;
+    if (work->command->verb == COMMAND_REVERT)
+        return qc_snapshot_revert(image, index, work->run, error);
+    return qc_snapshot_delete(image, index, work->run, error);
+}
+
 /* The commands on one snapshot that exists. */
 static int act_on_snapshot(Work *work, QcImage *image, const Names *names, GError **error)
 {
-    const Command *command = work->command;
+    const QcInfo *info = qc_image_info(image);
+    CommandVerb verb = work->command->verb;
     unsigned index = 0;
-    int r = resolve(names, command->name, &index, error);
+    int r = resolve(work, info, names, &index, error);
+
     if (r < 0)
         return r;
-    if (command->verb == COMMAND_RENAME)
-        return rename_to(work, image, names, index, error);
-    r = claim_part(work, &qc_image_info(image)->snapshots[index], error);
-    if (r < 0)
-        return r;
-    if (command->verb == COMMAND_REVERT)
-        return qc_snapshot_revert(image, index, work->run, error);
-    return qc_snapshot_delete(image, index, work->run, error);
+    r = verb == COMMAND_RENAME ? rename_to(work, image, names, index, error)
+                               : change_part(work, image, index, error);
+    if (r == 0 && verb != COMMAND_REVERT)
+        note_former(work, info, names, index);
+    return r;
 }
 
 /* The commands that take a name. */

@@ -353,6 +353,7 @@ int daemon_run(const Options *options)
 
     log_catch_fuse();
     signal(SIGTERM, SIG_DFL); /* ends us, whatever our caller ignores */
+    signal(SIGCHLD, SIG_DFL); /* or nobody is told how a child has ended */
     signal(SIGPIPE, SIG_IGN); /* of a standard error whose reader is gone */
     signal(SIGXFSZ, SIG_IGN); /* of a limit to the size of files: the write says so as well */
     if (qc_gate_new(options->store, options->backing, &gate, &error) < 0) {

@@ -10,7 +10,8 @@
  * "Live" readers (disk, layers/0) show a file that may be written: they bypass the kernel's page
  * cache, have opened the file for themselves, with QEMU's lock of a reader on it, and refuse to
  * read while another process writes. Snapshots and lower layers hold no lock. Nothing is opened, or
- * opened anew after a change, while another process writes to a file beneath it.
+ * opened anew after a change, while another process writes to a file beneath it; nor read while one
+ * writes to a device beneath it, whose stat does not tell of changes.
  *
  * A lower layer that is a raw file, and so the last, is read by the kernel itself where it can
  * (passthrough.h): what is written there is seen at once, as all writes go through this kernel.
@@ -37,28 +38,43 @@ enum {
     SECTOR = 512,
 };
 
+/* A file beneath a reader of which it is asked at each read who writes to it. */
+typedef struct Watched {
+    QcFile *file; /* a reference */
+    QcFileStat stat;
+    bool locked;           /* we hold a lock on it */
+    _Atomic gint64 looked; /* a device: when it was looked for writers; monotonic */
+    atomic_int written;    /* whether there was one then, as fs_has_device_writer() says */
+} Watched;
+
 struct Reader {
     Fs *fs;
     Node *node;  /* a reference */
     bool opened; /* node_close() has to follow */
     bool live;
-    QcFile *file;    /* live: the top file, with our lock, also after reloads; passed: that */
-    QcFileStat stat; /* live: which file it is */
-    Subject subject; /* what it shows */
+    QcFile *file;       /* live: the top file, with our lock, also after reloads; passed: that */
+    GPtrArray *watched; /* of Watched: live, the top file; and devices beneath */
+    Subject subject;    /* what it shows */
     ClaimSet *claims;
     Pages *pages; /* of the node; borrowed */
     PagesUse use;
-    int passed;            /* the kernel's number of a file that it reads by itself; 0: none */
-    Ahead *ahead;          /* NULL: what was read of this file is not worth keeping */
-    gint settled;          /* atomic: a read came through the page cache */
-    _Atomic gint64 looked; /* live, a device: when it was looked for writers; monotonic */
-    atomic_bool written;   /* whether there was one then */
+    int passed;   /* the kernel's number of a file that it reads by itself; 0: none */
+    Ahead *ahead; /* NULL: what was read of this file is not worth keeping */
+    gint settled; /* atomic: a read came through the page cache */
 
     GMutex reload;
     GMutex lock;
     Image *image; /* lock */
     QcView *view; /* lock */
 };
+
+static void watched_free(gpointer data)
+{
+    Watched *watched = data;
+
+    qc_file_unref(watched->file);
+    g_free(watched);
+}
 
 /* ---- opening ----------------------------------------------------------------------------- */
 
@@ -77,28 +93,56 @@ static int open_live(Fs *fs, const char *path, Image **ret)
     r = qc_lock_reader(item.file, NULL);
     if (r < 0)
         return r;
-    if (fs_has_foreign_writer(fs, item.file, &item.stat))
-        return -EBUSY;
+    r = fs_has_foreign_writer(fs, item.file, &item.stat);
+    if (r != 0)
+        return r < 0 ? r : -EBUSY;
     qc_file_settle(item.file, NULL);
     return images_open(fs->images, path, &item, ret);
+}
+
+/* The first layer whose writers matter: that of the top file does not disturb snapshots. */
+static unsigned first_disturbed(const Reader *reader)
+{
+    return (unsigned)(reader->live ? 0 : MAX(reader->subject.layer, 1));
+}
+
+/* Of any other file, its stat tells that somebody writes to it. */
+static void watch(Reader *reader, const Image *image)
+{
+    for (unsigned i = first_disturbed(reader); i < image_n_layers(image); i++) {
+        const QcFileStat *stat = &image_layer_info(image, i)->stat;
+        bool locked = reader->live && i == 0;
+
+        if (!locked && !stat->rdev)
+            continue;
+        Watched *watched = g_new0(Watched, 1);
+        watched->file = qc_file_ref(qc_image_file(qc_chain_image(image_chain(image), i)));
+        watched->stat = *stat;
+        watched->locked = locked;
+        g_ptr_array_add(reader->watched, watched);
+    }
 }
 
 /*
  * -EBUSY: another process writes to a file that the view rests on. To be asked after the image was
  * opened and before anything is read through it: a write that was under way at the opening may be
- * one that the file's stat told of already. The writer of the top file does not disturb snapshots.
+ * one that the file's stat told of already. That locks cannot be asked about is an error where we
+ * hold one; other storage may have none.
  * max_age: of what is known of the other nodes of a block device.
  */
 static int check_writers(const Reader *reader, const Image *image, unsigned max_age)
 {
-    for (unsigned i = (unsigned)(reader->live ? 0 : MAX(reader->subject.layer, 1));
-         i < image_n_layers(image); i++) {
+    for (unsigned i = first_disturbed(reader); i < image_n_layers(image); i++) {
         QcFile *file = qc_image_file(qc_chain_image(image_chain(image), i));
         const QcFileStat *stat = &image_layer_info(image, i)->stat;
+        int r = fs_has_foreign_writer(reader->fs, file, stat);
 
-        if (fs_has_foreign_writer(reader->fs, file, stat) ||
-            fs_has_device_writer(reader->fs, stat, max_age))
-            return -EBUSY;
+        if (r < 0 && reader->live && i == 0)
+            return r;
+        if (r <= 0)
+            r = fs_has_device_writer(reader->fs, stat, max_age);
+        if (r != 0)
+            return r > 0 ? -EBUSY : r;
     }
     return 0;
 }
@@ -278,10 +322,9 @@ static int set_up(Reader *reader, const Creds *creds)
 
     if (qc_view_is_telling(reader->view))
         reader->ahead = ahead_new(reader->fs->ahead);
-    if (reader->live) {
+    if (reader->live)
         reader->file = qc_file_ref(image_file(reader->image));
-        reader->stat = *image_stat(reader->image);
-    }
+    watch(reader, reader->image);
     node_open(reader->fs->nodes, reader->node, qc_view_size(reader->view));
     reader->opened = true;
     return 0;
@@ -296,6 +339,7 @@ int reader_open(Fs *fs, Node *node, const Creds *creds, Reader **ret)
     reader->node = nodes_get(fs->nodes, node_ino(node));
     reader->live = is_live_node(node);
     reader->claims = claimset_new(fs->claims, path);
+    reader->watched = g_ptr_array_new_with_free_func(watched_free);
     reader->pages = node_pages(fs->nodes, reader->node);
     reader->use = PAGES_DIRECT;
     g_mutex_init(&reader->reload);
@@ -320,6 +364,7 @@ void reader_free(Reader *reader)
     qc_view_unref(reader->view);
     image_unref(reader->image);
     qc_file_unref(reader->file);
+    g_ptr_array_unref(reader->watched);
     node_unref(reader->fs->nodes, reader->node);
     g_mutex_clear(&reader->lock);
     g_mutex_clear(&reader->reload);
@@ -391,38 +436,46 @@ static int reload(Reader *reader, const QcView *stale)
 }
 
 /*
- * Whether a process writes to the device that is shown, by another node than ours. One of the
- * threads that come by looks once a second, at what may be a second old; but only one of all
- * readers' threads at a time, for a look may take long.
+ * Whether a process writes to a device, by another node than ours, as fs_has_device_writer() says.
+ * One of the threads that come by looks once a second, at what may be a second old; but only one of
+ * all readers' threads at a time, for a look may take long.
  */
-static bool has_device_writer(Reader *reader)
+static int has_device_writer(Fs *fs, Watched *watched)
 {
-    gint64 age = g_get_monotonic_time() - reader->looked;
+    gint64 age = g_get_monotonic_time() - watched->looked;
 
-    if (age >= FS_RECENT_MS * G_TIME_SPAN_MILLISECOND &&
-        !atomic_exchange(&reader->fs->looking, true)) {
-        reader->written = fs_has_device_writer(reader->fs, &reader->stat, FS_RECENT_MS);
-        reader->looked = g_get_monotonic_time();
-        atomic_store(&reader->fs->looking, false);
+    if (age >= FS_RECENT_MS * G_TIME_SPAN_MILLISECOND && !atomic_exchange(&fs->looking, true)) {
+        watched->written = fs_has_device_writer(fs, &watched->stat, FS_RECENT_MS);
+        watched->looked = g_get_monotonic_time();
+        atomic_store(&fs->looking, false);
     }
-    return reader->written;
+    return watched->written;
 }
 
-/* Whether another process writes to a live file. */
-static bool has_writer(Reader *reader)
+/* Whether another process writes to a file: 0; -EBUSY; -errno: that cannot be told. */
+static int check_watched(Fs *fs, Watched *watched)
 {
-    return fs_has_foreign_writer(reader->fs, reader->file, &reader->stat) ||
-           (reader->stat.rdev && has_device_writer(reader));
+    int r = fs_has_foreign_writer(fs, watched->file, &watched->stat);
+
+    if (r < 0 && !watched->locked)
+        r = 0;
+    if (r == 0 && watched->stat.rdev)
+        r = has_device_writer(fs, watched);
+    return r > 0 ? -EBUSY : r;
 }
 
 /*
- * Whether what was read through the view may be handed out: 0, -ESTALE to try again, -EBUSY.
- * reading: what came of that; NULL: anything.
+ * Whether what was read through the view may be handed out: 0, -ESTALE to try again, -EBUSY or why
+ * that cannot be told. reading: what came of that; NULL: anything.
  */
 static int check(Reader *reader, QcView *view, const QcReading *reading)
 {
-    if (reader->live && has_writer(reader))
-        return -EBUSY;
+    int r = 0;
+
+    for (guint i = 0; i < reader->watched->len && r == 0; i++)
+        r = check_watched(reader->fs, reader->watched->pdata[i]);
+    if (r < 0)
+        return r;
     return reading ? qc_view_check_reading(view, reading) : qc_view_check(view);
 }
 

@@ -26,6 +26,9 @@ enum {
     FLAGS2_OVER_IO_URING = 1 << (41 - 32),
 };
 
+/* Up to where a kernel without that word says what it offers. */
+#define FIRST_INIT_BYTES offsetof(struct fuse_init_in, flags2)
+
 /* A file that the kernel reads by itself must not lie on a file system that lies on another. */
 #define STACK_DEPTH 1
 /* Where the answer says so: behind flags2, since Linux 6.9. */
@@ -64,14 +67,17 @@ void greeting_look_at(Greeting *greeting, const void *request, size_t len)
     const struct fuse_init_in *init = (const void *)(in + 1);
     unsigned offered = 0;
 
-    if (len < sizeof(*in) + sizeof(*init) || in->opcode != FUSE_INIT || !(init->flags & INIT_EXT))
+    if (len < sizeof(*in) + FIRST_INIT_BYTES || in->opcode != FUSE_INIT)
         return;
+    bool has_flags2 = len >= sizeof(*in) + sizeof(*init) && (init->flags & INIT_EXT);
     if (init->flags & FUSE_PARALLEL_DIROPS)
         offered |= GREETING_PARALLEL;
-    if (init->flags2 & FLAGS2_OVER_IO_URING)
+    if (has_flags2 && (init->flags2 & FLAGS2_OVER_IO_URING))
         offered |= GREETING_RINGS;
-    if (init->flags2 & FLAGS2_PASSTHROUGH)
+    if (has_flags2 && (init->flags2 & FLAGS2_PASSTHROUGH))
         offered |= GREETING_PASSTHROUGH;
+    if (!(offered & greeting->wanted))
+        return;
     atomic_store(&greeting->offered, offered & greeting->wanted);
     atomic_store(&greeting->unique, in->unique);
 }
@@ -95,7 +101,7 @@ static void amend(struct fuse_init_out *init, unsigned agreed)
 {
     const uint32_t depth = STACK_DEPTH;
 
-    if (agreed)
+    if (agreed & (GREETING_RINGS | GREETING_PASSTHROUGH))
         init->flags |= INIT_EXT;
     if (agreed & GREETING_PARALLEL) /* libfuse 3.14 does not pass it on */
         init->flags |= FUSE_PARALLEL_DIROPS;

@@ -227,8 +227,8 @@ static void put_ours(Json *json, Fs *fs, Image *image, bool in_use)
 GBytes *info_text(Fs *fs, Image *image)
 {
     bool in_use =
-        image_file(image) && (fs_has_foreign_writer(fs, image_file(image), image_stat(image)) ||
-                              fs_has_device_writer(fs, image_stat(image), FS_RECENT_MS));
+        image_file(image) && (fs_has_foreign_writer(fs, image_file(image), image_stat(image)) > 0 ||
+                              fs_has_device_writer(fs, image_stat(image), FS_RECENT_MS) > 0);
     GBytes *text = image_get_text(image, in_use);
 
     if (text)

@@ -121,14 +121,6 @@ static char *id_suffix(const QcSnapshot *snapshot)
     return g_strdup_printf("~%.*s", (int)cut_at(id, NAMES_MAX / 2), id);
 }
 
-/* What a snapshot is shown as, if only it has its id, while others have its name (g_free). */
-static char *with_id(const QcSnapshot *snapshot, const char *escaped)
-{
-    g_autofree char *suffix = id_suffix(snapshot);
-
-    return name_fit(escaped, suffix);
-}
-
 static void show(Names *names, unsigned i, char *shown)
 {
     names->shown[i] = shown;
@@ -157,11 +149,11 @@ static void show_with_id(Names *names, char **escaped)
     g_autoptr(GPtrArray) wanted = g_ptr_array_new_full(names->count, g_free);
 
     for (unsigned i = 0; i < names->count; i++) {
-        char *name = names->shown[i] ? NULL : with_id(&names->snapshots[i], escaped[i]);
+        g_autofree char *suffix = names->shown[i] ? NULL : id_suffix(&names->snapshots[i]);
 
-        g_ptr_array_add(wanted, name);
-        if (name)
-            count_one(counts, name);
+        g_ptr_array_add(wanted, suffix ? name_fit(escaped[i], suffix) : NULL);
+        if (suffix)
+            count_one(counts, wanted->pdata[i]);
     }
     for (unsigned i = 0; i < names->count; i++) {
         char *name = wanted->pdata[i];
@@ -252,14 +244,14 @@ int names_find(const Names *names, const char *shown, unsigned *ret)
     return 0;
 }
 
+static bool has_name(const QcSnapshot *snapshot, const char *name, size_t len)
+{
+    return snapshot->name_len == len && memcmp(snapshot->name, name, len) == 0;
+}
+
 static bool is_meant(const QcSnapshot *snapshot, const char *arg)
 {
-    if (snapshot->name_len == strlen(arg) && memcmp(snapshot->name, arg, snapshot->name_len) == 0)
-        return true;
-
-    g_autofree char *escaped = name_escape(snapshot->name, snapshot->name_len);
-    g_autofree char *name = with_id(snapshot, escaped);
-    return strcmp(name, arg) == 0;
+    return has_name(snapshot, arg, strlen(arg));
 }
 
 int names_resolve(const Names *names, const char *arg, unsigned *ret)
@@ -288,4 +280,18 @@ char **names_meant(const Names *names, const char *arg)
             g_strv_builder_add(meant, names->shown[i]);
     }
     return g_strv_builder_end(meant);
+}
+
+bool names_only_other(const Names *names, unsigned index, unsigned *ret)
+{
+    const QcSnapshot *one = &names->snapshots[index];
+    unsigned others = 0;
+
+    for (unsigned i = 0; i < names->count; i++) {
+        if (i == index || !has_name(&names->snapshots[i], one->name, one->name_len))
+            continue;
+        *ret = i;
+        others++;
+    }
+    return others == 1;
 }

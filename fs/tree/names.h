@@ -39,13 +39,15 @@ int names_find(const Names *names, const char *shown, unsigned *ret);
 
 /*
  * What a person means by an argument: the name that the directory shows, or else the only
- * snapshot that has exactly these bytes as its name, or is shown so as long as others have its
- * name: name~ID. -ENOENT; -ENOTUNIQ: that is true of several.
+ * snapshot that has exactly these bytes as its name. -ENOENT; -ENOTUNIQ: several have.
  */
 int names_resolve(const Names *names, const char *arg, unsigned *ret);
 
 /* The names shown of the snapshots between which names_resolve() could not choose (g_strfreev). */
 char **names_meant(const Names *names, const char *arg);
+
+/* Whether just one other snapshot has the same name: without this one it is shown by that alone. */
+bool names_only_other(const Names *names, unsigned index, unsigned *ret);
 
 /* Bytes as they are shown: '/', '%', control characters and the names . and .. as %XX. */
 char *name_escape(const char *bytes, size_t len);

@@ -375,8 +375,10 @@ int qc_image_open_header(QcFile *file, const char *path, QcCache *cache, QcImage
 {
     g_autoptr(QcImage) image = NULL;
     int err = new_image(file, path, QC_FORMAT_QCOW2, cache, &image, NULL);
-    if (!err)
-        err = read_info(image, NULL);
+    if (err < 0)
+        return err;
+    image->disk_only = image->spent = true;
+    err = read_info(image, NULL);
     if (!err)
         *ret = g_steal_pointer(&image);
     return err;

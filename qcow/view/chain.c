@@ -207,7 +207,7 @@ static QcView *layer_view(QcImage *image, QcView *beneath)
 {
     if (qc_image_unsupported(image)) {
         qc_view_unref(beneath);
-        return qc_view_new_broken(image->info.virtual_size, -EOPNOTSUPP);
+        return qc_view_new_broken(image, image->info.virtual_size, -EOPNOTSUPP);
     }
     return image->info.format == QC_FORMAT_RAW ? qc_view_new_raw(image)
                                                : qc_view_new_active(image, beneath);
@@ -249,7 +249,7 @@ int qc_chain_open_like(QcGate *gate, QcImage *top, QcCache *cache, const QcChain
     if (qc_is_shortage(more))
         return more;
     if (more < 0) {
-        chain->bottom = qc_view_new_broken(UINT64_MAX, more);
+        chain->bottom = qc_view_new_broken(NULL, UINT64_MAX, more);
         if (!chain->bottom)
             return -ENOMEM;
     }
@@ -326,7 +326,7 @@ int qc_chain_snapshot_view(QcChain *chain, unsigned snapshot, QcView **ret)
     if (snapshot >= top->info.n_snapshots)
         return -ENOENT;
     if (qc_image_unsupported(top)) {
-        view = qc_view_new_broken(top->info.snapshots[snapshot].disk_size, -EOPNOTSUPP);
+        view = qc_view_new_broken(top, top->info.snapshots[snapshot].disk_size, -EOPNOTSUPP);
     } else {
         QcView *beneath = chain->n_layers > 1 ? chain->layers[1].view : chain->bottom;
         view = qc_view_new_snapshot(top, snapshot, beneath ? qc_view_ref(beneath) : NULL);

@@ -32,7 +32,7 @@ enum {
     MIN_GRAIN_BITS = 9, /* smaller areas are not worth it */
 };
 
-/* A view and those beneath it, down to a broken one, for finding one by its number. */
+/* A view and those beneath it that have a file, for finding one by its number. */
 typedef struct Layers {
     unsigned n;
     QcView *views[]; /* borrowed: the view itself holds them */
@@ -134,9 +134,9 @@ QcView *qc_view_new_raw(QcImage *image)
     return view_new(VIEW_RAW, image, image->info.virtual_size, NULL);
 }
 
-QcView *qc_view_new_broken(uint64_t size, int error)
+QcView *qc_view_new_broken(QcImage *image, uint64_t size, int error)
 {
-    QcView *view = view_new(VIEW_BROKEN, NULL, size, NULL);
+    QcView *view = view_new(VIEW_BROKEN, image, size, NULL);
     if (view)
         view->error = error;
     return view;
@@ -335,7 +335,7 @@ int64_t qc_view_seek(QcView *view, uint64_t offset, bool hole)
 /* Another machine may write to a device: ask that, but not at each read. */
 static void refresh_layer(QcView *view)
 {
-    if (view->image->cacheable || view->kind != VIEW_QCOW2)
+    if (view->image->cacheable || view->kind == VIEW_RAW)
         return;
     int64_t now = g_get_monotonic_time();
     if (now - atomic_load(&view->refreshed_at) < QC_REFRESH_US)
@@ -366,10 +366,15 @@ bool qc_view_is_telling(const QcView *view)
     return view->telling;
 }
 
+/* The view itself, or NULL: there is no file that could change. */
+static QcView *to_check(QcView *view)
+{
+    return view && view->image ? view : NULL;
+}
+
 static QcView *next_to_check(const QcView *view)
 {
-    QcView *v = view->beneath;
-    return v && v->kind != VIEW_BROKEN ? v : NULL;
+    return to_check(view->beneath);
 }
 
 static Layers *list_layers(QcView *view)
@@ -417,7 +422,7 @@ int qc_view_check(QcView *view)
 {
     int64_t now = g_get_monotonic_time();
     int err = 0;
-    for (QcView *v = view->kind == VIEW_BROKEN ? NULL : view; v && !err; v = next_to_check(v))
+    for (QcView *v = to_check(view); v && !err; v = next_to_check(v))
         err = check_layer(v);
     if (!err)
         atomic_store(&view->checked_at, now);
@@ -429,7 +434,7 @@ int qc_view_check(QcView *view)
 bool qc_view_is_unchanged(QcView *view)
 {
     bool same = true;
-    for (QcView *v = view->kind == VIEW_BROKEN ? NULL : view; v && same; v = next_to_check(v))
+    for (QcView *v = to_check(view); v && same; v = next_to_check(v))
         same = qc_image_is_current(v->image);
     return same;
 }

@@ -12,8 +12,9 @@
 QcView *qc_view_new_active(QcImage *image, QcView *beneath);
 QcView *qc_view_new_snapshot(QcImage *image, unsigned snapshot, QcView *beneath);
 QcView *qc_view_new_raw(QcImage *image);
-/* A view whose every byte fails with error (a negative errno); size is what it claims. */
-QcView *qc_view_new_broken(uint64_t size, int error);
+/* A view whose every byte fails with error (a negative errno); size is what it claims, or image,
+ * unless that is NULL. */
+QcView *qc_view_new_broken(QcImage *image, uint64_t size, int error);
 
 /*
  * Where one reading of a view is: the area that it looks at, held however short the cache keeps

@@ -245,6 +245,29 @@ Test(view, a_layer_with_a_broken_snapshot_table_keeps_its_bytes)
     remove_stack(&s);
 }
 
+/* What such a layer holds nobody can read; but where it ends, there are zeros. */
+Test(view, a_layer_that_is_not_supported_may_change_its_size)
+{
+    Stack s = overlay_and_base();
+    be32 method = be32_make(QC_ENCRYPTION_AES);
+    be64 half = be64_make(DISK / 2), whole = be64_make(DISK);
+    cr_assert_eq(qc_file_write(s.made[0], &method, sizeof(method), 32), 0);
+    cr_assert_eq(qc_file_write(s.made[0], &half, sizeof(half), 24), 0);
+    cr_assert_eq(0, qc_file_settle(s.made[0], NULL));
+
+    uint8_t byte = 'x';
+    Opened o = open_stack(&s, 1, O_RDWR);
+    cr_expect_not_null(strstr(qc_chain_error(o.chain), "not supported"));
+    cr_expect_eq(qc_view_read(o.view, &byte, 1, 0), -EIO);
+    cr_expect_eq(qc_view_read(o.view, &byte, 1, DISK - 1), 1);
+    cr_expect_eq(byte, 0);
+    cr_expect_eq(qc_view_check(o.view), 0);
+    cr_assert_eq(qc_file_write(s.made[0], &whole, sizeof(whole), 24), 0);
+    cr_expect_eq(qc_view_check(o.view), -ESTALE, "the zeros are not known to be there any more");
+    opened_clear(&o);
+    remove_stack(&s);
+}
+
 Test(view, where_looking_fails_beneath_the_caller_is_told_nothing)
 {
     Stack s = overlay_and_base();
@@ -507,6 +530,10 @@ Test(view, of_an_image_whose_snapshots_were_not_read)
     cr_expect_eq(qc_snapshot_take(o.image, "t", 0, NULL, NULL), -EINVAL);
     cr_expect_eq(qc_image_check(o.image, NULL, &found, NULL), -EINVAL,
                  "it would find what it has not");
+    g_autoptr(QcImage) header = NULL;
+    cr_assert_eq(0, qc_image_open_header(mem_file(file), "mem", o.cache, &header));
+    cr_expect_eq(qc_image_check(header, NULL, &found, NULL), -EINVAL);
+    cr_expect_eq(qc_image_repair(header, NULL, NULL, NULL), -EINVAL, "it would free the snapshot");
     cr_expect_eq(before->len, file->data->len);
     cr_expect_arr_eq(before->data, file->data->data, before->len);
     opened_clear(&o);

@@ -126,6 +126,47 @@ names_that_repeat() {
     assert_snapshots web.qcow2
 }
 
+# A name that looks as if it had an ID behind it, and is gone, does not come to mean another snapshot.
+# (Whoever keeps so many deletes the oldest first, which need not be there yet.)
+names_that_look_like_others() {
+    local i
+    for i in 1 2 3 4; do
+        [ $i = 1 ] || control_ok $C "rename day day~1"
+        control_ok $C "take day" # with the ID i
+        fails_unchanged ENOENT web.qcow2 "delete day~$i"
+        [ $i != 2 ] || control_ok $C "rename day~1 older"
+        [ $i != 3 ] || control_ok $C "delete day~1"
+        [ $i != 4 ] || control_ok $C "delete day~1"
+    done
+    assert_snapshots web.qcow2 day older
+    control_ok $C "take older~1" "delete older~1"
+    fails_unchanged ENOENT web.qcow2 "delete older~1"
+    control_ok $C "delete day" "delete older"
+    # Nor does one that was listed, once it was given to another.
+    qemu-img snapshot -c n store/web.qcow2
+    qemu-img snapshot -c n store/web.qcow2
+    control_ok $C "delete n~1" "take n~2" "delete n~2"
+    fails_unchanged ENOENT web.qcow2 "delete n~2"
+    control_ok $C "delete n"
+    qemu-img snapshot -c n store/web.qcow2
+    qemu-img snapshot -c n store/web.qcow2
+    control_ok $C "delete n~1"
+    qemu-img snapshot -c n~2 store/web.qcow2
+    control_ok $C "delete n~2"
+    fails_unchanged ENOENT web.qcow2 "delete n~2"
+    control_ok $C "delete n"
+    # Nor does it mean one that took the other's place, ID and all, behind our back.
+    control_ok $C "take first"
+    qemu-img snapshot -c n store/web.qcow2
+    qemu-img snapshot -c n store/web.qcow2
+    control_ok $C "delete n~3"
+    qemu-img snapshot -d n store/web.qcow2
+    qemu-img snapshot -c z store/web.qcow2
+    fails_unchanged ENOENT web.qcow2 "delete n~2"
+    control_ok $C "delete z" "delete first"
+    assert_snapshots web.qcow2
+}
+
 # A program that writes when its buffer is full cuts lines where it ends: the rest of a name would be
 # missing.
 cut_lines() {
@@ -223,6 +264,7 @@ paths
 quoting
 quoted_by_bash
 names_that_repeat
+names_that_look_like_others
 cut_lines
 ways_to_write
 several_lines_stop_at_the_first_failure

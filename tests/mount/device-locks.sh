@@ -19,6 +19,7 @@ make_store() {
     mknod store/twin b "$MAJOR" "$MINOR"
     mknod elsewhere/vda b "$MAJOR" "$MINOR"
     qemu-img create -q -f qcow2 -b volume -F qcow2 store/overlay.qcow2
+    qemu-img snapshot -c over store/overlay.qcow2
 }
 
 has_locks() { # PID BYTE
@@ -44,6 +45,10 @@ let_go() {
 
 writer_elsewhere() {
     exec qemu-io -f qcow2 elsewhere/vda
+}
+
+writer_here() {
+    exec qemu-io -f qcow2 "$DEVICE"
 }
 
 reader_elsewhere() {
@@ -108,18 +113,25 @@ sees_readers() {
     let_go
 }
 
-# Within some seconds.
+# Within some seconds; also below what is read. By the same node, at once.
 notices_one_that_comes() {
-    exec 5<mnt/volume/disk
-    head -c 65536 >/dev/null <&5
-    hold writer_elsewhere
+    local file
     refuses_to_go_on() {
         ! head -c 4096 >/dev/null <&5
     }
-    wait_for refuses_to_go_on
-    let_go
-    wait_for head -c 4096 <&5
-    exec 5<&-
+    for file in volume/disk overlay.qcow2/disk overlay.qcow2/snapshots/over; do
+        exec 5<mnt/$file
+        head -c 65536 >/dev/null <&5
+        hold writer_elsewhere
+        wait_for refuses_to_go_on
+        let_go
+        wait_for head -c 4096 <&5
+        hold writer_here
+        refuses_to_go_on || fail "$file is read while the device is written to"
+        let_go
+        head -c 4096 <&5 >/dev/null || fail "$file is not read when nobody writes any more"
+        exec 5<&-
+    done
 }
 
 # As of two names of a file.
@@ -150,6 +162,27 @@ try_with() { # OPTIONS
     sees_readers
     notices_one_that_comes
     two_nodes_are_one_image
+    unmount_store mnt
+}
+
+# A look that ends before it gets to the machine, as there is too much to look at: slow calls stand
+# for many.
+takes_too_long() {
+    local keeper tracer
+    mount_store store "$TMP/mnt"
+    keeper=$(daemon_of "$TMP/mnt") # or the only process, where there is no sandbox
+    hold writer_elsewhere
+    strace -f -o /dev/null -p "$keeper" -e trace=getdents64 -e inject=getdents64:delay_enter=2000000 2>/dev/null &
+    tracer=$!
+    wait_for grep -q TracerPid:.[1-9] "/proc/$keeper/status"
+    refuses_to_open mnt/volume/disk
+    control_fails EBUSY mnt/volume/control 'take no'
+    assert_match "$(last_result mnt/volume/control)" "it took too long to look at all open files"
+    kill $tracer
+    wait $tracer || true
+    let_go
+    wait_for head -c 1 mnt/volume/disk
+    works_again
     unmount_store mnt
 }
 
@@ -203,5 +236,6 @@ sees_too_little() {
 make_store
 try_with sandbox=on
 try_with sandbox=off
+takes_too_long
 looks_once_more
 sees_too_little

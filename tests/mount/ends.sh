@@ -104,6 +104,22 @@ with_signals_ignored() {
     assert_nothing_left "a " "after a SIGTERM that the caller ignored"
 }
 
+# Who ignores the end of its own children does not mean that of ours.
+with_ends_of_children_ignored() {
+    local status=0
+    env --ignore-signal=CHLD "$SNAPTREE" -f "$TMP/store" "$TMP/mnt" 2>daemon.log &
+    DAEMON=$!
+    PIDS+=("$DAEMON")
+    wait_for mountpoint -q mnt
+    ls mnt >/dev/null
+    WORKER=$(worker_of "$DAEMON")
+    kill -KILL "$WORKER"
+    wait "$DAEMON" || status=$?
+    assert_eq "$status" 137 "status of a daemon whose worker was killed"
+    assert_match "$(cat daemon.log)" "was killed by signal 9" "log"
+    assert_nothing_left "a " "after an end that the caller ignored"
+}
+
 with_files_open() {
     start
     exec 3<mnt/web.qcow2/disk 4<mnt/web.qcow2/snapshots/a 5<>mnt/web.qcow2/control
@@ -576,6 +592,7 @@ qemu-img convert -O raw "$IMAGE" a.raw
 scribble "$IMAGE" more 1000000 5000000
 idle
 with_signals_ignored
+with_ends_of_children_ignored
 with_files_open
 with_files_just_closed
 in_a_command

@@ -232,6 +232,30 @@ store_fails() {
     assert_alive_and_unmount
 }
 
+# A storage that does not say any more who has locks, and so whether somebody writes to the disk.
+locks_fail() {
+    local tracer worker
+    rm -rf store
+    mkdir store
+    new_image store/web.qcow2
+    mount_store "$TMP/store" "$TMP/mnt"
+    DAEMON=$(daemon_of "$TMP/mnt")
+    worker=$(worker_of "$DAEMON")
+    exec 4<mnt/web.qcow2/disk
+    dd bs=4K count=1 status=none <&4 >first || fail "a disk that is open"
+    strace -f -o /dev/null -p "$worker" -e trace=fcntl -e inject=fcntl:error=EIO 2>/dev/null &
+    tracer=$!
+    wait_for grep -q TracerPid:.[1-9] "/proc/$worker/status"
+    assert_fails dd bs=4K count=1 status=none of=/dev/null <&4
+    assert_match "$OUTPUT" "$(message_of EIO)" "a disk of which it is not known who writes to it"
+    kill $tracer
+    wait $tracer || true
+    dd bs=4K count=1 status=none <&4 >second || fail "a disk whose locks can be asked about again"
+    cat first second | cmp -n 8192 - mnt/web.qcow2/disk
+    exec 4<&-
+    assert_alive_and_unmount
+}
+
 full ext4
 limited
 full tmpfs
@@ -240,3 +264,4 @@ removed
 unmounted
 disk_dies
 store_fails
+locks_fail

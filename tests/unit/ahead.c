@@ -213,7 +213,7 @@ Test(ahead, what_cannot_be_read_is_left_to_the_reader)
     Disk d = new_disk();
     Ahead *ahead = ahead_new(d.pool);
 
-    g_autoptr(QcView) broken = qc_view_new_broken(SIZE, -EIO);
+    g_autoptr(QcView) broken = qc_view_new_broken(NULL, SIZE, -EIO);
     for (uint64_t at = 0; at + AHEAD_CHUNK < SIZE; at += AHEAD_CHUNK)
         cr_expect_not(get(ahead, broken, at, AHEAD_CHUNK));
     ahead_free(ahead);

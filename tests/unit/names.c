@@ -130,8 +130,9 @@ Test(names, resolve_by_exact_name)
     cr_expect_eq(found, 99);
 }
 
-/* What was listed while others had the name is accepted when they are gone. */
-Test(names, resolve_by_name_and_id)
+/* What only might have been listed, while others had the name, is no name: it may be one that is
+ * gone. */
+Test(names, an_id_alone_is_no_name)
 {
     const QcSnapshot snapshots[] = {
         named("n", 1, "2"),          named("a/b", 3, "3"), named(LONG_A "b", 252, "4"),
@@ -144,10 +145,10 @@ Test(names, resolve_by_name_and_id)
         int result;
         unsigned found;
     } args[] = {
-        {"n~2", 0, 0},        {"a%2Fb~3", 0, 1},      {"n~7", 0, 5},       {"n~8", -ENOENT, 99},
-        {"n~1", -ENOENT, 99}, {"n~", -ENOENT, 99},    {"~2", -ENOENT, 99}, {"n~7~8", 0, 5},
-        {"two~2", 0, 6},      {"d~1", -ENOTUNIQ, 99}, /* d with the id 1, or one of the two d~1 */
-        {"e~1", 0, 11},                               /* as it is shown */
+        {"n~2", -ENOENT, 99},   {"a%2Fb~3", -ENOENT, 99}, {"n~7", 0, 5},
+        {"n~7~8", -ENOENT, 99}, {"two~2", 0, 6},          {"two~5", 0, 3},
+        {"d~1", -ENOTUNIQ, 99}, /* one of the two */
+        {"e~1", 0, 11},
     };
     g_autoptr(Names) names = names_new(snapshots, G_N_ELEMENTS(snapshots));
 
@@ -157,6 +158,22 @@ Test(names, resolve_by_name_and_id)
         cr_expect_eq(names_resolve(names, args[i].arg, &found), args[i].result, "%s", args[i].arg);
         cr_expect_eq(found, args[i].found, "%s", args[i].arg);
     }
+}
+
+Test(names, the_only_other_of_a_name)
+{
+    const QcSnapshot snapshots[] = {named("two", 3, "1"),   named("one", 3, "2"),
+                                    named("two", 3, "3"),   named("three", 5, "4"),
+                                    named("three", 5, "5"), named("three", 5, "6")};
+    g_autoptr(Names) names = names_new(snapshots, G_N_ELEMENTS(snapshots));
+    unsigned other = 99;
+
+    cr_expect_not(names_only_other(names, 1, &other));
+    cr_expect(names_only_other(names, 0, &other));
+    cr_expect_eq(other, 2);
+    cr_expect(names_only_other(names, 2, &other));
+    cr_expect_eq(other, 0);
+    cr_expect_not(names_only_other(names, 4, &other));
 }
 
 Test(names, meant)

@@ -1,0 +1,46 @@
+/* What snapshots were shown as: of each file, the last few. */
+#include "formerly.h"
+
+#include <criterion/criterion.h>
+
+static const QcFileStat one = {.dev = 1, .ino = 2, .btime = 3}, other = {.dev = 1, .ino = 4};
+
+static void expect(Formerly *formerly, const QcFileStat *file, const char *shown, const char *part)
+{
+    g_autofree char *found = formerly_find(formerly, file, shown);
+
+    cr_expect_eq(g_strcmp0(found, part), 0, "%s: %s", shown, found);
+}
+
+Test(formerly, what_was_noted_is_found)
+{
+    Formerly *formerly = formerly_new(3);
+    const QcFileStat later = {.dev = 1, .ino = 2, .btime = 4};
+
+    formerly_note(formerly, &one, "n~1", "a");
+    formerly_note(formerly, &other, "n~1", "b");
+    expect(formerly, &one, "n~1", "a");
+    expect(formerly, &other, "n~1", "b");
+    expect(formerly, &one, "n~2", NULL);
+    expect(formerly, &later, "n~1", NULL);
+    formerly_note(formerly, &one, "n~1", "c");
+    expect(formerly, &one, "n~1", "c");
+    formerly_forget(formerly, &one, "n~1");
+    formerly_forget(formerly, &one, "n~1");
+    expect(formerly, &one, "n~1", NULL);
+    expect(formerly, &other, "n~1", "b");
+    formerly_free(formerly);
+}
+
+Test(formerly, the_oldest_is_forgotten)
+{
+    Formerly *formerly = formerly_new(2);
+
+    formerly_note(formerly, &one, "x", "a");
+    formerly_note(formerly, &one, "y", "b");
+    formerly_note(formerly, &one, "z", "c");
+    expect(formerly, &one, "x", NULL);
+    expect(formerly, &one, "y", "b");
+    expect(formerly, &one, "z", "c");
+    formerly_free(formerly);
+}

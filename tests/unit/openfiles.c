@@ -1,0 +1,52 @@
+/* The open files of all processes: what is found, and why some could not be looked at. */
+#include "openfiles.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+static bool is_null(const QcFileStat *stat, const void *data)
+{
+    QcFileStat null;
+
+    (void)data;
+    cr_assert_eq(qc_file_stat_at(AT_FDCWD, "/dev/null", 0, &null), 0);
+    return stat->rdev == null.rdev;
+}
+
+static bool has_process(const GArray *files, pid_t pid)
+{
+    for (guint i = 0; i < files->len; i++)
+        if (g_array_index(files, OpenFile, i).pid == pid)
+            return true;
+    return false;
+}
+
+Test(openfiles, ours_are_found)
+{
+    int err = 0, fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    g_autoptr(GArray) all = openfiles_find(is_null, NULL, 0, &err);
+    g_autoptr(GArray) others = openfiles_find(is_null, NULL, getpid(), NULL);
+
+    cr_expect(has_process(all, getpid()));
+    cr_expect_not(has_process(others, getpid()));
+    close(fd);
+}
+
+/* That is no want of rights, which another user would have. */
+Test(openfiles, without_a_descriptor_to_look_with)
+{
+    struct rlimit limit;
+    int err = 0, fd = open("/proc", O_RDONLY | O_CLOEXEC);
+
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    for (unsigned more = 0; more < 2; more++) { /* not even for /proc; or not for a process */
+        limit.rlim_cur = (rlim_t)fd + more;
+        close(fd);
+        cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        g_autoptr(GArray) found = openfiles_find(is_null, NULL, 0, &err);
+        cr_expect_eq(err, -EMFILE, "%d", err);
+    }
+}
