@@ -63,6 +63,10 @@ typedef struct QcFileOps {
     int (*lock)(QcFile *file, unsigned byte, bool take);
     /* 1 when another open file has a lock on one of the n bytes from first on, 0 when not. */
     int (*lock_held)(QcFile *file, unsigned first, unsigned n);
+    /* Where the answer of lock_held may be wrong: ask for one byte by taking an exclusive lock on
+     * it for a moment. ours: there is a shared lock of ours on it, which stays. NULL: it never is.
+     */
+    int (*lock_held_surely)(QcFile *file, unsigned byte, bool ours);
     /* 1 when a process has the file open for writing, or mapped so; 0 when none has; an error when
      * that cannot be told: of a file opened for writing itself, on a network file system. */
     int (*has_writer)(QcFile *file);
@@ -120,6 +124,7 @@ int qc_file_truncate(QcFile *file, uint64_t size);
 int64_t qc_file_seek(QcFile *file, uint64_t offset, bool hole);
 int qc_file_lock(QcFile *file, unsigned byte, bool take);
 int qc_file_lock_held(QcFile *file, unsigned first, unsigned n);
+int qc_file_lock_held_surely(QcFile *file, unsigned byte, bool ours);
 int qc_file_has_writer(QcFile *file);
 /*
  * Where the next data at or after offset begins, for a caller that passes over holes: UINT64_MAX

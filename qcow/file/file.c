@@ -120,6 +120,11 @@ int qc_file_lock_held(QcFile *file, unsigned first, unsigned n)
     return file->ops->lock_held(file, first, n);
 }
 
+int qc_file_lock_held_surely(QcFile *file, unsigned byte, bool ours)
+{
+    return file->ops->lock_held_surely ? file->ops->lock_held_surely(file, byte, ours) : 0;
+}
+
 int qc_file_has_writer(QcFile *file)
 {
     return file->ops->has_writer(file);

@@ -146,9 +146,9 @@ static const char *path_in_store(const QcGate *gate, const char *path)
 }
 
 /* The text of the link that path's last component is. False: it is none. */
-static bool read_link(const QcGate *gate, const char *path, char text[PATH_MAX])
+static bool read_link(int dirfd, const char *path, uint64_t resolve, char text[PATH_MAX])
 {
-    int fd = look_beneath(gate->dirfd, path, O_NOFOLLOW, 0);
+    int fd = look_beneath(dirfd, path, O_NOFOLLOW, resolve);
     if (fd < 0)
         return false;
     ssize_t n = readlinkat(fd, "", text, PATH_MAX);
@@ -159,14 +159,25 @@ static bool read_link(const QcGate *gate, const char *path, char text[PATH_MAX])
     return true;
 }
 
-/* A block device below /dev, without leaving its file system. */
+/*
+ * A block device below /dev, without leaving its file system. Links there may name their targets by
+ * absolute paths, as those that LVM makes without udev do: to the kernel such a link leaves /dev.
+ */
 static int resolve_device(const char *path)
 {
     struct stat st;
+    char text[PATH_MAX];
     int dev = open("/dev", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (dev < 0)
         return -errno;
     int fd = look_beneath(dev, path, 0, RESOLVE_NO_XDEV);
+    for (unsigned links = 0; fd == -EXDEV && links < MAX_LINKS; links++) {
+        bool is_link = read_link(dev, path, RESOLVE_NO_XDEV, text);
+        path = is_link ? qc_path_strip(text, "/dev", false) : NULL;
+        if (!path)
+            break;
+        fd = look_beneath(dev, path, 0, RESOLVE_NO_XDEV);
+    }
     int err = MIN(fd, 0);
     close(dev);
     if (!err && (fstat(fd, &st) < 0 || !S_ISBLK(st.st_mode))) {
@@ -224,7 +235,7 @@ static int resolve_link(const QcGate *gate, const char *path, unsigned links)
     if (path[0] == '/' || links == 0)
         return -EXDEV;
     char text[PATH_MAX];
-    if (!read_link(gate, path, text))
+    if (!read_link(gate->dirfd, path, 0, text))
         return -EXDEV;
     const char *device = qc_path_strip(text, "/dev", false);
     const char *inside = text[0] == '/' ? path_in_store(gate, text) : NULL;

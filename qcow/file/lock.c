@@ -72,7 +72,34 @@ static int lock_failed(QcFile *file, int err, GError **error)
     return qc_fail(error, err, "the image cannot be locked: %s", g_strerror(-err));
 }
 
-static int lock_image(QcFile *file, unsigned used, unsigned unshared, GError **error)
+/* any_held() with each byte asked for in the way that does not err; of those in ours, we have a
+ * lock of our own. */
+static int any_held_surely(QcFile *file, unsigned first, unsigned perms, unsigned ours)
+{
+    for (unsigned p = 0; p < PERM_COUNT; p++) {
+        if (!(perms & 1u << p))
+            continue;
+        int held = qc_file_lock_held_surely(file, first + p, ours & 1u << p);
+        if (held != 0)
+            return held;
+    }
+    return 0;
+}
+
+/* surely: at the cost that a process which asks for a lock at that moment does not get it. */
+static int find_contradiction(QcFile *file, unsigned used, unsigned unshared, bool surely)
+{
+    int held = any_held(file, BYTE_UNSHARED, used);
+    if (held == 0)
+        held = any_held(file, BYTE_USED, unshared);
+    if (held == 0 && surely)
+        held = any_held_surely(file, BYTE_UNSHARED, used, unshared);
+    if (held == 0 && surely)
+        held = any_held_surely(file, BYTE_USED, unshared, used);
+    return held;
+}
+
+static int lock_image(QcFile *file, unsigned used, unsigned unshared, bool surely, GError **error)
 {
     int err = take_bytes(file, BYTE_USED, used);
     if (!err)
@@ -80,9 +107,7 @@ static int lock_image(QcFile *file, unsigned used, unsigned unshared, GError **e
     if (err < 0)
         return lock_failed(file, err, error);
 
-    int held = any_held(file, BYTE_UNSHARED, used);
-    if (held == 0)
-        held = any_held(file, BYTE_USED, unshared);
+    int held = find_contradiction(file, used, unshared, surely);
     if (held < 0)
         return lock_failed(file, held, error);
     if (held) {
@@ -94,12 +119,12 @@ static int lock_image(QcFile *file, unsigned used, unsigned unshared, GError **e
 
 int qc_lock_reader(QcFile *file, GError **error)
 {
-    return lock_image(file, PERM_READ, 0, error);
+    return lock_image(file, PERM_READ, 0, false, error);
 }
 
 int qc_lock_writer(QcFile *file, GError **error)
 {
-    return lock_image(file, WRITER_USES, WRITER_UNSHARES, error);
+    return lock_image(file, WRITER_USES, WRITER_UNSHARES, true, error);
 }
 
 void qc_lock_release(QcFile *file)

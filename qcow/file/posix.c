@@ -191,6 +191,21 @@ static int posix_lock_held(QcFile *file, unsigned first, unsigned n)
 }
 
 /*
+ * Some servers of NFS 3 say of no shared lock that it is held (Linux 6.1.192 is one), though they
+ * let nobody have an exclusive one beside it.
+ */
+static int posix_lock_held_surely(QcFile *file, unsigned byte, bool ours)
+{
+    if (qc_file_is_local(file))
+        return 0;
+    struct flock lock = lock_of_bytes(byte, 1, F_WRLCK);
+    if (fcntl(fd_of(file), F_OFD_SETLK, &lock) < 0)
+        return errno == EAGAIN || errno == EACCES ? 1 : -errno;
+    lock.l_type = ours ? F_RDLCK : F_UNLCK;
+    return fcntl(fd_of(file), F_OFD_SETLK, &lock) < 0 ? -errno : 0;
+}
+
+/*
  * The kernel gives a lease for reading only when no process has the file open for writing. It knows
  * those of this machine; where others may write, it is not asked. The lease is given back at once:
  * a program that opens the file for writing in between waits for no more than that. The kernel then
@@ -226,6 +241,7 @@ static const QcFileOps posix_ops = {
     .seek = posix_seek,
     .lock = posix_lock,
     .lock_held = posix_lock_held,
+    .lock_held_surely = posix_lock_held_surely,
     .has_writer = posix_has_writer,
     .refresh = posix_refresh,
     .close = posix_close,

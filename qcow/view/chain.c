@@ -326,7 +326,8 @@ int qc_chain_snapshot_view(QcChain *chain, unsigned snapshot, QcView **ret)
     if (snapshot >= top->info.n_snapshots)
         return -ENOENT;
     if (qc_image_unsupported(top)) {
-        view = qc_view_new_broken(top, top->info.snapshots[snapshot].disk_size, -EOPNOTSUPP);
+        /* Changes of the file are no matter: a snapshot's size does not change. */
+        view = qc_view_new_broken(NULL, top->info.snapshots[snapshot].disk_size, -EOPNOTSUPP);
     } else {
         QcView *beneath = chain->n_layers > 1 ? chain->layers[1].view : chain->bottom;
         view = qc_view_new_snapshot(top, snapshot, beneath ? qc_view_ref(beneath) : NULL);

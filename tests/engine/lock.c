@@ -151,3 +151,38 @@ Test(lock, outlives_growth_that_comes_again, .init = setup, .fini = teardown)
     g_usleep(60000);
     expect_kept_after_growth(a, size);
 }
+
+/* A file on a server that lies: no shared lock is ever held, but none can be had exclusively. */
+static QcFileOps lying_ops;
+static unsigned lying_byte;
+
+static int lying_held(QcFile *file, unsigned first, unsigned n)
+{
+    (void)file, (void)first, (void)n;
+    return 0;
+}
+
+static int truth(QcFile *file, unsigned byte, bool ours)
+{
+    /* Whoever is to keep its own lock really has it. */
+    g_autoptr(QcFile) probe = open_it();
+    cr_expect_eq(qc_file_lock_held(probe, byte, 1), ours, "%u", byte);
+    (void)file;
+    return byte == lying_byte;
+}
+
+Test(lock, of_a_server_that_says_nothing_of_shared_locks, .init = setup, .fini = teardown)
+{
+    for (lying_byte = 100; lying_byte < 204; lying_byte++) {
+        g_autoptr(QcFile) file = open_it(), probe = open_it();
+        lying_ops = *file->ops;
+        lying_ops.lock_held = lying_held;
+        lying_ops.lock_held_surely = truth;
+        file->ops = &lying_ops;
+        bool bars = qc_lock_bars_writer(lying_byte, lying_byte, false);
+        cr_expect_eq(qc_lock_reader(file, NULL), 0, "a reader keeps nobody out");
+        qc_lock_release(file);
+        cr_expect_eq(qc_lock_writer(file, NULL), bars ? -EBUSY : 0, "%u", lying_byte);
+        cr_expect_eq(qc_file_lock_held(probe, 100, 104), !bars);
+    }
+}

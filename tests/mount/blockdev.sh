@@ -105,6 +105,26 @@ shows_what_it_cannot_open() {
     rm store/dead store/alias
 }
 
+# Where LVM makes its nodes without udev, /dev/VG/LV is a link by an absolute path.
+follows_links_below_dev() {
+    local dir=/dev/snaptree-test.$$
+    mkdir "$dir"
+    on_exit "rm -r $dir"
+    ln -s "$QCOW" "$dir/target"
+    ln -s "$dir/target" "$dir/lv"
+    ln -s "$dir/round" "$dir/round"
+    cp "$TMP/backing.raw" outside.raw
+    ln -s "$TMP/outside.raw" "$dir/outside"
+    ln -s "$dir/lv" store/lv
+    ln -s "$dir/round" store/round.img
+    ln -s "$dir/outside" store/outside.img
+    assert_same mnt/lv/disk mnt/volume/disk
+    control_ok mnt/lv/control 'take linked' 'delete linked'
+    check_clean "$QCOW"
+    [ ! -e mnt/outside.img/disk ] && [ ! -e mnt/round.img/disk ] || fail "a link out of /dev is followed"
+    rm store/lv store/round.img store/outside.img
+}
+
 # Another host writes to a device that both share: the file beneath the loop device, of which this
 # kernel keeps what it has read of the device while a program has that open.
 another_host() {
@@ -183,6 +203,7 @@ mount_store store mnt
 assert_eq "$(ls mnt)" $'control\nplain\nvolume' "entries"
 reads_right
 shows_what_it_cannot_open
+follows_links_below_dev
 takes_and_reverts
 notices_changes
 read_only_device
