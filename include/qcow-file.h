@@ -63,9 +63,8 @@ typedef struct QcFileOps {
     int (*lock)(QcFile *file, unsigned byte, bool take);
     /* 1 when another open file has a lock on one of the n bytes from first on, 0 when not. */
     int (*lock_held)(QcFile *file, unsigned first, unsigned n);
-    /* Where the answer of lock_held may be wrong: ask for one byte by taking an exclusive lock on
-     * it for a moment. ours: there is a shared lock of ours on it, which stays. NULL: it never is.
-     */
+    /* As lock_held for one byte, where the answer of that may be wrong: by taking an exclusive lock
+     * for a moment. ours: there is a shared lock of ours on it, which stays. NULL: it is right. */
     int (*lock_held_surely)(QcFile *file, unsigned byte, bool ours);
     /* 1 when a process has the file open for writing, or mapped so; 0 when none has; an error when
      * that cannot be told: of a file opened for writing itself, on a network file system. */
