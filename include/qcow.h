@@ -377,6 +377,11 @@ int qc_chain_open(QcGate *gate, QcImage *top, QcCache *cache, QcChain **ret);
  */
 int qc_chain_open_like(QcGate *gate, QcImage *top, QcCache *cache, const QcChain *like,
                        QcChain **ret);
+/*
+ * The same, in the state that the files of that chain have now: of what the images name as before,
+ * these files are read, whatever has become of their names.
+ */
+int qc_chain_reopen(QcGate *gate, QcImage *top, QcCache *cache, const QcChain *was, QcChain **ret);
 void qc_chain_free(QcChain *chain); /* accepts NULL */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QcChain, qc_chain_free)
 

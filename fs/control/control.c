@@ -16,7 +16,7 @@ struct Control {
     char *image;
     QcFileStat file; /* the image's, when it was opened; zeros: there is none */
     Creds *opener;   /* a command needs the rights of both the opener and the writer */
-    uid_t shown;     /* whose results it shows, or JOURNAL_ALL */
+    uid_t reader;    /* to whom it shows results, or JOURNAL_ALL */
     gatomicrefcount refs;
     GMutex lock;
     GString *text;   /* what reads give; NULL: not worked out yet; lock */
@@ -38,7 +38,7 @@ Control *control_open(Fs *fs, const char *image, const Creds *creds)
     if (!is_of_store(control) && qc_gate_stat(fs->gate, image, &control->file) < 0)
         control->file = (QcFileStat){0};
     control->opener = creds_copy(creds);
-    control->shown = is_of_store(control) && !creds_is_trusted(creds) ? creds->uid : JOURNAL_ALL;
+    control->reader = creds_is_trusted(creds) ? JOURNAL_ALL : creds->uid;
     g_atomic_ref_count_init(&control->refs);
     g_mutex_init(&control->lock);
     return control;
@@ -111,7 +111,7 @@ static GString *overview(Control *control)
     QcFileStat file;
     bool of_store = is_of_store(control), known = of_store || find_file(control, &file);
     g_autofree char *results =
-        known ? journal_text(journal, control->image, control->shown, of_store ? NULL : &file)
+        known ? journal_text(journal, control->image, control->reader, of_store ? NULL : &file)
               : g_strdup("");
     g_autofree char *help = control->fs->read_only ? g_strdup("# mounted read-only: no commands\n")
                                                    : command_help(of_store);

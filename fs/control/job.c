@@ -9,8 +9,8 @@
  * is still to be run. Only `signalled` is set by others.
  *
  * What a command says goes to the control file that was written to, and, where that is the
- * store's, to the image's own as well. The latter is read by all who may read the image, so it does
- * not name other images, which not all of them may see.
+ * store's, to the image's own as well. The latter is read by all who may read the image; so to
+ * others than who has asked it does not name other images, which not all of them may see.
  *
  * The log, which outlives the daemon, has a line for each command that was begun on an image.
  * Nobody fills it who may not write one: what is refused, or not understood, is not logged.
@@ -113,8 +113,8 @@ static char *make_page_line(const char *when, const char *status, const char *te
     return make_line(when, status, shorter, note);
 }
 
-/* note: NULL for none; to_others: the one for those who may read the image. */
-static Lines make_lines(const Job *job, const char *status, const char *note, const char *to_others)
+/* note: NULL for none. */
+static Lines make_lines(const Job *job, const char *status, const char *note)
 {
     const Current *current = &job->current;
     g_autoptr(GDateTime) now = g_date_time_new_now_utc();
@@ -122,14 +122,14 @@ static Lines make_lines(const Job *job, const char *status, const char *note, co
     const char *typed = current->command->text;
     Lines lines = {
         .own = make_line(when, status, typed, note),
-        .of_page = make_page_line(when, status, typed, is_of_store(job) ? note : to_others),
+        .of_page = make_page_line(when, status, typed, note),
     };
 
     /* Not for made-up paths; and users who may not write an image do not fill its journal. */
     if (is_of_store(job) && current->target.allowed) {
         g_autofree char *text = command_to_text(current->command, NULL);
 
-        lines.of_image = make_page_line(when, status, text, to_others);
+        lines.of_image = make_page_line(when, status, text, note);
     }
     return lines;
 }
@@ -163,12 +163,13 @@ static void note_result(Job *job, int error, const char *reason, const char *to_
                             : error == 0 ? NULL
                                          : g_strdup(g_strerror(-error));
     g_autofree char *other_note = to_others ? text_one_line(to_others) : g_strdup(note);
-    g_auto(Lines) lines = make_lines(job, status_of(error), note, other_note);
+    g_auto(Lines) lines = make_lines(job, status_of(error), note);
+    g_auto(Lines) others = make_lines(job, status_of(error), other_note);
 
     g_string_append_printf(job->results, "%s\n", lines.own);
-    journal_add(journal, job->write.image, &about, lines.of_page);
+    journal_add(journal, job->write.image, &about, lines.of_page, others.of_page);
     if (lines.of_image)
-        journal_add(journal, job->current.path, &about, lines.of_image);
+        journal_add(journal, job->current.path, &about, lines.of_image, others.of_image);
 }
 
 static void show_running(Job *job, unsigned percent)
@@ -176,7 +177,7 @@ static void show_running(Job *job, unsigned percent)
     Journal *journal = job->fs->journal;
     const JournalAbout about = about_of(job);
     g_autofree char *status = g_strdup_printf("%u%%", percent);
-    g_auto(Lines) lines = make_lines(job, status, NULL, NULL);
+    g_auto(Lines) lines = make_lines(job, status, NULL);
 
     journal_set_running(journal, job->write.image, &about, job, lines.of_page);
     if (lines.of_image)

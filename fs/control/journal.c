@@ -14,7 +14,7 @@
 
 typedef struct Line {
     JournalAbout about;
-    char *text;
+    char *text, *to_others;
 } Line;
 
 typedef struct Page {
@@ -40,6 +40,7 @@ typedef struct Running {
 static void line_free(Line *line)
 {
     g_free(line->text);
+    g_free(line->to_others);
     g_free(line);
 }
 
@@ -115,7 +116,7 @@ static void drop_line(Page *page, GList *link)
     g_queue_delete_link(&page->lines, link);
 }
 
-/* The oldest line of a user, or of any (JOURNAL_ALL); ret_n: how many there are. */
+/* The oldest line of a user, or of all (JOURNAL_ALL); ret_n: how many there are. */
 static GList *oldest_line(Page *page, uid_t who, unsigned *ret_n)
 {
     GList *oldest = NULL;
@@ -172,7 +173,8 @@ static void drop_oldest_page(Journal *journal)
         g_hash_table_remove(journal->pages, oldest->image);
 }
 
-void journal_add(Journal *journal, const char *image, const JournalAbout *about, const char *text)
+void journal_add(Journal *journal, const char *image, const JournalAbout *about, const char *text,
+                 const char *to_others)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&journal->lock);
     Page *page = page_touch(journal, image);
@@ -180,6 +182,7 @@ void journal_add(Journal *journal, const char *image, const JournalAbout *about,
 
     line->about = *about;
     line->text = journal_cut(text, JOURNAL_BYTES);
+    line->to_others = journal_cut(to_others, JOURNAL_BYTES);
     g_queue_push_tail(&page->lines, line);
     page_shorten(page, about->who);
     while (journal->order.length > JOURNAL_IMAGES)
@@ -229,30 +232,38 @@ void journal_clear_running(Journal *journal, const char *image, const void *whos
     g_queue_delete_link(&journal->running, link);
 }
 
-static bool is_meant(const JournalAbout *about, uid_t who, const QcFileStat *file)
+static bool is_about(const JournalAbout *about, const QcFileStat *file)
 {
     const QcFileStat *f = &about->file;
-    bool same = !file || (qc_file_same_file(f, file) && f->btime == file->btime);
 
-    return same && (who == JOURNAL_ALL || who == about->who);
+    return !file || (qc_file_same_file(f, file) && f->btime == file->btime);
 }
 
-char *journal_text(Journal *journal, const char *image, uid_t who, const QcFileStat *file)
+/* Whether a line about this is told the reader just as it was told who has asked. */
+static bool is_told(const JournalAbout *about, uid_t reader)
 {
+    return reader == JOURNAL_ALL || reader == about->who;
+}
+
+char *journal_text(Journal *journal, const char *image, uid_t reader, const QcFileStat *file)
+{
+    bool of_image = *image != '\0';
     GString *text = g_string_new(NULL);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&journal->lock);
     Page *page = g_hash_table_lookup(journal->pages, image);
 
     for (GList *link = page ? page->lines.head : NULL; link; link = link->next) {
         const Line *line = link->data;
+        bool told = is_told(&line->about, reader);
 
-        if (is_meant(&line->about, who, file))
-            g_string_append_printf(text, "%s\n", line->text);
+        if ((told || of_image) && is_about(&line->about, file))
+            g_string_append_printf(text, "%s\n", told ? line->text : line->to_others);
     }
     for (GList *link = journal->running.head; link; link = link->next) {
         const Running *running = link->data;
 
-        if (strcmp(running->image, image) == 0 && is_meant(&running->about, who, file))
+        if (strcmp(running->image, image) == 0 && (of_image || is_told(&running->about, reader)) &&
+            is_about(&running->about, file))
             g_string_append_printf(text, "%s\n", running->line);
     }
     return g_string_free(text, FALSE);

@@ -11,7 +11,7 @@
 #define JOURNAL_BYTES  1024u /* of a line; the rest is not remembered */
 #define JOURNAL_IMAGES 1024u /* control files with results; the least recently used go first */
 
-#define JOURNAL_ALL ((uid_t)-1) /* all users */
+#define JOURNAL_ALL ((uid_t)-1) /* who may read all that is told any user */
 
 typedef struct Journal Journal;
 
@@ -27,8 +27,12 @@ typedef struct JournalAbout {
 /* At most max bytes of a text in UTF-8, no character of it split (g_free). */
 char *journal_cut(const char *text, size_t max);
 
-/* Add a line (without newline) to the results of a control file; "" is the store's own. */
-void journal_add(Journal *journal, const char *image, const JournalAbout *about, const char *line);
+/*
+ * Add a line (without newline) to the results of a control file; "" is the store's own. to_others:
+ * what other users than the one who has asked read in its place.
+ */
+void journal_add(Journal *journal, const char *image, const JournalAbout *about, const char *line,
+                 const char *to_others);
 
 /*
  * What is to be read of a command that still runs, behind the results: at most a line for each
@@ -40,9 +44,10 @@ void journal_set_running(Journal *journal, const char *image, const JournalAbout
 void journal_clear_running(Journal *journal, const char *image, const void *whose);
 
 /*
- * The results of a control file, oldest first, and what runs, each with its newline (g_free). Only
- * what this user has asked for (JOURNAL_ALL: any), and what is about this file (NULL: any).
+ * The results of a control file, oldest first, and what runs, each with its newline (g_free), as
+ * this user may read them: in the store's own, only what this user has asked for. Only what is
+ * about this file (NULL: any).
  */
-char *journal_text(Journal *journal, const char *image, uid_t who, const QcFileStat *file);
+char *journal_text(Journal *journal, const char *image, uid_t reader, const QcFileStat *file);
 
 #endif

@@ -48,6 +48,7 @@ enum {
     PERFORM_CACHE_BYTES = 8 * 1024 * 1024, /* for tables, while the command runs */
     READERS_SHOWN = 4,
     NAMES_SHOWN = 4,
+    FORMER_NOTED = 16,
 };
 
 /* Returns r, -errno; the message is for people. */
@@ -289,15 +290,24 @@ static int new_name(const Work *work, const Names *names, unsigned renamed, cons
     return 0;
 }
 
-/* Another one may be shown by its name alone, now that a snapshot is gone or has another name. */
+/*
+ * Others may be shown by another name, now that a snapshot is gone or has another name: info and
+ * names are from before that. Of an image that was made so that very many are, some are noted.
+ */
 static void note_former(const Work *work, const QcInfo *info, const Names *names, unsigned index)
 {
-    unsigned other;
+    g_autoptr(Names) rest = names_room_for(info, NAMES_BYTES) ? names_without(names, index) : NULL;
+    unsigned noted = 0;
 
-    if (!names_only_other(names, index, &other))
-        return;
-    g_autofree char *identity = identity_of(&info->snapshots[other]);
-    formerly_note(work->fs->formerly, &work->target->file, names_shown(names, other), identity);
+    for (unsigned i = 0; rest && i < info->n_snapshots && noted < FORMER_NOTED; i++) {
+        const char *shown = names_shown(names, i);
+
+        if (i == index || strcmp(shown, names_shown(rest, i - (i > index))) == 0)
+            continue;
+        g_autofree char *identity = identity_of(&info->snapshots[i]);
+        formerly_note(work->fs->formerly, &work->target->file, shown, identity);
+        noted++;
+    }
 }
 
 /* Whether the caller can see that there is an image at this path: by listing its directory. */

@@ -15,7 +15,7 @@ typedef struct Target {
 /* What a command has to say beside its error. Zeros at first. */
 typedef struct Said {
     char *note;      /* of one that succeeded, or NULL */
-    char *to_others; /* of one that failed: the message for those who may read the image, but
+    char *to_others; /* of one that failed: the message for others who may read the image, but
                         perhaps not see all that the error names; NULL: the same message */
 } Said;
 

@@ -80,13 +80,14 @@ static bool open_file(Image *image, QcCache *cache)
     return r == 0;
 }
 
-static void open_metadata(Image *image, QcGate *gate, QcCache *cache, const Image *like)
+static void open_metadata(Image *image, QcGate *gate, QcCache *cache, const Image *like, bool held)
 {
     int r;
 
     if (!open_file(image, cache))
         return;
-    r = qc_chain_open_like(gate, image->qc, cache, like ? like->chain : NULL, &image->chain);
+    r = (held ? qc_chain_reopen : qc_chain_open_like)(gate, image->qc, cache,
+                                                      like ? like->chain : NULL, &image->chain);
     if (r < 0) {
         g_clear_pointer(&image->qc, qc_image_unref);
         image->shortage = r;
@@ -138,8 +139,9 @@ static bool is_settled(const Image *image)
     return true;
 }
 
-int image_open(const char *path, const StoreItem *item, QcGate *gate, QcCache *cache,
-               const Image *like, bool disk_only, Image **ret)
+/* held: stay on the files of like. */
+static int open_item(const char *path, const StoreItem *item, QcGate *gate, QcCache *cache,
+                     const Image *like, bool held, bool disk_only, Image **ret)
 {
     g_autoptr(Image) image = g_new0(Image, 1);
 
@@ -161,13 +163,19 @@ int image_open(const char *path, const StoreItem *item, QcGate *gate, QcCache *c
 
         set_error(image, message);
     } else {
-        open_metadata(image, gate, cache, like);
+        open_metadata(image, gate, cache, like, held);
     }
     image->settled = is_settled(image);
     if (image->shortage)
         return image->shortage;
     *ret = g_steal_pointer(&image);
     return 0;
+}
+
+int image_open(const char *path, const StoreItem *item, QcGate *gate, QcCache *cache,
+               const Image *like, bool disk_only, Image **ret)
+{
+    return open_item(path, item, gate, cache, like, false, disk_only, ret);
 }
 
 int image_reopen(const Image *image, QcGate *gate, QcCache *cache, Image **ret)
@@ -187,7 +195,7 @@ int image_reopen(const Image *image, QcGate *gate, QcCache *cache, Image **ret)
     acl_limit(qc_file_fd(image->file), &item.stat);
     if (image->is_link)
         store_limit(gate, image->file, &item.stat);
-    return image_open(image->path, &item, gate, cache, image, image->disk_only, ret);
+    return open_item(image->path, &item, gate, cache, image, true, image->disk_only, ret);
 }
 
 Image *image_ref(Image *image)

@@ -21,7 +21,8 @@ typedef struct Image Image;
 int image_open(const char *path, const StoreItem *item, QcGate *gate, QcCache *cache,
                const Image *like, bool disk_only, Image **ret);
 /*
- * The same file again, in the state that it has now; waits (some 20 ms a file, at most) until that
+ * The same file again, and those beneath whatever their names lead to by now, as long as the images
+ * name the same, in the state that they have now; waits (some 20 ms a file, at most) until that
  * can be told apart.
  */
 int image_reopen(const Image *image, QcGate *gate, QcCache *cache, Image **ret);

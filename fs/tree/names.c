@@ -8,6 +8,8 @@
 
 struct Names {
     const QcSnapshot *snapshots; /* borrowed */
+    QcSnapshot *owned;           /* they, where they are of this table; or NULL */
+    bool all_plain;              /* every name is shown as it is */
     unsigned count;
     char **shown;
     GHashTable *index; /* shown (borrowed) -> index + 1 */
@@ -206,7 +208,8 @@ Names *names_new(const QcSnapshot *snapshots, unsigned count)
         g_ptr_array_add(escaped, name_escape(snapshots[i].name, snapshots[i].name_len));
 
     show_plain(names, (char **)escaped->pdata);
-    if (g_hash_table_size(names->index) < count) {
+    names->all_plain = g_hash_table_size(names->index) == count;
+    if (!names->all_plain) {
         show_with_id(names, (char **)escaped->pdata);
         show_with_place(names, (char **)escaped->pdata);
     }
@@ -221,6 +224,7 @@ void names_free(Names *names)
     for (unsigned i = 0; i < names->count; i++)
         g_free(names->shown[i]);
     g_free(names->shown);
+    g_free(names->owned);
     g_free(names);
 }
 
@@ -282,16 +286,18 @@ char **names_meant(const Names *names, const char *arg)
     return g_strv_builder_end(meant);
 }
 
-bool names_only_other(const Names *names, unsigned index, unsigned *ret)
+Names *names_without(const Names *names, unsigned index)
 {
-    const QcSnapshot *one = &names->snapshots[index];
-    unsigned others = 0;
-
+    if (names->all_plain)
+        return NULL;
+    QcSnapshot *rest = g_try_new(QcSnapshot, names->count);
+    if (!rest)
+        return NULL;
     for (unsigned i = 0; i < names->count; i++) {
-        if (i == index || !has_name(&names->snapshots[i], one->name, one->name_len))
-            continue;
-        *ret = i;
-        others++;
+        if (i != index)
+            rest[i - (i > index)] = names->snapshots[i];
     }
-    return others == 1;
+    Names *without = names_new(rest, names->count - 1);
+    without->owned = rest;
+    return without;
 }

@@ -46,8 +46,9 @@ int names_resolve(const Names *names, const char *arg, unsigned *ret);
 /* The names shown of the snapshots between which names_resolve() could not choose (g_strfreev). */
 char **names_meant(const Names *names, const char *arg);
 
-/* Whether just one other snapshot has the same name: without this one it is shown by that alone. */
-bool names_only_other(const Names *names, unsigned index, unsigned *ret);
+/* The table without one of its snapshots; NULL: there is no memory, or each is shown by its name
+ * alone, so that the others are shown as they were. */
+Names *names_without(const Names *names, unsigned index);
 
 /* Bytes as they are shown: '/', '%', control characters and the names . and .. as %XX. */
 char *name_escape(const char *bytes, size_t len);

@@ -30,7 +30,7 @@ static void set_common(struct stat *attr, const QcFileStat *file, mode_t mode)
 {
     memset(attr, 0, sizeof(*attr));
     attr->st_mode = mode;
-    attr->st_nlink = S_ISDIR(mode) ? 2 : 1;
+    attr->st_nlink = 1; /* of a directory: not known. 2 says that there are none in it */
     attr->st_uid = file->uid;
     attr->st_gid = file->gid;
     attr->st_mtim = attr->st_atim = timespec_of(file->mtime);

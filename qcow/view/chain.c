@@ -17,10 +17,11 @@ typedef struct Layer {
 struct QcChain {
     Layer *layers; /* top first */
     unsigned n_layers, room;
-    QcView *bottom;     /* beneath the last image: broken, or NULL when the chain is complete */
-    GError *error;      /* the first; layers that are there all the same may follow */
-    int open_error;     /* what came of opening the last file that the gate was asked for ... */
-    QcFileStat refused; /* ... and that file, if it was opened: refused, when there is an error */
+    QcView *bottom;      /* beneath the last image: broken, or NULL when the chain is complete */
+    GError *error;       /* the first; layers that are there all the same may follow */
+    int open_error;      /* what came of opening the last file that the gate was asked for ... */
+    QcFileStat refused;  /* ... and that file, if it was opened: refused, when there is an error */
+    const QcChain *held; /* while this one is opened: whose files to stay on; or NULL */
 };
 
 /* The format to open a backing file with, when the header of the overlay states format. */
@@ -62,13 +63,42 @@ static int unstated_format(QcGate *gate, const QcImage *overlay, QcFile *file, Q
     return 0;
 }
 
+static QcImage *lowest_image(const QcChain *chain)
+{
+    return chain->layers[chain->n_layers - 1].image;
+}
+
+static bool names_the_same(const QcImage *a, const QcImage *b)
+{
+    return g_str_equal(a->path, b->path) &&
+           g_strcmp0(a->info.backing_file, b->info.backing_file) == 0 &&
+           g_strcmp0(a->info.backing_format, b->info.backing_format) == 0;
+}
+
+/* The layer beneath the lowest one from another chain, if the names are the same there; borrowed.
+ */
+static QcImage *layer_of(const QcChain *other, const QcChain *chain)
+{
+    unsigned layer = chain->n_layers;
+    bool same = other && layer < other->n_layers &&
+                names_the_same(other->layers[layer - 1].image, lowest_image(chain));
+    return same ? other->layers[layer].image : NULL;
+}
+
 /* Open the file that overlay names, whatever it is, and note for later how that went. */
 static int open_backing_file(QcChain *chain, QcGate *gate, QcImage *overlay, char **ret_path,
                              QcFile **ret, GError **error)
 {
-    int err = gate ? qc_gate_open_backing(gate, overlay->path, overlay->info.backing_file, ret_path,
+    const QcImage *held = layer_of(chain->held, chain);
+    int err = 0;
+    if (held) {
+        *ret_path = g_strdup(held->path);
+        *ret = qc_file_ref(held->file);
+    } else {
+        err = gate ? qc_gate_open_backing(gate, overlay->path, overlay->info.backing_file, ret_path,
                                           ret, error)
                    : qc_fail(error, -EPERM, "backing files are not opened here");
+    }
     chain->open_error = err;
     if (err < 0)
         return err;
@@ -143,29 +173,13 @@ static int append(QcChain *chain, QcImage *image)
     return 0;
 }
 
-static QcImage *lowest_image(const QcChain *chain)
-{
-    return chain->layers[chain->n_layers - 1].image;
-}
-
-static bool names_the_same(const QcImage *a, const QcImage *b)
-{
-    return g_str_equal(a->path, b->path) &&
-           g_strcmp0(a->info.backing_file, b->info.backing_file) == 0 &&
-           g_strcmp0(a->info.backing_format, b->info.backing_format) == 0;
-}
-
 /* The layer beneath the lowest one from another chain, if it is the same there; borrowed. One that
  * is broken is opened anew, to tell why. */
 static QcImage *layer_in(const QcChain *like, const QcChain *chain, QcGate *gate)
 {
-    unsigned layer = chain->n_layers;
-    if (!like || layer >= like->n_layers ||
-        !names_the_same(like->layers[layer - 1].image, lowest_image(chain)))
-        return NULL;
-    QcImage *image = like->layers[layer].image;
-    bool same = image->trust == QC_TRUST_ALL && !image->disk_only &&
-                qc_chain_layer_is_same(like, gate, layer);
+    QcImage *image = layer_of(like, chain);
+    bool same = image && image->trust == QC_TRUST_ALL && !image->disk_only &&
+                qc_chain_layer_is_same(like, gate, chain->n_layers);
     return same ? image : NULL;
 }
 
@@ -226,17 +240,13 @@ static int make_views(QcChain *chain)
     return 0;
 }
 
-int qc_chain_open(QcGate *gate, QcImage *top, QcCache *cache, QcChain **ret)
-{
-    return qc_chain_open_like(gate, top, cache, NULL, ret);
-}
-
-int qc_chain_open_like(QcGate *gate, QcImage *top, QcCache *cache, const QcChain *like,
-                       QcChain **ret)
+static int open_chain(QcGate *gate, QcImage *top, QcCache *cache, const QcChain *like,
+                      const QcChain *held, QcChain **ret)
 {
     g_autoptr(QcChain) chain = g_try_new0(QcChain, 1);
     if (!chain)
         return -ENOMEM;
+    chain->held = held;
     int more = append(chain, top);
     if (more < 0)
         return more;
@@ -244,6 +254,7 @@ int qc_chain_open_like(QcGate *gate, QcImage *top, QcCache *cache, const QcChain
     do
         more = add_layer(chain, gate, cache, like, &error);
     while (more == 1);
+    chain->held = NULL;
     if (error && !chain->error)
         chain->error = g_steal_pointer(&error);
     if (qc_is_shortage(more))
@@ -257,6 +268,22 @@ int qc_chain_open_like(QcGate *gate, QcImage *top, QcCache *cache, const QcChain
     if (!err)
         *ret = g_steal_pointer(&chain);
     return err;
+}
+
+int qc_chain_open(QcGate *gate, QcImage *top, QcCache *cache, QcChain **ret)
+{
+    return open_chain(gate, top, cache, NULL, NULL, ret);
+}
+
+int qc_chain_open_like(QcGate *gate, QcImage *top, QcCache *cache, const QcChain *like,
+                       QcChain **ret)
+{
+    return open_chain(gate, top, cache, like, NULL, ret);
+}
+
+int qc_chain_reopen(QcGate *gate, QcImage *top, QcCache *cache, const QcChain *was, QcChain **ret)
+{
+    return open_chain(gate, top, cache, was, was, ret);
 }
 
 void qc_chain_free(QcChain *chain)

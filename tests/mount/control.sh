@@ -124,6 +124,15 @@ names_that_repeat() {
     qemu-img snapshot -c n store/web.qcow2
     control_ok $C "rename n~2 n~2" "delete n" "delete n~2"
     assert_snapshots web.qcow2
+    # One that has to give way to a name, and no longer when that is gone.
+    for name in n n n~1; do
+        qemu-img snapshot -c "$name" store/web.qcow2
+    done
+    assert_snapshots web.qcow2 n~1 n~1~0 n~2
+    for name in n~1 n~1~0 n~2; do
+        control_ok $C "delete $name"
+    done
+    assert_snapshots web.qcow2
 }
 
 # A name that looks as if it had an ID behind it, and is gone, does not come to mean another snapshot.

@@ -432,6 +432,33 @@ backing_file_changes() {
     [ ! -e mnt/over.qcow2/error ] || fail "an error although all is well again"
 }
 
+# Who has opened an image goes on reading what it rested on then, as with any file that is moved away.
+backing_file_moved_while_open() {
+    new_image store/here.qcow2 1
+    new_image store/other.qcow2 2
+    truncate -s 1M store/here.raw store/other.raw
+    (cd store && qemu-img create -q -f qcow2 -b here.qcow2 -F qcow2 over1.qcow2 &&
+        qemu-img create -q -f qcow2 -b over1.qcow2 -F qcow2 over2.qcow2 &&
+        qemu-img create -q -f qcow2 -b here.raw -F raw over3.qcow2)
+    qemu-img snapshot -c s store/over1.qcow2
+    printf '%1048576s' '' | tee store/here.raw >/dev/null
+    python3 - <<'END' || fail "see above"
+import os
+want = {"over1.qcow2/disk": b"\1", "over1.qcow2/snapshots/s": b"\1", "over1.qcow2/layers/1-here.qcow2": b"\1",
+        "over2.qcow2/disk": b"\1", "over2.qcow2/layers/1-over1.qcow2": b"\1", "over3.qcow2/disk": b" "}
+files = {name: os.open("mnt/" + name, os.O_RDONLY) for name in want}
+def read_all(offset):
+    for name, fd in files.items():
+        assert os.pread(fd, 4096, offset) == want[name] * 4096, (name, offset)
+read_all(0)
+for n, (old, new) in enumerate((("here.%s", "away.%s"), ("other.%s", "here.%s"), ("away.%s", None))):
+    for kind in "qcow2", "raw":
+        os.rename("store/" + old % kind, "store/" + new % kind) if new else os.unlink("store/" + old % kind)
+    read_all((n + 1) * 200 * 1024)
+END
+    assert_all mnt/over2.qcow2/disk 2 "opened anew"
+}
+
 # A layer that has nothing to say of a place is given something there, and back, while the disk is
 # open: the next read shows it, however soon it comes.
 layer_written_while_open() {
@@ -595,6 +622,7 @@ snapshots_of_others
 snapshot_deleted_under_a_reader
 after_our_commands
 backing_file_changes
+backing_file_moved_while_open
 layer_written_while_open
 copied_over
 other_backing_file

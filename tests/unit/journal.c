@@ -8,7 +8,7 @@ static void add(Journal *journal, const char *image, uid_t who, const char *line
 {
     const JournalAbout about = {.who = who};
 
-    journal_add(journal, image, &about, line);
+    journal_add(journal, image, &about, line, line);
 }
 
 static unsigned count(Journal *journal, const char *image, uid_t who)
@@ -28,8 +28,25 @@ Test(journal, the_last_lines_of_an_image)
     for (uid_t who = 0; who < 2 * JOURNAL_LINES; who++)
         add(journal, "image", who, "line");
     cr_expect_eq(count(journal, "image", JOURNAL_ALL), JOURNAL_LINES);
-    cr_expect_eq(count(journal, "image", 0), 0);
-    cr_expect_eq(count(journal, "image", 2 * JOURNAL_LINES - 1), 1);
+    cr_expect_eq(count(journal, "image", 0), JOURNAL_LINES);
+    journal_free(journal);
+}
+
+Test(journal, what_others_are_told)
+{
+    Journal *journal = journal_new();
+    const JournalAbout about = {.who = 1234};
+
+    journal_add(journal, "image", &about, "whole", "less");
+    journal_add(journal, "", &about, "whole", "less");
+    g_autofree char *own = journal_text(journal, "image", 1234, NULL);
+    g_autofree char *all = journal_text(journal, "image", JOURNAL_ALL, NULL);
+    g_autofree char *other = journal_text(journal, "image", 1235, NULL);
+    g_autofree char *of_store = journal_text(journal, "", 1235, NULL);
+    cr_expect_str_eq(own, "whole\n");
+    cr_expect_str_eq(all, "whole\n");
+    cr_expect_str_eq(other, "less\n");
+    cr_expect_str_eq(of_store, "");
     journal_free(journal);
 }
 

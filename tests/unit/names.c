@@ -160,20 +160,30 @@ Test(names, an_id_alone_is_no_name)
     }
 }
 
-Test(names, the_only_other_of_a_name)
+/* How the others are shown, joined; "-": no table. */
+static void expect_without(const Names *names, unsigned index, const char *wanted)
 {
-    const QcSnapshot snapshots[] = {named("two", 3, "1"),   named("one", 3, "2"),
-                                    named("two", 3, "3"),   named("three", 5, "4"),
-                                    named("three", 5, "5"), named("three", 5, "6")};
-    g_autoptr(Names) names = names_new(snapshots, G_N_ELEMENTS(snapshots));
-    unsigned other = 99;
+    g_autoptr(Names) rest = names_without(names, index);
+    g_autoptr(GString) shown = g_string_new(rest ? NULL : "-");
 
-    cr_expect_not(names_only_other(names, 1, &other));
-    cr_expect(names_only_other(names, 0, &other));
-    cr_expect_eq(other, 2);
-    cr_expect(names_only_other(names, 2, &other));
-    cr_expect_eq(other, 0);
-    cr_expect_not(names_only_other(names, 4, &other));
+    for (unsigned i = 0; rest && i < names_count(rest); i++)
+        g_string_append_printf(shown, "%s%s", i > 0 ? " " : "", names_shown(rest, i));
+    cr_expect_str_eq(shown->str, wanted);
+}
+
+Test(names, without_one)
+{
+    const QcSnapshot snapshots[] = {named("two", 3, "1"), named("one", 3, "2"),
+                                    named("two", 3, "3"), named("two~1", 5, "4")};
+    g_autoptr(Names) names = names_new(snapshots, G_N_ELEMENTS(snapshots));
+    g_autoptr(Names) plain = names_new(snapshots, 2);
+
+    cr_expect_str_eq(names_shown(names, 0), "two~1~0");
+    expect_without(names, 0, "one two two~1");
+    expect_without(names, 1, "two~1~0 two~3 two~1");
+    expect_without(names, 2, "two one two~1");
+    expect_without(names, 3, "two~1 one two~3");
+    expect_without(plain, 0, "-");
 }
 
 Test(names, meant)
