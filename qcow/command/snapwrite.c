@@ -8,7 +8,6 @@
 typedef struct NewTable {
     uint8_t *bytes;
     size_t len;
-    size_t old_bytes; /* of the old table */
 } NewTable;
 
 enum {
@@ -35,6 +34,16 @@ static size_t copy_entry(const QcLayout *l, QcSnapshot *s, size_t id_len, const 
     return size;
 }
 
+/* Whether the new table needs more room for the entries up to this one than was made for them. */
+static bool needs_more_room(const QcImage *image, unsigned i, const QcSnapshot *s,
+                            uint64_t consumed)
+{
+    const QcLayout *l = &image->header.layout;
+    return consumed > image->snapshots_end - image->header.snapshots_offset ||
+           (qc_snapshot_is_incomplete(l, s) &&
+            !qc_snapshot_is_incomplete(l, &image->info.snapshots[i]));
+}
+
 static int copy_entries(QcTxn *txn, const QcTableEdit *edit, NewTable *table)
 {
     const QcHeader *h = &txn->image->header;
@@ -48,8 +57,8 @@ static int copy_entries(QcTxn *txn, const QcTableEdit *edit, NewTable *table)
         size_t id_len, size;
         const uint8_t *raw;
         err = qc_snap_reader_next(&reader, &s, &id_len, &raw, &size);
-        if (!err && reader.consumed > table->old_bytes)
-            err = -EUCLEAN; /* longer than at first: a program ignores the locks */
+        if (!err && needs_more_room(txn->image, i, &s, reader.consumed))
+            err = -EUCLEAN; /* than at first: a program ignores the locks */
         bool edited = i == edit->index;
         if (err || (edited && edit->drop))
             continue;
@@ -92,8 +101,7 @@ int qc_snapshots_replace(QcTxn *txn, const QcTableEdit *edit)
     const QcImage *image = txn->image;
     uint64_t old_bytes = image->snapshots_end - image->header.snapshots_offset;
     uint64_t grows = count_incomplete(image) * sizeof(QcDiskSnapshotExtra);
-    NewTable table = {.bytes = g_try_malloc0(old_bytes + grows + EDIT_ROOM),
-                      .old_bytes = old_bytes};
+    NewTable table = {.bytes = g_try_malloc0(old_bytes + grows + EDIT_ROOM)};
     if (!table.bytes)
         return -ENOMEM;
     int err = copy_entries(txn, edit, &table);

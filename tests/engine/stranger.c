@@ -4,6 +4,7 @@
  * a file that is not what it was is not cut off.
  */
 #include "checked.h"
+#include "craft.h"
 #include "format.h"
 #include <errno.h>
 #include <string.h>
@@ -11,12 +12,15 @@
 enum {
     THEIR_BYTES = 5000, /* behind what was the end */
     MARK = 0xa5,
+    SNAPSHOTS = 100,
+    NAME_BYTES = 30,
 };
 
 /* The file of a command: after so many syncs somebody else writes to it. */
 static struct {
     const QcFileOps *usual;
     QcFileOps ops;
+    void (*deed)(MemFile *file);
     unsigned syncs, comes_after;
     guint their_end;
 } stranger;
@@ -34,12 +38,13 @@ static int sync_and_be_disturbed(QcFile *file)
 {
     int err = stranger.usual->sync(file);
     if (++stranger.syncs == stranger.comes_after)
-        write_as_stranger((MemFile *)file);
+        stranger.deed((MemFile *)file);
     return err;
 }
 
-static void invite_stranger(MemFile *file, unsigned after)
+static void invite_stranger(MemFile *file, void (*deed)(MemFile *), unsigned after)
 {
+    stranger.deed = deed;
     stranger.usual = file->base.ops;
     stranger.ops = *file->base.ops;
     stranger.ops.sync = sync_and_be_disturbed;
@@ -64,7 +69,7 @@ static void expect_left_alone(const Kind *kind, const Step *command, unsigned af
     bool unknown;
     memcpy(sector, file->data->data, sizeof(sector));
     sector[23] ^= 1;
-    invite_stranger(file, after);
+    invite_stranger(file, write_as_stranger, after);
     int err = script_run(file, command, &unknown);
     cr_expect_eq(err, -EBUSY, "%s command %d: %d", kind->name, command->kind, err);
     cr_expect_not(unknown);
@@ -89,4 +94,43 @@ Test(stranger, what_he_wrote_before_the_switch_stays)
     for (size_t i = 0; i < script_n_kinds; i++)
         for (size_t c = 0; c < G_N_ELEMENTS(commands); c++)
             expect_left_alone(&script_kinds[i], &commands[c], 3);
+}
+
+/* Let each snapshot have a longer name instead of extra data: the table is as long as before, and
+ * says no more how large the disks were. */
+static void forget_sizes(MemFile *file)
+{
+    uint64_t at = mem_file_word(file, offsetof(QcDiskHeader, snapshots_offset));
+    for (unsigned i = 0; i < SNAPSHOTS; i++) {
+        QcDiskSnapshot d;
+        memcpy(&d, file->data->data + at, sizeof(d));
+        uint32_t extra = be32_get(d.extra_data_size);
+        unsigned id = be16_get(d.id_size), name = be16_get(d.name_size);
+        d.extra_data_size = be32_make(0);
+        d.name_size = be16_make((uint16_t)(name + extra));
+        memcpy(file->data->data + at, &d, sizeof(d));
+        at += qc_padded(sizeof(d) + extra + id + name);
+    }
+}
+
+/* An entry that gets a size takes more room than it had. */
+static void expect_too_long(const Step *command)
+{
+    static const Kind kind = {"v3-4k", 3, 12, 16, false};
+    MemFile *file = prepared(&kind);
+    bool unknown;
+    craft_snapshots(file, SNAPSHOTS, NAME_BYTES, false);
+    invite_stranger(file, forget_sizes, 1);
+    int err = script_run(file, command, &unknown);
+    cr_expect_eq(err, -EUCLEAN, "command %d: %d", command->kind, err);
+    qc_file_unref(mem_file(file));
+}
+
+Test(stranger, a_snapshot_table_that_has_come_to_need_more_room_is_refused)
+{
+    for (size_t c = 0; c < G_N_ELEMENTS(commands); c++) {
+        StepKind kind = commands[c].kind;
+        if (kind == STEP_TAKE || kind == STEP_DELETE || kind == STEP_RENAME)
+            expect_too_long(&commands[c]);
+    }
 }
