@@ -51,6 +51,16 @@ static void save_commands(const char *name, const uint8_t *bytes, size_t len)
     }
 }
 
+/* Every deed once, while what is read soon changes. */
+static void save_unsteady(const char *name, const uint8_t *bytes, size_t len)
+{
+    for (uint8_t deed = 0; deed < 7; deed++) {
+        uint8_t prefix[16] = {deed, deed % 2, (uint8_t)(10 + 3 * deed), 4, 100, 0, 0, deed};
+        g_autofree char *file = g_strdup_printf("%s-%d", name, deed);
+        save_with("unsteady", file, prefix, sizeof(prefix), bytes, len);
+    }
+}
+
 static void save_tables(const char *name, const uint8_t *bytes, size_t len)
 {
     static const uint8_t moves[] = {2, 0, 0, 0, 1, 0, 1, 1, 0, 6, 0, 0, 3, 9, 0};
@@ -75,6 +85,7 @@ static void save_image(const char *name, const uint8_t *bytes, size_t len)
     save("image", name, bytes, len);
     save("header", name, bytes, MIN(len, 512));
     save_commands(name, bytes, len);
+    save_unsteady(name, bytes, len);
     save_tables(name, bytes, len);
 }
 
