@@ -311,6 +311,8 @@ int tree_lookup(Fs *fs, const Node *parent, const char *name, NodeKind *ret_kind
     default:
         return -ENOTDIR;
     }
+    if (strlen(name) > NAMES_MAX)
+        return -ENAMETOOLONG;
     return r < 0 ? r : attr_of(fs, path, *ret_kind, false, name, ret_file, attr);
 }
 

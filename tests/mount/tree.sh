@@ -146,6 +146,21 @@ END
 }
 
 # Programs that copy extended attributes hear that there are none.
+too_long_names() {
+    local dir
+    for dir in mnt mnt/web.qcow2 mnt/web.qcow2/snapshots mnt/web.qcow2/layers; do
+        python3 - "$dir" <<'END' || fail "see above"
+import errno, os, sys
+for length, wanted in (255, errno.ENOENT), (256, errno.ENAMETOOLONG), (1000, errno.ENAMETOOLONG):
+    try:
+        os.stat(sys.argv[1] + "/" + "n" * length)
+        raise SystemExit("%d bytes are found" % length)
+    except OSError as error:
+        assert error.errno == wanted, (sys.argv[1], length, error)
+END
+    done
+}
+
 no_extended_attributes() {
     tar --xattrs -cf all.tar -C mnt/web.qcow2 . 2>err || fail "tar --xattrs: $(cat err)"
     assert_eq "$(cat err)" "" "what tar --xattrs says"
@@ -274,6 +289,7 @@ stat_is_right
 modes_are_right
 nothing_else_is_writable
 deep_directories
+too_long_names
 no_extended_attributes
 make_snapshot_names
 snapshot_names_are_escaped
