@@ -30,6 +30,7 @@
 
 #include "claimset.h"
 #include "subject.h"
+#include "watched.h"
 
 #include <errno.h>
 
@@ -37,15 +38,6 @@ enum {
     MAX_RELOADS = 4,
     SECTOR = 512,
 };
-
-/* A file beneath a reader of which it is asked at each read who writes to it. */
-typedef struct Watched {
-    QcFile *file; /* a reference */
-    QcFileStat stat;
-    bool locked;           /* we hold a lock on it */
-    _Atomic gint64 looked; /* a device: when it was looked for writers; monotonic */
-    atomic_int written;    /* whether there was one then, as fs_has_device_writer() says */
-} Watched;
 
 struct Reader {
     Fs *fs;
@@ -67,14 +59,6 @@ struct Reader {
     Image *image; /* lock */
     QcView *view; /* lock */
 };
-
-static void watched_free(gpointer data)
-{
-    Watched *watched = data;
-
-    qc_file_unref(watched->file);
-    g_free(watched);
-}
 
 /* ---- opening ----------------------------------------------------------------------------- */
 
@@ -111,40 +95,31 @@ static void watch(Reader *reader, const Image *image)
 {
     for (unsigned i = first_disturbed(reader); i < image_n_layers(image); i++) {
         const QcFileStat *stat = &image_layer_info(image, i)->stat;
+        QcFile *file = qc_image_file(qc_chain_image(image_chain(image), i));
         bool locked = reader->live && i == 0;
 
-        if (!locked && !stat->rdev)
-            continue;
-        Watched *watched = g_new0(Watched, 1);
-        watched->file = qc_file_ref(qc_image_file(qc_chain_image(image_chain(image), i)));
-        watched->stat = *stat;
-        watched->locked = locked;
-        g_ptr_array_add(reader->watched, watched);
+        if (locked || stat->rdev)
+            g_ptr_array_add(reader->watched, watched_new(file, stat, locked));
     }
 }
 
 /*
  * -EBUSY: another process writes to a file that the view rests on. To be asked after the image was
  * opened and before anything is read through it: a write that was under way at the opening may be
- * one that the file's stat told of already. That locks cannot be asked about is an error where we
- * hold one; other storage may have none.
+ * one that the file's stat told of already.
  * max_age: of what is known of the other nodes of a block device.
  */
 static int check_writers(const Reader *reader, const Image *image, unsigned max_age)
 {
-    for (unsigned i = first_disturbed(reader); i < image_n_layers(image); i++) {
+    int r = 0;
+
+    for (unsigned i = first_disturbed(reader); i < image_n_layers(image) && r == 0; i++) {
         QcFile *file = qc_image_file(qc_chain_image(image_chain(image), i));
         const QcFileStat *stat = &image_layer_info(image, i)->stat;
-        int r = fs_has_foreign_writer(reader->fs, file, stat);
 
-        if (r < 0 && reader->live && i == 0)
-            return r;
-        if (r <= 0)
-            r = fs_has_device_writer(reader->fs, stat, max_age);
-        if (r != 0)
-            return r > 0 ? -EBUSY : r;
+        r = watched_ask(reader->fs, file, stat, reader->live && i == 0, max_age);
     }
-    return 0;
+    return r;
 }
 
 /* A snapshot rests on the disks beneath its own image; a layer, on its own as well. */
@@ -339,7 +314,7 @@ int reader_open(Fs *fs, Node *node, const Creds *creds, Reader **ret)
     reader->node = nodes_get(fs->nodes, node_ino(node));
     reader->live = is_live_node(node);
     reader->claims = claimset_new(fs->claims, path);
-    reader->watched = g_ptr_array_new_with_free_func(watched_free);
+    reader->watched = g_ptr_array_new_with_free_func((GDestroyNotify)watched_free);
     reader->pages = node_pages(fs->nodes, reader->node);
     reader->use = PAGES_DIRECT;
     g_mutex_init(&reader->reload);
@@ -436,35 +411,6 @@ static int reload(Reader *reader, const QcView *stale)
 }
 
 /*
- * Whether a process writes to a device, by another node than ours, as fs_has_device_writer() says.
- * One of the threads that come by looks once a second, at what may be a second old; but only one of
- * all readers' threads at a time, for a look may take long.
- */
-static int has_device_writer(Fs *fs, Watched *watched)
-{
-    gint64 age = g_get_monotonic_time() - watched->looked;
-
-    if (age >= FS_RECENT_MS * G_TIME_SPAN_MILLISECOND && !atomic_exchange(&fs->looking, true)) {
-        watched->written = fs_has_device_writer(fs, &watched->stat, FS_RECENT_MS);
-        watched->looked = g_get_monotonic_time();
-        atomic_store(&fs->looking, false);
-    }
-    return watched->written;
-}
-
-/* Whether another process writes to a file: 0; -EBUSY; -errno: that cannot be told. */
-static int check_watched(Fs *fs, Watched *watched)
-{
-    int r = fs_has_foreign_writer(fs, watched->file, &watched->stat);
-
-    if (r < 0 && !watched->locked)
-        r = 0;
-    if (r == 0 && watched->stat.rdev)
-        r = has_device_writer(fs, watched);
-    return r > 0 ? -EBUSY : r;
-}
-
-/*
  * Whether what was read through the view may be handed out: 0, -ESTALE to try again, -EBUSY or why
  * that cannot be told. reading: what came of that; NULL: anything.
  */
@@ -473,7 +419,7 @@ static int check(Reader *reader, QcView *view, const QcReading *reading)
     int r = 0;
 
     for (guint i = 0; i < reader->watched->len && r == 0; i++)
-        r = check_watched(reader->fs, reader->watched->pdata[i]);
+        r = watched_check(reader->watched->pdata[i], reader->fs);
     if (r < 0)
         return r;
     return reading ? qc_view_check_reading(view, reading) : qc_view_check(view);
