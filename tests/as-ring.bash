@@ -7,7 +7,7 @@ if switch_rings Y; then # do they come so?
     "$SNAPTREE" -f -o io_uring "$TMP/empty" "$TMP/mnt" 2>log &
     PIDS+=($!)
     wait_for mountpoint -q mnt
-    ls mnt >/dev/null
+    ls mnt >/dev/null || fail "the daemon said: $(<log)"
     unmount_store "$TMP/mnt"
     grep -q "requests come over io_uring" log || fail "no rings: $(<log)"
 else

@@ -10,10 +10,7 @@ TRAFFIC=$SRCDIR/tests/mount/traffic.py
 
 python3 "$TRAFFIC" prepare "$TMP/store"
 mkdir mnt
-# What the libraries lock and free for themselves is theirs. fuse_req_interrupt_func() ends in a
-# jump to the unlock, which looks as if its caller did that.
-printf '%s\n' called_from_lib:libglib-2.0 called_from_lib:libfuse3 mutex:control_write >suppressions
-G_SLICE=always-malloc TSAN_OPTIONS="log_path=$TMP/tsan exitcode=66 io_sync=0 halt_on_error=0 suppressions=$TMP/suppressions second_deadlock_stack=1" \
+TSAN_OPTIONS="log_path=$TMP/tsan exitcode=66 io_sync=0 halt_on_error=0 second_deadlock_stack=1" \
     "$SNAPTREE" -f "$TMP/store" "$TMP/mnt" 2>daemon.log &
 DAEMON=$!
 PIDS+=("$DAEMON")

@@ -8,7 +8,8 @@
  * locks that are taken in opposite orders.
  *
  * Frees are done here, so that the sanitizer looks at them: what GLib allocates and frees for
- * itself is its own business (called_from_lib in the options of tests/mount/threads.sh).
+ * itself is its own business (called_from_lib below; and G_SLICE=always-malloc, which scripts/test
+ * sets, so that memory does not go from thread to thread by GLib's own lists).
  *
  * The kernel orders requests of one open file: whatever was done before an answer happens before
  * the requests that follow it. (Of its own the sanitizer takes every read of a file to come after
@@ -204,14 +205,19 @@ TOLD_REPLY(fuse_reply_lseek, (fuse_req_t req, off_t off), req, off)
 TOLD_REPLY(fuse_reply_open, (fuse_req_t req, const struct fuse_file_info *fi), req, fi)
 
 /*
- * libfuse calls on_signal() (fs/control/job.c) under the request's lock, which taking it back,
- * before the job is freed, waits for. The sanitizer does not see libfuse's locks.
+ * What the libraries lock and free for themselves is theirs. fuse_req_interrupt_func() ends in a
+ * jump to the unlock, which looks as if its caller, control_write(), did that. And libfuse calls
+ * on_signal() (fs/control/job.c) under the request's lock, which taking it back, before the job is
+ * freed, waits for: the sanitizer does not see libfuse's locks.
  */
 const char *__tsan_default_suppressions(void);
 
 const char *__tsan_default_suppressions(void)
 {
-    return "race:^on_signal$\n";
+    return "called_from_lib:libglib-2.0\n"
+           "called_from_lib:libfuse3\n"
+           "mutex:control_write\n"
+           "race:^on_signal$\n";
 }
 
 /* The requests that come with an open file. */
