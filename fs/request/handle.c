@@ -36,6 +36,14 @@ static Handle *handle_new(void)
     return handle;
 }
 
+/* fstat(2) has an answer as long as the file is open, also once its image is gone. */
+static void keep_open(Fs *fs, Node *node, Handle *handle)
+{
+    handle->fs = fs;
+    handle->node = nodes_get(fs->nodes, node_ino(node));
+    node_open(fs->nodes, handle->node, handle->text ? g_bytes_get_size(handle->text) : 0);
+}
+
 int handle_open(Fs *fs, Node *node, const Creds *creds, Handle **ret)
 {
     g_autoptr(Handle) handle = handle_new();
@@ -58,6 +66,8 @@ int handle_open(Fs *fs, Node *node, const Creds *creds, Handle **ret)
     default:
         r = -EISDIR;
     }
+    if (r == 0 && !handle->reader)
+        keep_open(fs, node, handle);
     if (r == 0)
         *ret = g_steal_pointer(&handle);
     return r;
@@ -108,6 +118,10 @@ void handle_free(Handle *handle)
 {
     if (!handle)
         return;
+    if (handle->node) {
+        node_close(handle->fs->nodes, handle->node);
+        node_unref(handle->fs->nodes, handle->node);
+    }
     reader_free(handle->reader);
     control_unref(handle->control);
     g_clear_pointer(&handle->text, g_bytes_unref);

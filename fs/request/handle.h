@@ -15,6 +15,8 @@ typedef struct Handle {
     Reader *reader;   /* disk, snapshot, layer */
     Control *control; /* control */
     GBytes *text;     /* info.json, error */
+    Fs *fs;           /* of node */
+    Node *node;       /* open as a control or a text; a reader opens its own */
     GMutex lock;
     Listing *listing; /* a directory; lock */
     bool listed;      /* the listing was read; lock */

@@ -132,7 +132,7 @@ static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 }
 
 /*
- * The attributes as of now; of an open disk that has lost its name, as far as they are known. (For
+ * The attributes as of now; of an open file that has lost its name, as far as they are known. (For
  * fstat(2) the kernel does not say through which open file it asks. For the end of one, it does.)
  */
 static int attr_now(Fs *fs, fuse_ino_t ino, struct stat *attr)
@@ -145,7 +145,7 @@ static int attr_now(Fs *fs, fuse_ino_t ino, struct stat *attr)
         memset(attr, 0, sizeof(*attr));
         attr->st_mode = S_IFREG | 0400;
         attr->st_size = (off_t)size;
-        attr->st_blocks = 1; /* see set_view() in tree.c */
+        attr->st_blocks = size > 0; /* see set_view() in tree.c */
         r = 0;
     }
     if (r == 0 && node_pages_size(fs->nodes, node, &size))

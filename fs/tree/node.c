@@ -238,7 +238,7 @@ bool node_is_of_store(const Node *node)
     return node->parent == NULL;
 }
 
-/* ---- open disks -------------------------------------------------------------------------- */
+/* ---- open files -------------------------------------------------------------------------- */
 
 void node_open(Nodes *nodes, Node *node, uint64_t size)
 {

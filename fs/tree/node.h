@@ -64,9 +64,9 @@ char *node_path(const Node *node);
 /* The node is the store's own control file, or the store itself. */
 bool node_is_of_store(const Node *node);
 
-/* ---- open disks -------------------------------------------------------------------------- */
+/* ---- open files -------------------------------------------------------------------------- */
 
-/* The node is open as a disk of that size, once more; node_close() has to follow. */
+/* The node is open as a file of that size, once more; node_close() has to follow. */
 void node_open(Nodes *nodes, Node *node, uint64_t size);
 void node_close(Nodes *nodes, Node *node);
 /* Whether it is open, and the size it had when it was opened last. */

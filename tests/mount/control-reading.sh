@@ -82,6 +82,22 @@ assert first[:2] == "20" and " ok check" in first, first
 END
 }
 
+# The image is gone: who has its files open still reads them, as programs do that ask for the size
+# first; so a script prints why its command failed.
+image_gone() {
+    new_image store/gone.qcow2
+    exec 3<>mnt/gone.qcow2/control 4<mnt/gone.qcow2/info.json
+    cp mnt/gone.qcow2/info.json info
+    rm store/gone.qcow2
+    ! echo 'take x' 2>/dev/null >&3 || fail "a command on an image that is gone"
+    cat <&3 >back || fail "the result cannot be read"
+    assert_match "$(cat back)" "Z ENOENT take x: .*gone.qcow2$"
+    assert_eq "$(stat -L -c %s /dev/fd/4)" "$(stat -c %s info)" "size of info.json"
+    cat <&4 >back || fail "info.json cannot be read"
+    assert_same back info "info.json"
+    exec 3<&- 4<&-
+}
+
 mkdir store
 new_image store/web.qcow2
 new_image store/quiet.qcow2
@@ -89,4 +105,5 @@ mount_store "$TMP/store" mnt
 reading
 reading_back
 read_while_it_runs
+image_gone
 unmount_store mnt
