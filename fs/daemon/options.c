@@ -136,6 +136,15 @@ static bool no_value(const char *option, GError **error)
     return false;
 }
 
+/* What mount(8) asks for by a helper, unless told not to. The kernel alone can do it. */
+static bool no_remount(GError **error)
+{
+    g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+                "option -o remount: this program only mounts; for ro and rw use "
+                "mount -i -o remount, for other options unmount and mount again");
+    return false;
+}
+
 static bool set_backing(Options *options, const char *option, const char *value, GError **error)
 {
     if (strcmp(value, "deny") == 0)
@@ -220,6 +229,8 @@ static bool set_one(Options *options, const char *option, GError **error)
         return true;
     if (lacks_value(option))
         return no_value(option, error);
+    if (strcmp(option, "remount") == 0)
+        return no_remount(error);
     g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_UNKNOWN_OPTION,
                 "unknown option -o %s; what follows -o is taken for mount options, which --help "
                 "lists",

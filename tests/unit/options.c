@@ -97,6 +97,7 @@ Test(options, wrong_ones_are_named)
         {"snaptree -o sandbox=0 S M", "option -o sandbox=0: on or off is needed"},
         {"snaptree -o fsname S M", "option -o fsname needs a value"},
         {"snaptree -o fsname= S M", "option -o fsname= needs a value"},
+        {"snaptree -o rw,remount,ro S M", "option -o remount: this program only mounts"},
         {"snaptree -o S M", "unknown option -o S; what follows -o is taken for mount options"},
         {"snaptree S", "MOUNTPOINT is missing. Usage: snaptree [options] STORE MOUNTPOINT"},
         {"snaptree", "STORE is missing. Usage: snaptree [options] STORE MOUNTPOINT"},
