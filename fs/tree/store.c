@@ -108,8 +108,12 @@ static bool is_none_of_ours(QcGate *gate, const char *path, int r)
 /* An image of which nothing is known but an error; there is nothing to hide but that. */
 static void set_unreadable(const char *path, int r, StoreItem *item)
 {
-    if (!item->error)
+    if (item->is_link && (r == -ENOENT || r == -ENOTDIR)) {
+        g_clear_error(&item->error); /* "no such file", of a name that is listed */
+        g_set_error(&item->error, QC_ERROR, -r, "%s is a link that leads to no file", path);
+    } else if (!item->error) {
         g_set_error(&item->error, QC_ERROR, -r, "cannot read %s: %s", path, g_strerror(-r));
+    }
     g_clear_pointer(&item->file, qc_file_unref);
     /* Of a link, the mode means nothing. */
     item->stat.mode = (item->is_link ? 0 : item->stat.mode & 0222) | 0444;

@@ -48,7 +48,7 @@ shows_images_only() {
     [ ! -e mnt/notes.txt ] || fail "a file that is no image can be looked up"
     [ ! -e mnt/no-image ] || fail "a raw file without its ending can be looked up"
     [ ! -e mnt/fifo.raw ] || fail "a FIFO can be looked up"
-    [ -s mnt/dangling.raw/error ] || fail "a link to nothing has no error"
+    assert_eq "$(cat mnt/dangling.raw/error)" "dangling.raw is a link that leads to no file"
     assert_listing mnt/team-a deep.qcow2 empty
     assert_listing mnt/web.qcow2 control disk info.json layers snapshots
     assert_listing mnt/web.qcow2/snapshots one
