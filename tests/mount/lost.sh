@@ -203,7 +203,7 @@ store_fails() {
     assert_eq "$(tr '\n' ' ' <before)" "control named-otherwise web.qcow2 "
     DAEMON=$(daemon_of "$TMP/mnt")
     worker=$(worker_of "$DAEMON")
-    for errno in EIO ESTALE ETIMEDOUT; do
+    for errno in EIO ESTALE ETIMEDOUT EAGAIN; do
         strace -f -o /dev/null -p "$worker" -P web.qcow2 -P named-otherwise -e trace=openat2 \
             -e inject=openat2:error=$errno 2>/dev/null &
         tracer=$!
