@@ -17,6 +17,7 @@
  */
 #include "job.h"
 
+#include "answer.h"
 #include "command.h"
 #include "log.h"
 #include "perform.h"
@@ -307,8 +308,8 @@ static void job_finish(Job *job)
 
 static void end_command(Job *job, int error, const char *reason, const char *to_others)
 {
-    note_result(job, error, reason, to_others);
-    job->error = error;
+    job->error = answer_error(error);
+    note_result(job, job->error, reason, to_others);
     job_next(job);
 }
 

@@ -9,6 +9,7 @@
  */
 #include "ops.h"
 
+#include "answer.h"
 #include "handle.h"
 #include "passthrough.h"
 #include "tree.h"
@@ -39,7 +40,7 @@ static Handle *handle_of(const struct fuse_file_info *fi)
 
 static void reply_status(fuse_req_t req, int r)
 {
-    fuse_reply_err(req, -r);
+    fuse_reply_err(req, -answer_error(r));
 }
 
 /* The user who asks, with supplementary groups. */

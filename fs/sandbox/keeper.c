@@ -270,14 +270,18 @@ static int pass(Watch *watch, const Request *request)
     return number;
 }
 
-/* The worker waits for a reply; one whose descriptor cannot be sent says why instead. */
+/*
+ * The worker waits for a reply, so there is room for it: one that takes no replies is not waited
+ * for. A reply whose descriptor cannot be sent says why instead.
+ */
 static int send_reply(const Watch *watch, Reply *reply, QcFile *device)
 {
-    int r = send_message(watch->socket, reply, sizeof(*reply), device ? qc_file_fd(device) : -1, 0);
+    int fd = device ? qc_file_fd(device) : -1;
+    int r = send_message(watch->socket, reply, sizeof(*reply), fd, MSG_DONTWAIT);
 
     if (r < 0 && device) {
         reply->err = r;
-        r = send_message(watch->socket, reply, sizeof(*reply), -1, 0);
+        r = send_message(watch->socket, reply, sizeof(*reply), -1, MSG_DONTWAIT);
     }
     return r;
 }

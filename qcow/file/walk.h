@@ -13,7 +13,8 @@ int qc_walk(int dirfd, const char *path, uint64_t forbidden);
 
 /*
  * openat2(2), which the C library does not offer, with O_CLOEXEC: a descriptor or -errno. Tried
- * again where a rename raced with "..".
+ * again where a rename, of any file of the machine, raced with "..". Not without end, as anybody
+ * can rename all the time, and an image can name a path that is full of "..": -EAGAIN.
  */
 int qc_openat2(int dirfd, const char *path, int flags, uint64_t resolve);
 

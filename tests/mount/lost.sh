@@ -203,7 +203,7 @@ store_fails() {
     assert_eq "$(tr '\n' ' ' <before)" "control named-otherwise web.qcow2 "
     DAEMON=$(daemon_of "$TMP/mnt")
     worker=$(worker_of "$DAEMON")
-    for errno in EIO ESTALE ETIMEDOUT; do
+    for errno in EIO ESTALE ETIMEDOUT EAGAIN; do
         strace -f -o /dev/null -p "$worker" -P web.qcow2 -P named-otherwise -e trace=openat2 \
             -e inject=openat2:error=$errno 2>/dev/null &
         tracer=$!
@@ -256,6 +256,32 @@ locks_fail() {
     assert_alive_and_unmount
 }
 
+# Errors of the storage that the kernel would take for something else: that no file is to be opened any
+# more (ENOSYS), or for no answer at all (524, which NFS lets out).
+errors_of_no_program() {
+    local errno tracer worker
+    rm -rf store
+    mkdir store
+    new_image store/web.qcow2
+    qemu-img convert -O raw store/web.qcow2 disk.raw
+    for errno in ENOSYS 524; do
+        mount_store "$TMP/store" "$TMP/mnt"
+        DAEMON=$(daemon_of "$TMP/mnt")
+        worker=$(worker_of "$DAEMON")
+        strace -f -o /dev/null -p "$worker" -e trace=fcntl -e inject=fcntl:error=$errno 2>/dev/null &
+        tracer=$!
+        wait_for grep -q TracerPid:.[1-9] "/proc/$worker/status"
+        assert_fails timeout -s KILL 20 cat mnt/web.qcow2/disk
+        assert_match "$OUTPUT" "$(message_of EIO)" "a disk that cannot be opened for $errno"
+        control_fails EIO mnt/web.qcow2/control "take c"
+        kill $tracer
+        wait $tracer || true
+        cmp mnt/web.qcow2/disk disk.raw || fail "the disk after $errno"
+        assert_alive_and_unmount
+    done
+    check_clean store/web.qcow2
+}
+
 full ext4
 limited
 full tmpfs
@@ -265,3 +291,4 @@ unmounted
 disk_dies
 store_fails
 locks_fail
+errors_of_no_program

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <limits.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -300,6 +301,27 @@ Test(keeper, ends_a_worker_that_breaks_the_protocol, .timeout = 60)
     if (keeper) {
         if (send(find_socket(), "nonsense", 8, 0) == 8)
             pause();
+        _exit(ALL_WELL);
+    }
+    remove_store();
+    cr_assert_eq(status, 128 + SIGKILL);
+}
+
+/* Nor does the keeper wait for one that asks, and does not take the answers. */
+Test(keeper, ends_a_worker_that_takes_no_answers, .timeout = 60)
+{
+    enum { USER = 7, SIZE = 16 + 24 + PATH_MAX }; /* of keeper.c: a question, and its length */
+    g_autoptr(QcGate) gate = make_store(QC_BACKING_STORE);
+    uint32_t question[SIZE / sizeof(uint32_t)] = {USER};
+    Keeper *keeper;
+    int status = 0;
+
+    cr_assert_eq(keeper_split(gate, false, -1, NULL, NULL, &keeper, &status), 0);
+    if (keeper) {
+        int socket = find_socket();
+
+        while (send(socket, question, sizeof(question), 0) == (ssize_t)sizeof(question))
+            ;
         _exit(ALL_WELL);
     }
     remove_store();
