@@ -241,6 +241,8 @@ int qc_lock_reader(QcFile *file, GError **error);
 int qc_lock_writer(QcFile *file, GError **error);
 /* Drop every lock of this file. Takes up to 50 ms after a command that let the file grow. */
 void qc_lock_release(QcFile *file);
+/* Wait for as long as that would take, and keep the locks: it takes no time afterwards. */
+void qc_lock_linger(QcFile *file);
 /* 1 when another writes or may resize the image, 0 when not; or as fcntl(2) fails. Thread-safe. */
 int qc_lock_has_writer(QcFile *file);
 /*

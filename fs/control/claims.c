@@ -40,7 +40,7 @@ struct Claims {
 
 /* The command that works on a file. */
 typedef struct Running {
-    bool locked;   /* it has QEMU's writer locks */
+    bool locked;   /* it has QEMU's writer locks, and keeps them for now */
     char *changes; /* "file:part", or NULL */
 } Running;
 
@@ -259,6 +259,14 @@ void claims_locked(Claims *claims, const QcFileStat *file)
     running_on(claims, key)->locked = true;
     claims->epoch++;
     g_cond_broadcast(&claims->ended);
+}
+
+void claims_unlocking(Claims *claims, const QcFileStat *file)
+{
+    g_autofree char *key = claims_key(file);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
+
+    running_on(claims, key)->locked = false;
 }
 
 int claims_change(Claims *claims, const QcFileStat *file, const char *part)

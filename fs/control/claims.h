@@ -33,6 +33,8 @@ char **claims_readers(Claims *claims, const QcFileStat *file, const char *part);
 int claims_begin(Claims *claims, const QcFileStat *file);
 /* The running command has QEMU's writer locks on the file. */
 void claims_locked(Claims *claims, const QcFileStat *file);
+/* It is about to drop them, and to end. */
+void claims_unlocking(Claims *claims, const QcFileStat *file);
 /* The running command will change this part. -EBUSY when a handle goes on reading it. */
 int claims_change(Claims *claims, const QcFileStat *file, const char *part);
 /* The command is over. poison: what is on disk is not known; refuse all further commands. */
@@ -48,9 +50,9 @@ bool claims_pause(Claims *claims, const QcFileStat *file, gint64 since);
 void claims_resume(Claims *claims, const QcFileStat *file);
 
 /*
- * Whether a command of ours has the writer locks of the file now; waits while one is trying to
- * get them. ret_epoch grows whenever a command begins, has its locks or ends, on any file, so
- * that two equal values tell that none did in between.
+ * Whether a command of ours has the writer locks of the file now; waits while one is trying to get
+ * them, or drops them. ret_epoch grows whenever a command begins, has its locks or ends, on any
+ * file, so that two equal values tell that none did in between.
  */
 bool claims_busy(Claims *claims, const QcFileStat *file, uint64_t *ret_epoch);
 

@@ -479,6 +479,14 @@ static int act(Work *work, QcImage *image, GError **error)
     }
 }
 
+/* From here on, another process may write; readers wait for the end of the command to look. */
+static void let_go(const Work *work, QcFile *file)
+{
+    qc_lock_linger(file); /* nobody has to wait for that */
+    claims_unlocking(work->fs->claims, work->file);
+    qc_lock_release(file);
+}
+
 /* From open to act. */
 static int perform_on(Work *work, GError **error)
 {
@@ -505,7 +513,7 @@ static int perform_on(Work *work, GError **error)
         g_clear_error(error);
         g_propagate_error(error, g_steal_pointer(&work->refused));
     }
-    qc_lock_release(file);
+    let_go(work, file);
     return r;
 }
 
@@ -559,7 +567,7 @@ int perform(Fs *fs, const char *path, const Creds *creds, const Command *command
     if (r < 0)
         add_advice(&work, r, error);
     images_drop(fs->images, path);
-    memory_give_back();
     claims_end(fs->claims, &ret_target->file, run->unknown); /* as it was once opened for writing */
+    memory_give_back();
     return r;
 }

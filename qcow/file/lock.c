@@ -135,6 +135,12 @@ void qc_lock_release(QcFile *file)
     }
 }
 
+/* A file waits before it drops any lock: this one nobody has taken. */
+void qc_lock_linger(QcFile *file)
+{
+    qc_file_lock(file, BYTE_USED + PERM_COUNT, false);
+}
+
 int qc_lock_has_writer(QcFile *file)
 {
     return any_held(file, BYTE_USED, PERM_WRITE | PERM_RESIZE);

@@ -141,6 +141,21 @@ Test(lock, outlives_growth_by_the_time_that_qemu_takes_to_open, .init = setup, .
     expect_kept_after_growth(a, lock_to_write(a));
 }
 
+/* It can be waited for beforehand, while the locks are kept. */
+Test(lock, lingers_with_all_its_locks, .init = setup, .fini = teardown)
+{
+    g_autoptr(QcFile) a = open_it();
+    g_autoptr(QcFile) other = open_it();
+    let_grow(a, lock_to_write(a));
+    int64_t grown = g_get_monotonic_time();
+    qc_lock_linger(a);
+    cr_expect_geq(g_get_monotonic_time() - grown, 49000);
+    cr_expect_eq(qc_lock_writer(other, NULL), -EBUSY);
+    cr_expect_eq(qc_lock_has_writer(other), 1);
+    qc_lock_release(a);
+    cr_expect_eq(qc_lock_writer(other, NULL), 0);
+}
+
 /* What grew for a command that failed is cut off; then the file grows anew. */
 Test(lock, outlives_growth_that_comes_again, .init = setup, .fini = teardown)
 {

@@ -239,6 +239,30 @@ Test(claims, who_asks_waits_while_a_command_takes_its_locks, .timeout = 20)
     claims_free(claims);
 }
 
+static gpointer end_soon(gpointer claims)
+{
+    g_usleep(20000); /* time to do it wrong */
+    g_atomic_int_set(&over, 1);
+    claims_end(claims, &file, false);
+    return NULL;
+}
+
+/* Locks that are there then may be those of somebody else. */
+Test(claims, who_asks_waits_while_a_command_drops_its_locks, .timeout = 20)
+{
+    Claims *claims = claims_new();
+    uint64_t epoch;
+
+    cr_assert_eq(claims_begin(claims, &file), 0);
+    claims_locked(claims, &file);
+    claims_unlocking(claims, &file);
+    GThread *thread = g_thread_new("command", end_soon, claims);
+    cr_expect_not(claims_busy(claims, &file, &epoch));
+    cr_expect_eq(g_atomic_int_get(&over), 1);
+    g_thread_join(thread);
+    claims_free(claims);
+}
+
 static gpointer drop_soon(gpointer claims)
 {
     g_usleep(20000);
