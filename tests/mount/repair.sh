@@ -41,6 +41,10 @@ mount_store store mnt
 
 control_ok mnt/clean.qcow2/control check
 assert_match "$(last_result mnt/clean.qcow2/control)" " ok check: no errors, no leaked clusters$"
+before=$(stat -c '%s %b %y %z' store/clean.qcow2; sha256sum <store/clean.qcow2)
+control_ok mnt/clean.qcow2/control repair
+assert_match "$(last_result mnt/clean.qcow2/control)" " ok repair: there was nothing to mend$"
+assert_eq "$(stat -c '%s %b %y %z' store/clean.qcow2; sha256sum <store/clean.qcow2)" "$before" "repair of a clean image"
 
 STATUS=0
 qemu-img check -q store/leaks.qcow2 || STATUS=$?
