@@ -61,7 +61,7 @@ static void model_run(Model *m, const Step *c)
         break;
     case STEP_WRITE:
         for (uint64_t i = 0; i < c->len; i++)
-            m->disk[c->offset + i] = (uint8_t)(c->seed + i / 512);
+            m->disk[c->offset + i] = step_byte(c, i);
         break;
     }
 }
