@@ -521,8 +521,9 @@ int qc_image_check(QcImage *image, const QcRun *run, QcCheck *ret, GError **erro
 /*
  * A command like those above: write refcounts and COPIED flags as the tables say, and clear
  * the marks of an image that was not closed cleanly or is known to be corrupt. -EUCLEAN when
- * tables are broken in a way that counting cannot mend: nothing is changed. ret_found (may be NULL)
- * gets what was found, and so was mended.
+ * tables are broken in a way that counting cannot mend: nothing is changed. Where a check finds
+ * nothing and there is no mark, nothing is written. ret_found (may be NULL) gets what was found,
+ * and so was mended.
  */
 int qc_image_repair(QcImage *image, QcRun *run, QcCheck *ret_found, GError **error);
 

@@ -534,7 +534,7 @@ static void add_advice(const Work *work, int r, GError **error)
         return;
 
     g_autofree char *said = g_steal_pointer(&(*error)->message);
-    bool named = strstr(said, work->path) != NULL;
+    bool named = !work->opened; /* what goes wrong later does not say where */
     (*error)->message =
         g_strdup_printf("%s%s%s; %s", named ? "" : work->path, named ? "" : ": ", said, advice);
 }

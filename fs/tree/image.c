@@ -23,7 +23,8 @@ struct Image {
     gatomicrefcount refs;
     char *path;
     QcFileStat stat;
-    bool is_link, disk_only;
+    bool is_link;
+    ImageUse use;
     QcFormat format;
     const char *format_name;
     QcFile *file;
@@ -67,7 +68,7 @@ static int open_header(Image *image, QcCache *cache)
 static bool open_file(Image *image, QcCache *cache)
 {
     g_autoptr(GError) error = NULL;
-    int r = (image->disk_only ? qc_image_open_disk : qc_image_open)(
+    int r = (image->use == IMAGE_FOR_DISK ? qc_image_open_disk : qc_image_open)(
         image->file, image->path, image->format, cache, &image->qc, &error);
 
     if (r == 0)
@@ -80,14 +81,15 @@ static bool open_file(Image *image, QcCache *cache)
     return r == 0;
 }
 
-static void open_metadata(Image *image, QcGate *gate, QcCache *cache, const Image *like, bool held)
-{
-    int r;
+/* How the files beneath are come by: qc_chain_open_like() or qc_chain_reopen(). */
+typedef int (*OpenChain)(QcGate *, QcImage *top, QcCache *, const QcChain *like, QcChain **ret);
 
+static void open_metadata(Image *image, QcGate *gate, QcCache *cache, OpenChain open_chain,
+                          const Image *like)
+{
     if (!open_file(image, cache))
         return;
-    r = (held ? qc_chain_reopen : qc_chain_open_like)(gate, image->qc, cache,
-                                                      like ? like->chain : NULL, &image->chain);
+    int r = open_chain(gate, image->qc, cache, like ? like->chain : NULL, &image->chain);
     if (r < 0) {
         g_clear_pointer(&image->qc, qc_image_unref);
         image->shortage = r;
@@ -139,9 +141,8 @@ static bool is_settled(const Image *image)
     return true;
 }
 
-/* held: stay on the files of like. */
 static int open_item(const char *path, const StoreItem *item, QcGate *gate, QcCache *cache,
-                     const Image *like, bool held, bool disk_only, Image **ret)
+                     OpenChain open_chain, const Image *like, ImageUse use, Image **ret)
 {
     g_autoptr(Image) image = g_new0(Image, 1);
 
@@ -150,7 +151,7 @@ static int open_item(const char *path, const StoreItem *item, QcGate *gate, QcCa
     image->path = g_strdup(path);
     image->stat = item->stat;
     image->is_link = item->is_link;
-    image->disk_only = disk_only;
+    image->use = use;
     image->format = item->format;
     image->format_name = item->format_name;
     image->file = item->file ? qc_file_ref(item->file) : NULL;
@@ -163,7 +164,7 @@ static int open_item(const char *path, const StoreItem *item, QcGate *gate, QcCa
 
         set_error(image, message);
     } else {
-        open_metadata(image, gate, cache, like, held);
+        open_metadata(image, gate, cache, open_chain, like);
     }
     image->settled = is_settled(image);
     if (image->shortage)
@@ -173,9 +174,9 @@ static int open_item(const char *path, const StoreItem *item, QcGate *gate, QcCa
 }
 
 int image_open(const char *path, const StoreItem *item, QcGate *gate, QcCache *cache,
-               const Image *like, bool disk_only, Image **ret)
+               const Image *like, ImageUse use, Image **ret)
 {
-    return open_item(path, item, gate, cache, like, false, disk_only, ret);
+    return open_item(path, item, gate, cache, qc_chain_open_like, like, use, ret);
 }
 
 int image_reopen(const Image *image, QcGate *gate, QcCache *cache, Image **ret)
@@ -195,7 +196,7 @@ int image_reopen(const Image *image, QcGate *gate, QcCache *cache, Image **ret)
     acl_limit(qc_file_fd(image->file), &item.stat);
     if (image->is_link)
         store_limit(gate, image->file, &item.stat);
-    return open_item(image->path, &item, gate, cache, image, true, image->disk_only, ret);
+    return open_item(image->path, &item, gate, cache, qc_chain_reopen, image, image->use, ret);
 }
 
 Image *image_ref(Image *image)

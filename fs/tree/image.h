@@ -12,14 +12,19 @@
 /* Immutable apart from what is worked out on first use; reference-counted; thread-safe. */
 typedef struct Image Image;
 
+/* What an image is opened for. */
+typedef enum ImageUse {
+    IMAGE_FOR_ALL,
+    IMAGE_FOR_DISK, /* of no use for its snapshots */
+} ImageUse;
+
 /*
  * Open the image at a path of the store, on the file of this item. like: the same image in an
- * earlier state, whose layers are taken over where they are the same; or NULL. disk_only: of no use
- * for its snapshots. What is wrong with it is told by image_error(); fails only for a shortage
- * (qc_is_shortage).
+ * earlier state, whose layers are taken over where they are the same; or NULL. What is wrong with
+ * it is told by image_error(); fails only for a shortage (qc_is_shortage).
  */
 int image_open(const char *path, const StoreItem *item, QcGate *gate, QcCache *cache,
-               const Image *like, bool disk_only, Image **ret);
+               const Image *like, ImageUse use, Image **ret);
 /*
  * The same file again, and those beneath whatever their names lead to by now, as long as the images
  * name the same, in the state that they have now; waits (some 20 ms a file, at most) until that

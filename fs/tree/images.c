@@ -200,7 +200,7 @@ int images_open(Images *images, const char *path, const StoreItem *item, Image *
 {
     g_autoptr(Image) kept = images_peek(images, path);
 
-    return image_open(path, item, images->gate, images->cache, kept, true, ret);
+    return image_open(path, item, images->gate, images->cache, kept, IMAGE_FOR_DISK, ret);
 }
 
 int images_get(Images *images, const char *path, unsigned layers, Image **ret)
@@ -217,7 +217,7 @@ int images_get(Images *images, const char *path, unsigned layers, Image **ret)
     int r = store_look(images->gate, path, &item);
     if (r == 0)
         r = item.kind == STORE_IMAGE
-                ? image_open(path, &item, images->gate, images->cache, kept, false, ret)
+                ? image_open(path, &item, images->gate, images->cache, kept, IMAGE_FOR_ALL, ret)
                 : -ENOENT;
     if (r == 0 && image_may_be_kept(*ret))
         images_keep(images, *ret); /* unsettled, it is only to take layers from */

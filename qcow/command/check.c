@@ -4,7 +4,7 @@
  * A check counts every reference anew and compares. A repair takes the counts for the truth
  * and writes them, with the COPIED flags that follow, by the same switch as any command;
  * what it replaces is dropped like any old table. It invents nothing: an image with broken
- * tables stays as it is.
+ * tables stays as it is. Where there is nothing to mend, it writes nothing.
  */
 #include "active.h"
 #include "count.h"
@@ -139,20 +139,32 @@ static int look_what_is_wrong(QcTxn *txn, QcCheck *findings)
     return sum_up(compare(&c, stored, txn->refs), findings);
 }
 
+static bool needs_repair(const QcImage *image, const QcCheck *found)
+{
+    return image->info.dirty || image->info.corrupt || found->errors > 0 || found->leaks > 0;
+}
+
+/* Write what was counted. */
+static int renew(QcTxn *txn, GError **error)
+{
+    int err = qc_active_refresh(txn);
+    if (!err)
+        err = qc_snapshots_complete(txn);
+    return err ? qc_txn_fail(err, error) : qc_txn_commit(txn, error);
+}
+
 int qc_image_repair(QcImage *image, QcRun *run, QcCheck *ret_found, GError **error)
 {
     g_autoptr(QcTxn) txn = NULL;
     QcCheck found = {0};
     int err = qc_txn_begin_repair(image, run, &txn, error);
-    if (!err && ret_found)
-        err = look_what_is_wrong(txn, &found);
-    if (!err)
-        err = qc_active_refresh(txn);
-    if (!err)
-        err = qc_snapshots_complete(txn);
     if (err < 0)
-        return txn ? qc_txn_fail(err, error) : err;
-    err = qc_txn_commit(txn, error);
+        return err;
+    err = look_what_is_wrong(txn, &found);
+    if (err < 0)
+        return qc_txn_fail(err, error);
+    if (needs_repair(image, &found))
+        err = renew(txn, error);
     if (!err && ret_found)
         *ret_found = found;
     return err;

@@ -225,9 +225,9 @@ static int resolve_coming_back(const QcGate *gate, char **path, unsigned links)
 
 /*
  * path is an entry of the store that the kernel found to lead out of it. If the entry itself is
- * a link (one on the way there is not followed), its text may name a device below /dev or a
- * file of the store, by its absolute path or by a way out and back; or another entry, of which the
- * same is true. Nothing else is even looked at: the text could lead into another file system that
+ * a link (one on the way there is not followed), its text may name a device below /dev; or a file
+ * of the store, by its absolute path or by a way out and back, or another entry, which may be such
+ * a link as well. Nothing else is even looked at: the text could lead into another file system that
  * does not answer, or into our own tree.
  */
 static int resolve_link(const QcGate *gate, const char *path, unsigned links)
@@ -242,7 +242,7 @@ static int resolve_link(const QcGate *gate, const char *path, unsigned links)
     if (device)
         return resolve_device(device);
     if (inside)
-        return resolve_beneath(gate, inside);
+        return resolve_in_store(gate, inside, links - 1);
     if (text[0] == '/')
         return -EXDEV;
     g_autofree char *next = qc_path_beside(path, text);

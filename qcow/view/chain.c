@@ -7,6 +7,7 @@
  */
 #include "error.h"
 #include "staleness.h"
+#include "strings.h"
 #include "view.h"
 
 typedef struct Layer {
@@ -92,8 +93,10 @@ static int open_backing_file(QcChain *chain, QcGate *gate, QcImage *overlay, cha
     const QcImage *held = layer_of(chain->held, chain);
     int err = 0;
     if (held) {
-        *ret_path = g_strdup(held->path);
         *ret = qc_file_ref(held->file);
+        *ret_path = qc_strdup_printf("%s", held->path);
+        if (!*ret_path)
+            err = qc_fail(error, -ENOMEM, "no memory for the name of a backing file");
     } else {
         err = gate ? qc_gate_open_backing(gate, overlay->path, overlay->info.backing_file, ret_path,
                                           ret, error)

@@ -60,6 +60,18 @@ Test(check, a_repair_tells_what_it_mended)
     }
 }
 
+Test(check, a_repair_of_a_clean_image_writes_nothing)
+{
+    for (size_t i = 0; i < script_n_kinds; i++) {
+        MemFile *file = prepared(&script_kinds[i]);
+        mem_file_record(file);
+        cr_expect_eq(0, repair(file));
+        for (guint k = 0; k < file->log->len; k++)
+            cr_expect_eq(g_array_index(file->log, MemOp, k).kind, MEM_SYNC);
+        qc_file_unref(mem_file(file));
+    }
+}
+
 /* The stored refcounts may lie where the storage gives nothing back: they are written anew. */
 Test(check, a_repair_does_not_need_the_stored_refcounts)
 {

@@ -44,6 +44,8 @@ static void setup(void)
     make_link("/dev", "store/dev");
     make_link("/dev/loop0", "store/volume");
     make_link("volume", "store/alias");
+    g_autofree char *volume = at("store/volume");
+    make_link(volume, "store/by-path");
     make_link("../outside-store/volume", "store/elsewhere");
     g_autofree char *absolute = at("store/a");
     make_link(absolute, "store/absolute");
@@ -104,6 +106,7 @@ Test(gate, entries_of_the_store, .init = setup, .fini = teardown)
     if (g_file_test("/dev/loop0", G_FILE_TEST_EXISTS) && access("/dev/loop0", R_OK) == 0) {
         cr_expect_eq(try_open(gate, "volume"), 0, "a link to a block device");
         cr_expect_eq(try_open(gate, "alias"), 0, "a link to such a link");
+        cr_expect_eq(try_open(gate, "by-path"), 0, "the same by its absolute path");
     }
     cr_expect_eq(try_open(gate, "elsewhere"), -EXDEV);
     cr_expect_eq(try_open(gate, "dev/zero"), -EXDEV, "a link on the way is not followed");
@@ -256,6 +259,11 @@ Test(gate, links_out_of_the_store_and_back, .init = setup, .fini = teardown)
         {"l", "sub/../../store/a", 0},
         {"l", "../store/in", 0},
         {"l", "../store/absolute", 0},
+        {"l", "ROOT/store/in", 0},
+        {"l", "ROOT/store/absolute", 0},
+        {"l", "ROOT/store/out", -EXDEV},
+        {"l", "ROOT/store/dev/zero", -EXDEV},
+        {"l", "ROOT/store/l", -EXDEV},
         {"l", "../store/none", -ENOENT},
         {"l", "../store/fifo", -EOPNOTSUPP},
         {"l", "../store/out", -EXDEV},

@@ -5,6 +5,7 @@
  * GLib's, for the engine alone (tests/CMakeLists.txt). That there are no others is in starve.c.
  */
 #include "faults.h"
+#include "image.h"
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <glib/gstdio.h>
@@ -32,6 +33,7 @@ WRAP(g_try_malloc_n, (gsize n, gsize size), (n, size))
 WRAP(g_try_malloc0_n, (gsize n, gsize size), (n, size))
 WRAP(g_try_realloc, (gpointer mem, gsize n), (mem, n))
 WRAP(g_try_realloc_n, (gpointer mem, gsize n, gsize size), (mem, n, size))
+WRAP(g_strdup, (const gchar *s), (s)) /* ends the process: must not be called */
 
 static void begin(int64_t n, bool from_then_on)
 {
@@ -139,6 +141,35 @@ static void remove_chain(const char *root)
     cr_expect_eq(0, g_rmdir(root));
 }
 
+/* Whether an opening got to reopening. A name that cannot be looked up for want of memory is there
+ * as good as one that leads elsewhere. */
+static bool reopening;
+
+static bool is_same(const QcChain *chain, const QcChain *was)
+{
+    for (unsigned i = 0; i < 3; i++)
+        if (g_strcmp0(qc_chain_image(chain, i)->path, qc_chain_image(was, i)->path) != 0)
+            return false;
+    return true;
+}
+
+/* Open the chain anew, when the name of its second layer is gone. */
+static int reopen_chain(QcGate *gate, const QcChain *was, QcCache *cache)
+{
+    g_autoptr(QcImage) image = NULL;
+    g_autoptr(QcChain) chain = NULL;
+    QcFile *file = qc_chain_image(was, 0)->file;
+    int dir = qc_gate_dirfd(gate);
+    reopening = true;
+    int err = qc_image_open(file, "top", QC_FORMAT_QCOW2, cache, &image, NULL);
+    cr_assert_eq(0, renameat(dir, "hop", dir, "away"));
+    if (!err)
+        err = qc_chain_reopen(gate, image, cache, was, &chain);
+    cr_assert_eq(0, renameat(dir, "away", dir, "hop"));
+    bool whole = !err && qc_chain_layers(chain) == 3 && !qc_chain_error(chain);
+    return err || (whole && is_same(chain, was)) ? err : -EIO;
+}
+
 /* Open it, and a view of its snapshot. */
 static int open_chain(QcGate *gate)
 {
@@ -147,6 +178,7 @@ static int open_chain(QcGate *gate)
     g_autoptr(QcChain) chain = NULL;
     g_autoptr(QcView) view = NULL;
     g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
+    reopening = false;
     if (!cache)
         return -ENOMEM;
     int err = qc_gate_open(gate, "hop", false, &file, NULL); /* a link to a link */
@@ -159,6 +191,8 @@ static int open_chain(QcGate *gate)
         err = qc_chain_open(gate, image, cache, &chain);
     if (!err && (qc_chain_layers(chain) != 3 || qc_chain_error(chain)))
         return -EIO;
+    if (!err)
+        err = reopen_chain(gate, chain, cache);
     return err ? err : qc_chain_snapshot_view(chain, 0, &view);
 }
 
@@ -187,7 +221,8 @@ Test(memory, every_failed_allocation_of_an_opening_is_reported, .timeout = 1000)
             begin(n, on);
             int err = open_chain(gate);
             end();
-            cr_expect_eq(-ENOMEM, err, "allocation %d: %s", (int)n, g_strerror(-err));
+            cr_expect(err == -ENOMEM || (err == 0 && reopening), "allocation %d: %s", (int)n,
+                      g_strerror(-err));
         }
     }
     cr_expect_eq(files, open_files());

@@ -67,6 +67,8 @@ static void expect_left_alone(const Kind *kind, const Step *command, unsigned af
     MemFile *file = prepared(kind);
     uint8_t sector[QC_SECTOR];
     bool unknown;
+    if (command->kind == STEP_REPAIR)
+        craft_leak(file);
     memcpy(sector, file->data->data, sizeof(sector));
     sector[23] ^= 1;
     invite_stranger(file, write_as_stranger, after);

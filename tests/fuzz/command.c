@@ -13,6 +13,7 @@
 #include "disks.h"
 #include "format.h"
 #include "fuzz.h"
+#include "script.h"
 #include "shape.h"
 #include <errno.h>
 #include <string.h>
@@ -24,23 +25,10 @@ enum {
     MAX_GROWTH = 8 << 20, /* beyond, the file cannot grow */
 };
 
-typedef enum Verb {
-    TAKE,
-    REVERT,
-    DELETE,
-    RENAME,
-    WRITE,
-    REPAIR,
-    N_VERBS,
-} Verb;
-
 typedef struct Order {
-    Verb verb;
-    unsigned snapshot;
-    char *name;
-    uint64_t offset, len; /* WRITE */
-    uint8_t fill;
+    Step step;
     int64_t fail_at; /* -1: no fault */
+    int fail_error;
     bool short_io;
 } Order;
 
@@ -68,46 +56,27 @@ static char *name_of(uint64_t kind)
 
 static Order take_order(FuzzBytes *in)
 {
-    Order o = {.verb = fuzz_take(in, 1) % N_VERBS};
+    Order o = {.step.kind = (StepKind)(fuzz_take(in, 1) % N_STEP_KINDS)};
     uint64_t flags = fuzz_take(in, 1);
-    o.snapshot = flags % 8;
+    o.step.snapshot = flags % 8;
     o.short_io = flags & 0x40;
     o.fail_at = flags & 0x80 ? (int64_t)fuzz_take(in, 1) % 64 : ((void)fuzz_take(in, 1), -1);
-    o.fill = (uint8_t)fuzz_take(in, 1);
-    o.name = name_of(o.fill);
-    o.offset = fuzz_take(in, 3);
-    o.len = o.fill * 16 % MAX_WRITE + 1;
+    o.step.seed = (uint8_t)fuzz_take(in, 1);
+    o.step.name = name_of(o.step.seed);
+    o.step.offset = fuzz_take(in, 3);
+    o.step.len = o.step.seed * 16 % MAX_WRITE + 1;
+    o.fail_error = o.step.seed & 1 ? -EIO : -ENOSPC;
     return o;
 }
 
-static int run_write(const Order *o, QcImage *image, QcCache *cache, QcRun *how, GError **error)
-{
-    uint8_t bytes[MAX_WRITE];
-    g_autoptr(QcChain) chain = NULL;
-    memset(bytes, o->fill, o->len);
-    fuzz_require(qc_chain_open(NULL, image, cache, &chain) == 0);
-    return qc_image_write(image, chain, bytes, o->len, o->offset, how, error);
-}
-
-static int run(const Order *o, MemFile *file, QcRun *how)
+static int run(const Step *step, MemFile *file, QcRun *how)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
     g_autoptr(QcImage) image = NULL;
-    QcCheck found;
     int err = qc_image_open(mem_file(file), "fuzz", QC_FORMAT_QCOW2, cache, &image, &error);
-    if (!err && o->verb == TAKE)
-        err = qc_snapshot_take(image, o->name, 1795000000123456789, how, &error);
-    else if (!err && o->verb == REVERT)
-        err = qc_snapshot_revert(image, o->snapshot, how, &error);
-    else if (!err && o->verb == DELETE)
-        err = qc_snapshot_delete(image, o->snapshot, how, &error);
-    else if (!err && o->verb == RENAME)
-        err = qc_snapshot_rename(image, o->snapshot, o->name, how, &error);
-    else if (!err && o->verb == REPAIR)
-        err = qc_image_repair(image, how, &found, &error);
-    else if (!err)
-        err = run_write(o, image, cache, how, &error);
+    if (!err)
+        err = script_run_opened(image, NULL, cache, step, how, &error);
     fuzz_check_error(err, error);
     return err;
 }
@@ -117,9 +86,9 @@ static int run_order(const Order *o, MemFile *file, QcRun *how)
 {
     file->calls = 0;
     file->fail_at = o->fail_at;
-    file->fail_error = o->fill & 1 ? -EIO : -ENOSPC;
+    file->fail_error = o->fail_error;
     file->short_io = o->short_io;
-    int err = run(o, file, how);
+    int err = run(&o->step, file, how);
     file->fail_at = -1;
     file->short_io = false;
     return err;
@@ -165,32 +134,34 @@ static void require_snapshots(const Before *before, const Disks *now, unsigned l
     }
 }
 
-static void require_written(const Order *o, const Before *before, const Disks *now)
+static void require_written(const Step *write, const Before *before, const Disks *now)
 {
     uint8_t bytes[MAX_WRITE];
     g_autoptr(QcView) view = disks_view(now, 0);
-    fuzz_require(qc_view_read(view, bytes, o->len, o->offset) == (ssize_t)o->len);
-    for (uint64_t i = 0; i < o->len; i++)
-        fuzz_require(bytes[i] == o->fill, "byte %d", (int)i);
-    disks_require_same(disks_get(before->disks, 0), view, o->offset, o->offset + o->len);
+    fuzz_require(qc_view_read(view, bytes, write->len, write->offset) == (ssize_t)write->len);
+    for (uint64_t i = 0; i < write->len; i++)
+        fuzz_require(bytes[i] == step_byte(write, i), "byte %d", (int)i);
+    disks_require_same(disks_get(before->disks, 0), view, write->offset,
+                       write->offset + write->len);
 }
 
 /* The disks after a command that succeeded. */
-static void require_done(const Order *o, const Before *before, const Disks *now)
+static void require_done(const Step *step, const Before *before, const Disks *now)
 {
-    unsigned n = before->n_snapshots, k = o->snapshot + 1;
-    unsigned expected = n + (o->verb == TAKE) - (o->verb == DELETE);
+    unsigned n = before->n_snapshots, k = step->snapshot + 1;
+    unsigned expected = n + (step->kind == STEP_TAKE) - (step->kind == STEP_DELETE);
     fuzz_require(qc_image_info(now->image)->n_snapshots == expected);
     if (before->soundness < SHAPE_SOUND)
         return;
-    require_snapshots(before, now, o->verb == DELETE ? k : 0, o->verb == RENAME ? k : 0, o->name);
-    if (o->verb == WRITE)
-        require_written(o, before, now);
+    require_snapshots(before, now, step->kind == STEP_DELETE ? k : 0,
+                      step->kind == STEP_RENAME ? k : 0, step->name);
+    if (step->kind == STEP_WRITE)
+        require_written(step, before, now);
     else
-        require_disk(before, o->verb == REVERT ? k : 0, now, 0);
-    if (o->verb == TAKE) {
+        require_disk(before, step->kind == STEP_REVERT ? k : 0, now, 0);
+    if (step->kind == STEP_TAKE) {
         require_disk(before, 0, now, n + 1);
-        require_name(before, 0, now, n + 1, o->name);
+        require_name(before, 0, now, n + 1, step->name);
     }
 }
 
@@ -203,16 +174,16 @@ static void require_untouched(const Before *before, const Disks *now)
     require_disk(before, 0, now, 0);
 }
 
-static void require_soundness(const Order *o, bool done, const Before *before, const MemFile *file)
+static void require_soundness(StepKind kind, bool done, const Before *before, const MemFile *file)
 {
     char why[128];
     Soundness now = shape_audit(file, why), least = before->soundness;
-    bool flags_anew = o->verb != RENAME && o->verb != WRITE;
+    bool flags_anew = kind != STEP_RENAME && kind != STEP_WRITE;
     if (least == SHAPE_COUNTED && done && flags_anew)
         least = SHAPE_CLEAN;
-    if (o->verb == WRITE) /* where one table or cluster stands in two places, flags go stale */
+    if (kind == STEP_WRITE) /* where one table or cluster stands in two places, flags go stale */
         least = MIN(least, SHAPE_COUNTED);
-    fuzz_require(now >= least, "verb %d: %d, was %d: %s", o->verb, now, before->soundness, why);
+    fuzz_require(now >= least, "command %d: %d, was %d: %s", kind, now, before->soundness, why);
 }
 
 /* The engine's own opinion. It knows more rules than the audit, so a clean bill may differ. */
@@ -248,9 +219,9 @@ static void check_order(const Order *o, MemFile *file, const Before *before)
                      "failed, but the header changed");
         require_untouched(before, now);
     } else {
-        require_done(o, before, now);
+        require_done(&o->step, before, now);
     }
-    require_soundness(o, err == 0, before, file);
+    require_soundness(o->step.kind, err == 0, before, file);
     check_check(file);
 }
 
@@ -265,7 +236,7 @@ static bool run_command(FuzzBytes *in, MemFile *file)
     memcpy(before.sector, file->data->data, MIN(file->data->len, sizeof(before.sector)));
     Order o = take_order(in);
     check_order(&o, file, &before);
-    g_free(o.name);
+    g_free((char *)o.step.name);
     disks_free(before.disks);
     return true;
 }

@@ -11,33 +11,23 @@
 #include "format.h"
 #include "fuzz.h"
 #include "memfile.h"
-#include "qcow.h"
+#include "script.h"
 #include "shape.h"
 #include <string.h>
 
 enum {
     PREFIX = 16,
     MAX_READ = 256 << 10,
+    WRITTEN = 3000,
     MAX_GROWTH = 8 << 20, /* beyond, the file cannot grow */
     MAX_CHANGES = 5,      /* of one reading */
 };
 
-typedef enum Deed {
-    TAKE,
-    REVERT,
-    DELETE,
-    RENAME,
-    WRITE,
-    REPAIR,
-    READ,
-    N_DEEDS,
-} Deed;
+#define READ ((StepKind)N_STEP_KINDS) /* besides the commands */
 
 typedef struct Plan {
-    Deed deed;
-    unsigned snapshot;
+    Step step; /* or READ */
     bool check_first;
-    uint64_t offset;
     uint64_t steady; /* readings until the first that may change something */
     unsigned seldom; /* of those after it, one in so many does */
     GRand *rand;     /* which, and how */
@@ -101,13 +91,14 @@ static void on_read(void *data, uint8_t *bytes, ssize_t n, uint64_t offset)
 
 static Plan take_plan(FuzzBytes *in)
 {
-    Plan plan = {.deed = fuzz_take(in, 1) % N_DEEDS};
+    Plan plan = {
+        .step = {.kind = (StepKind)(fuzz_take(in, 1) % (READ + 1)), .name = "new", .len = WRITTEN}};
     uint64_t flags = fuzz_take(in, 1);
-    plan.snapshot = flags % 8;
+    plan.step.snapshot = flags % 8;
     plan.check_first = flags & 0x80;
     plan.steady = fuzz_take(in, 1) % 64;
     plan.seldom = fuzz_take(in, 1) % 12 + 1;
-    plan.offset = fuzz_take(in, 3);
+    plan.step.offset = fuzz_take(in, 3);
     plan.rand = g_rand_new_with_seed((guint32)fuzz_take(in, 4));
     return plan;
 }
@@ -128,43 +119,9 @@ static void read_disks(const Plan *plan, QcImage *image, QcCache *cache)
     g_autoptr(QcView) snapshot = NULL;
     if (qc_chain_open(NULL, image, cache, &chain) < 0)
         return;
-    read_view(qc_chain_view(chain, 0), plan->offset);
-    if (qc_chain_snapshot_view(chain, plan->snapshot, &snapshot) == 0)
-        read_view(snapshot, plan->offset);
-}
-
-static int write_disk(const Plan *plan, QcImage *image, QcCache *cache, GError **error)
-{
-    static const uint8_t bytes[3000] = {1};
-    QcRun how = {0};
-    g_autoptr(QcChain) chain = NULL;
-    if (qc_chain_open(NULL, image, cache, &chain) < 0)
-        return 0;
-    return qc_image_write(image, chain, bytes, sizeof(bytes), plan->offset, &how, error);
-}
-
-static int act(const Plan *plan, QcImage *image, QcCache *cache, GError **error)
-{
-    QcRun how = {0};
-    QcCheck found;
-    switch (plan->deed) {
-    case TAKE:
-        return qc_snapshot_take(image, "new", 1795000000123456789, &how, error);
-    case REVERT:
-        return qc_snapshot_revert(image, plan->snapshot, &how, error);
-    case DELETE:
-        return qc_snapshot_delete(image, plan->snapshot, &how, error);
-    case RENAME:
-        return qc_snapshot_rename(image, plan->snapshot, "renamed", &how, error);
-    case WRITE:
-        return write_disk(plan, image, cache, error);
-    case REPAIR:
-        return qc_image_repair(image, &how, &found, error);
-    case READ:
-    default:
-        read_disks(plan, image, cache);
-        return 0;
-    }
+    read_view(qc_chain_view(chain, 0), plan->step.offset);
+    if (qc_chain_snapshot_view(chain, plan->step.snapshot, &snapshot) == 0)
+        read_view(snapshot, plan->step.offset);
 }
 
 static void carry_out(const Plan *plan, QcFile *file)
@@ -173,11 +130,14 @@ static void carry_out(const Plan *plan, QcFile *file)
     g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
     g_autoptr(QcImage) image = NULL;
     QcCheck check = {0};
+    QcRun how = {0};
     int err = qc_image_open(file, "fuzz", QC_FORMAT_QCOW2, cache, &image, &error);
     if (!err && plan->check_first)
         fuzz_check_error(qc_image_check(image, NULL, &check, &check_error), check_error);
-    if (!err)
-        err = act(plan, image, cache, &error);
+    if (!err && plan->step.kind == READ)
+        read_disks(plan, image, cache);
+    else if (!err)
+        err = script_run_opened(image, NULL, cache, &plan->step, &how, &error);
     fuzz_check_error(err, error);
 }
 

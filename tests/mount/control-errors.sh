@@ -188,6 +188,7 @@ enospc() {
     mkdir small
     mount -t tmpfs -o size=8M tmpfs small
     new_image small/web.qcow2 -o cluster_size=4K
+    new_image small/whole.qcow2
     qemu-io -c "write -q -P 1 0 1M" small/web.qcow2
     mount_store "$TMP/small" smallmnt
     control_ok smallmnt/web.qcow2/control "take a"
@@ -202,6 +203,7 @@ enospc() {
         assert_eq "$(ls smallmnt/web.qcow2/snapshots)" a "snapshots after ENOSPC"
     done
     cmp smallmnt/web.qcow2/disk smallmnt/web.qcow2/snapshots/a || fail "disk after ENOSPC"
+    control_ok smallmnt/whole.qcow2/control check repair # nothing to mend, no room needed
     rm small/filler small/filler2
     control_ok smallmnt/web.qcow2/control "take b" "revert a" "delete a"
     check_clean small/web.qcow2

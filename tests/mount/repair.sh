@@ -41,6 +41,10 @@ mount_store store mnt
 
 control_ok mnt/clean.qcow2/control check
 assert_match "$(last_result mnt/clean.qcow2/control)" " ok check: no errors, no leaked clusters$"
+before=$(stat -c '%s %b %y %z' store/clean.qcow2; sha256sum <store/clean.qcow2)
+control_ok mnt/clean.qcow2/control repair
+assert_match "$(last_result mnt/clean.qcow2/control)" " ok repair: there was nothing to mend$"
+assert_eq "$(stat -c '%s %b %y %z' store/clean.qcow2; sha256sum <store/clean.qcow2)" "$before" "repair of a clean image"
 
 STATUS=0
 qemu-img check -q store/leaks.qcow2 || STATUS=$?
@@ -98,6 +102,10 @@ control_fails EUCLEAN mnt/errors.qcow2/control check
 assert_match "$(last_result mnt/errors.qcow2/control)" "errors.qcow2: 1 error and 0 leaked clusters; the first error: .*cluster 5 .*repair mends"
 control_fails EUCLEAN mnt/errors.qcow2/control "take t"
 assert_match "$(last_result mnt/errors.qcow2/control)" "repair mends"
+# An image is named in its result also if its name is part of any sentence.
+cp store/errors.qcow2 store/a
+control_fails EUCLEAN mnt/a/control check
+assert_match "$(last_result mnt/a/control)" " EUCLEAN check: a: 1 error and"
 control_ok mnt/errors.qcow2/control repair
 assert_match "$(last_result mnt/errors.qcow2/control)" " ok repair: 1 error mended, 0 leaked clusters given back$"
 control_ok mnt/errors.qcow2/control repair

@@ -145,7 +145,6 @@ END
     rm -r store/deep
 }
 
-# Programs that copy extended attributes hear that there are none.
 too_long_names() {
     local dir
     for dir in mnt mnt/web.qcow2 mnt/web.qcow2/snapshots mnt/web.qcow2/layers; do
@@ -161,6 +160,7 @@ END
     done
 }
 
+# Programs that copy extended attributes hear that there are none.
 no_extended_attributes() {
     tar --xattrs -cf all.tar -C mnt/web.qcow2 . 2>err || fail "tar --xattrs: $(cat err)"
     assert_eq "$(cat err)" "" "what tar --xattrs says"

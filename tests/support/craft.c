@@ -346,6 +346,17 @@ void craft_leaks(MemFile *file, unsigned n)
     add_to_count(file, l1, 1);
 }
 
+/* That of the L1 table; or, where a count cannot be 2, that of a cluster which is free. */
+void craft_leak(MemFile *file)
+{
+    unsigned order;
+    uint64_t i, cluster = be64_get(header_of(file).l1_table_offset) >> bits_of(file);
+    uint8_t *counts = counts_of(file, cluster, &order, &i);
+    while (order == 0 && qc_refcount_get(counts, order, i) > 0)
+        counts = counts_of(file, ++cluster, &order, &i);
+    add_to_count(file, cluster, 1);
+}
+
 void craft_lazy(MemFile *file, bool dirty)
 {
     QcDiskHeader h = header_of(file);

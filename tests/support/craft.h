@@ -34,6 +34,8 @@ void craft_snapshots(MemFile *file, unsigned n, unsigned name_len, bool own_tabl
 
 /* n clusters that are counted and not referred to; and one that is counted once too often. */
 void craft_leaks(MemFile *file, unsigned n);
+/* One count too many, and nothing else changed: what a repair mends. */
+void craft_leak(MemFile *file);
 
 /* The marks of lazy refcounts; with dirty, wrong counts too, as a killed QEMU leaves them. */
 void craft_lazy(MemFile *file, bool dirty);

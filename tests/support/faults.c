@@ -129,7 +129,7 @@ static char *try_calls(Faults *f, int64_t n_calls)
 char *faults_try(const Sample *s, unsigned command, const FaultPlan *plan, FaultCounts *counts)
 {
     Faults f = {.sample = s, .command = sample_command(s, command), .plan = plan, .counts = counts};
-    f.before = sample_make(s, plan->gate);
+    f.before = sample_make_for(s, plan->gate, command);
     MemFile *after = mem_file_copy(f.before);
     char *finding = NULL;
     bool unknown;

@@ -261,6 +261,14 @@ Step sample_command(const Sample *s, unsigned i)
     return all[i];
 }
 
+MemFile *sample_make_for(const Sample *s, QcGate *gate, unsigned i)
+{
+    MemFile *file = sample_make(s, gate);
+    if (sample_command(s, i).kind == STEP_REPAIR && !has(s, TRAIT_DIRTY | TRAIT_LEAKS))
+        craft_leak(file);
+    return file;
+}
+
 int sample_expected(const Sample *s, const Step *c)
 {
     if (c->kind == STEP_TAKE && s->kind.refcount_bits == 1)

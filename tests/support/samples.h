@@ -41,6 +41,9 @@ extern const size_t n_samples;
  */
 MemFile *sample_make(const Sample *sample, QcGate *gate);
 
+/* The same with something to mend, if the i-th command is a repair: else that writes nothing. */
+MemFile *sample_make_for(const Sample *sample, QcGate *gate, unsigned i);
+
 /* Write that file into a directory, and open the gate on it. */
 QcGate *samples_make_base(const char *dir);
 

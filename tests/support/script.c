@@ -33,51 +33,50 @@ uint64_t script_size(const MemFile *file)
     return be64_get(h.size);
 }
 
-static int run_write(QcImage *image, QcGate *gate, QcCache *cache, const Step *c, QcRun *run)
+static int run_write(QcImage *image, QcGate *gate, QcCache *cache, const Step *c, QcRun *run,
+                     GError **error)
 {
     g_autoptr(QcChain) chain = NULL;
     g_autofree uint8_t *bytes = g_try_malloc(c->len);
-    if (!bytes)
-        return -ENOMEM;
-    for (uint64_t i = 0; i < c->len; i++)
-        bytes[i] = (uint8_t)(c->seed + i / 512);
-    int err = qc_chain_open(gate, image, cache, &chain);
-    if (err < 0)
+    int err = bytes ? qc_chain_open(gate, image, cache, &chain) : -ENOMEM;
+    if (err < 0) {
+        g_set_error_literal(error, QC_ERROR, -err, g_strerror(-err));
         return err;
-    return qc_image_write(image, chain, bytes, c->len, c->offset, run, NULL);
+    }
+    for (uint64_t i = 0; i < c->len; i++)
+        bytes[i] = step_byte(c, i);
+    return qc_image_write(image, chain, bytes, c->len, c->offset, run, error);
 }
 
-static int run_step(QcFile *file, QcGate *gate, const Step *c, QcRun *run)
+int script_run_opened(QcImage *image, QcGate *gate, QcCache *cache, const Step *c, QcRun *run,
+                      GError **error)
 {
-    g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
-    g_autoptr(QcImage) image = NULL;
     QcCheck found;
-    if (!cache)
-        return -ENOMEM;
-    int err = qc_image_open(file, "mem", QC_FORMAT_QCOW2, cache, &image, NULL);
-    if (err < 0)
-        return err;
     switch (c->kind) {
     case STEP_TAKE:
-        return qc_snapshot_take(image, c->name, 1795000000123456789, run, NULL);
+        return qc_snapshot_take(image, c->name, 1795000000123456789, run, error);
     case STEP_REVERT:
-        return qc_snapshot_revert(image, c->snapshot, run, NULL);
+        return qc_snapshot_revert(image, c->snapshot, run, error);
     case STEP_DELETE:
-        return qc_snapshot_delete(image, c->snapshot, run, NULL);
+        return qc_snapshot_delete(image, c->snapshot, run, error);
     case STEP_RENAME:
-        return qc_snapshot_rename(image, c->snapshot, c->name, run, NULL);
+        return qc_snapshot_rename(image, c->snapshot, c->name, run, error);
     case STEP_REPAIR:
-        return qc_image_repair(image, run, &found, NULL);
+        return qc_image_repair(image, run, &found, error);
     case STEP_WRITE:
     default:
-        return run_write(image, gate, cache, c, run);
+        return run_write(image, gate, cache, c, run, error);
     }
 }
 
 int script_run_on(QcFile *file, QcGate *gate, const Step *c, bool *ret_unknown)
 {
     QcRun run = {0};
-    int err = run_step(file, gate, c, &run);
+    g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
+    g_autoptr(QcImage) image = NULL;
+    int err = cache ? qc_image_open(file, "mem", QC_FORMAT_QCOW2, cache, &image, NULL) : -ENOMEM;
+    if (!err)
+        err = script_run_opened(image, gate, cache, c, &run, NULL);
     *ret_unknown = run.unknown;
     return err;
 }

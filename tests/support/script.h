@@ -26,17 +26,27 @@ typedef enum StepKind {
     STEP_REVERT,
     STEP_DELETE,
     STEP_RENAME,
-    STEP_WRITE, /* len bytes of value seed at offset */
+    STEP_WRITE,
     STEP_REPAIR,
 } StepKind;
 
+enum {
+    N_STEP_KINDS = STEP_REPAIR + 1,
+};
+
 typedef struct Step {
     StepKind kind;
-    const char *name;     /* TAKE */
+    const char *name;     /* TAKE, RENAME */
     unsigned snapshot;    /* REVERT, DELETE, RENAME */
     uint64_t offset, len; /* WRITE */
     uint8_t seed;
 } Step;
+
+/* The i-th byte that a WRITE writes. */
+static inline uint8_t step_byte(const Step *step, uint64_t i)
+{
+    return (uint8_t)(step->seed + i / 512);
+}
 
 /* The virtual size of an image. */
 uint64_t script_size(const MemFile *file);
@@ -45,5 +55,8 @@ uint64_t script_size(const MemFile *file);
 int script_run(MemFile *file, const Step *command, bool *ret_unknown);
 /* The same for any file. gate: for its backing file, or NULL. */
 int script_run_on(QcFile *file, QcGate *gate, const Step *command, bool *ret_unknown);
+/* The same on an image that was opened for it. */
+int script_run_opened(QcImage *image, QcGate *gate, QcCache *cache, const Step *command, QcRun *run,
+                      GError **error);
 
 #endif

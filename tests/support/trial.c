@@ -169,7 +169,7 @@ bool trial_power_cuts(Trial *t, const Sample *s, unsigned i)
 {
     Expectation e = {.trial = t, .sample = s, .what = sample_command_name(s, i)};
     Step c = sample_command(s, i);
-    MemFile *before = sample_make(s, t->gate), *after = run(&e, before, i, false);
+    MemFile *before = sample_make_for(s, t->gate, i), *after = run(&e, before, i, false);
     add_outcome(&e, before);
     add_outcome(&e, after);
     t->commands++;
@@ -215,7 +215,7 @@ bool trial_kill_and_go_on(Trial *t, const Sample *s, unsigned a, unsigned b)
     g_autofree char *what =
         g_strdup_printf("%s killed, then %s", sample_command_name(s, a), sample_command_name(s, b));
     Expectation e = {.trial = t, .sample = s, .what = what};
-    MemFile *before = sample_make(s, t->gate), *after = run(&e, before, a, false);
+    MemFile *before = sample_make_for(s, t->gate, a), *after = run(&e, before, a, false);
     add_outcome(&e, before);
     add_outcome(&e, after);
     t->commands++;
@@ -235,7 +235,7 @@ bool trial_fail_and_go_on(Trial *t, const Sample *s, unsigned a, unsigned b, int
         g_strdup_printf("%s with call %d failing, then %s", sample_command_name(s, a), (int)n,
                         sample_command_name(s, b));
     Expectation e = {.trial = t, .sample = s, .what = what};
-    MemFile *before = sample_make(s, t->gate), *after = run(&e, before, a, false);
+    MemFile *before = sample_make_for(s, t->gate, a), *after = run(&e, before, a, false);
     MemFile *failed = mem_file_copy(before);
     Step c = sample_command(s, a);
     bool unknown;

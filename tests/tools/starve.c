@@ -188,7 +188,7 @@ static bool starve(const Sample *s, QcGate *gate, unsigned command, Counts *coun
     g_autofree char *name =
         g_strdup_printf("%s, %s", s->kind.name, sample_command_name(s, command));
     bool unknown, reached, ok = true;
-    MemFile *image = sample_make(s, gate), *done = mem_file_copy(image);
+    MemFile *image = sample_make_for(s, gate, command), *done = mem_file_copy(image);
     t.image = image;
     if (sample_expected(s, &t.command) == 0 && script_run(done, &t.command, &unknown) == 0) {
         t.before = outcome_of_file(image);

@@ -69,6 +69,28 @@ static int try_fork(void)
     return child < 0 ? errno : 0;
 }
 
+/* The errno of each way to have the kernel move bytes between descriptors, if it is the same. */
+static int try_pipes(void)
+{
+    int fds[2] = {-1, -1}, err = pipe(fds) < 0 ? errno : 0;
+
+    if (err == 0) {
+        close(fds[0]);
+        close(fds[1]);
+    }
+    if (err == ENOSYS && (splice(-1, NULL, -1, NULL, 1, 0) == 0 || errno != ENOSYS ||
+                          vmsplice(-1, NULL, 0, 0) == 0 || errno != ENOSYS ||
+                          tee(-1, -1, 1, 0) == 0 || errno != ENOSYS))
+        return -1;
+    return err;
+}
+
+/* Of a socket that is none: a bad descriptor, unless that cannot be asked of any. */
+static int try_send(void)
+{
+    return sendto(-1, "", 1, 0, NULL, 0) < 0 ? errno : 0;
+}
+
 /* Of memory that is no ring's: a bad address, unless rings cannot be made at all. */
 static int try_ring(void)
 {
@@ -135,6 +157,9 @@ static int judge(const SandboxPolicy *policy, const char *in_force)
         {try_socket(AF_INET), ENOSYS},
         {try_socket(AF_UNIX), ENOSYS},
         {try_fork(), ENOSYS},
+        {try_pipes(), ENOSYS},
+        {try_send(), ENOSYS},
+        {fcntl(0, F_SETPIPE_SZ, 4096) < 0 ? errno : 0, ENOSYS},
         {try_open(inside, O_RDONLY | O_TRUNC), ENOSYS},
         {try_open(inside, O_ACCMODE), ENOSYS},
         {try_on_others(0), ENOSYS},
@@ -197,6 +222,8 @@ Test(sandbox, only_what_serving_needs, .init = make_files, .fini = remove_files,
     cr_assert_eq(try_open(outside, O_RDWR), 0);
     cr_assert_eq(try_socket(AF_UNIX), 0);
     cr_assert_eq(try_fork(), 0);
+    cr_assert_eq(try_pipes(), 0);
+    cr_assert_eq(try_send(), EBADF);
     cr_assert_eq(try_on_others(0), 0);
     cr_assert_eq(try_on_others(1), 0);
     cr_assert_eq(try_code(), 0);
