@@ -258,6 +258,24 @@ results_of_a_name() {
     assert_eq "$(grep -c private mnt/control)" 2 "results in the store's own control"
 }
 
+# Who has opened a control file reads no results there any more once the image is not for him.
+results_of_what_was_closed() {
+    python3 - <<'END' || fail "results of an image that the reader may not read any more"
+import os
+os.setgroups([])
+os.seteuid(65534)
+fd = os.open("mnt/public.qcow2/control", os.O_RDONLY)
+os.seteuid(0)
+with open("mnt/public.qcow2/control", "w") as control:
+    control.write("check\n")
+assert b" ok check" in os.pread(fd, 65536, 0)
+os.chmod("store/public.qcow2", 0o600)
+text = os.pread(fd, 65536, 0)
+os.chmod("store/public.qcow2", 0o644)
+assert text.startswith(b"#") and b" ok check" not in text, text
+END
+}
+
 # A link in the store that leads back into the mount: whoever follows it waits for himself.
 link_into_the_mount() {
     ln -s "$TMP/mnt/loop.raw/disk" store/loop.raw
@@ -381,6 +399,7 @@ handed_on
 links_are_no_way_round
 exchanged_names
 results_of_a_name
+results_of_what_was_closed
 tree_in_its_own_store
 link_into_the_mount
 leases
