@@ -53,9 +53,9 @@ lists_are_not_for_the_group() {
     cat mnt/listed.qcow2/disk mnt/over.qcow2/disk mnt/closed/inside.qcow2/disk >/dev/null
     set_list store/listed.qcow2 user_obj:6 user:6:65534 group_obj:0 mask:6 other:0
     set_list store/closed user_obj:7 user:5:65534 group_obj:0 mask:5 other:0
-    for way in store mnt; do
-        assert_fails "${member[@]}" ls $way/closed
-        assert_fails "${member[@]}" cat $way/closed/inside.qcow2
+    for way in store/closed/inside.qcow2 mnt/closed/inside.qcow2/disk; do
+        assert_fails "${member[@]}" ls ${way%%/*}/closed
+        assert_fails "${member[@]}" cat $way
     done
     assert_fails "${member[@]}" cat store/listed.qcow2
     assert_fails "${member[@]}" cat mnt/listed.qcow2/disk
@@ -74,6 +74,9 @@ lists_are_not_for_the_group() {
 # one that has less rights than who started it. What only one of the two may do is not done.
 handed_on() {
     qemu-img snapshot -c kept store/public.qcow2
+    mkdir -m 700 store/barred
+    qemu-img create -q -f qcow2 store/barred/open.qcow2 1M
+    chmod 666 store/barred/open.qcow2
     python3 - <<'END' || fail "what only the opener or only the writer may"
 import errno, os
 os.setgroups([])
@@ -95,6 +98,7 @@ def attempt(opener, writer, control, line):
 for opener, writer, control, line, wanted in (
     (65534, 0, "mnt/control", b"delete public.qcow2 kept\n", "EACCES"),
     (65534, 0, "mnt/control", b"check secret.qcow2\n", "EACCES"),
+    (65534, 0, "mnt/control", b"take barred/open.qcow2 s\n", "EACCES"),
     (0, 65534, "mnt/control", b"delete public.qcow2 kept\n", "EACCES"),
     (0, 65534, "mnt/public.qcow2/control", b"delete kept\n", "EACCES"),
     (1234, 65534, "mnt/control", b"take mine.qcow2 s\n", "EACCES"),
