@@ -171,6 +171,14 @@ links_are_no_way_round() {
     chmod 640 store/shut/in.qcow2
     setpriv --reuid=1234 --regid=4321 --clear-groups cat mnt/link.qcow2/disk >/dev/null || fail "what the group may"
     assert_fails "${NOBODY[@]}" cat mnt/link.qcow2/disk
+    # Who owns a directory and may not search it is not among the group; root may search all.
+    chown 65534 store/shut/in.qcow2
+    chmod 660 store/shut/in.qcow2
+    chmod 050 store/shut
+    setpriv --reuid=1234 --regid=4321 --clear-groups sh -c 'echo "take group" >mnt/link.qcow2/control' || fail "a command that the group may"
+    chown 1234 store/shut
+    sleep 0.1
+    assert_fails setpriv --reuid=1234 --regid=4321 --clear-groups sh -c 'echo "take stolen" >mnt/link.qcow2/control'
     assert_eq "$(qemu-img snapshot -l store/shut/in.qcow2 | grep -c stolen)" 0 "snapshots that nobody may take"
 }
 

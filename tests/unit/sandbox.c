@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <linux/io_uring.h>
+#include <linux/openat2.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -45,6 +46,18 @@ static int try_open(const char *path, int flags)
 
     if (fd >= 0)
         close(fd);
+    return err;
+}
+
+/* The same in a way into which the filter of system calls cannot look. */
+static int try_to_empty(const char *path)
+{
+    struct open_how how = {.flags = O_RDONLY | O_TRUNC};
+    long fd = syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
+    int err = fd < 0 ? errno : 0;
+
+    if (fd >= 0)
+        close((int)fd);
     return err;
 }
 
@@ -121,6 +134,7 @@ static int try_on_others(unsigned what)
 static int judge(const SandboxPolicy *policy, const char *in_force)
 {
     bool landlock = !strstr(in_force, "NOT Landlock");
+    bool truncation = landlock && !strstr(in_force, "files can be truncated");
     struct {
         int got, wanted;
     } results[] = {
@@ -130,6 +144,8 @@ static int judge(const SandboxPolicy *policy, const char *in_force)
         {try_open(outside, O_RDONLY), landlock && !policy->read_anywhere ? EACCES : 0},
         {try_open(outside, O_RDWR), landlock ? EACCES : 0},
         {try_open(new_file, O_RDWR | O_CREAT), landlock ? EACCES : 0},
+        {try_to_empty(inside), truncation && !policy->may_write ? EACCES : 0},
+        {try_to_empty(outside), truncation || (landlock && !policy->read_anywhere) ? EACCES : 0},
         {try_open("/proc/self/status", O_RDONLY), 0},
         {unlink(inside) < 0 ? errno : 0, ENOSYS},
         {try_socket(AF_INET), ENOSYS},
