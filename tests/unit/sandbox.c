@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <linux/io_uring.h>
+#include <linux/landlock.h>
 #include <linux/openat2.h>
 #include <sched.h>
 #include <signal.h>
@@ -130,8 +131,15 @@ static int try_on_others(unsigned what)
     return r < 0 ? errno : 0;
 }
 
+static bool kernel_has_landlock(void)
+{
+    return syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) > 0;
+}
+
+static int fuse_device; /* the errno of opening it outside */
+
 /* The first thing that is not as it must be, as an exit status; 0 when all is. */
-static int judge(const SandboxPolicy *policy, const char *in_force)
+static int judge(const SandboxPolicy *policy, const char *in_force, bool has_landlock)
 {
     bool landlock = !strstr(in_force, "NOT Landlock");
     bool truncation = landlock && !strstr(in_force, "files can be truncated");
@@ -139,6 +147,7 @@ static int judge(const SandboxPolicy *policy, const char *in_force)
         int got, wanted;
     } results[] = {
         {strstr(in_force, "NOT seccomp") != NULL, 0},
+        {landlock, has_landlock},
         {try_open(inside, O_RDONLY), 0},
         {try_open(inside, O_RDWR), landlock && !policy->may_write ? EACCES : 0},
         {try_open(outside, O_RDONLY), landlock && !policy->read_anywhere ? EACCES : 0},
@@ -146,6 +155,7 @@ static int judge(const SandboxPolicy *policy, const char *in_force)
         {try_open(new_file, O_RDWR | O_CREAT), landlock ? EACCES : 0},
         {try_to_empty(inside), truncation && !policy->may_write ? EACCES : 0},
         {try_to_empty(outside), truncation || (landlock && !policy->read_anywhere) ? EACCES : 0},
+        {try_open("/dev/fuse", O_RDWR), landlock && !fuse_device ? EACCES : fuse_device},
         {try_open("/proc/self/status", O_RDONLY), 0},
         {unlink(inside) < 0 ? errno : 0, ENOSYS},
         {try_socket(AF_INET), ENOSYS},
@@ -186,12 +196,13 @@ static void check_policy(bool may_write, bool read_anywhere, bool io_uring)
         .read_anywhere = read_anywhere,
         .io_uring = io_uring,
     };
+    bool has_landlock = kernel_has_landlock();
     int status = 0;
     pid_t child = fork();
 
     if (child == 0) {
         g_autofree char *in_force = sandbox_enter(&policy);
-        _exit(judge(&policy, in_force));
+        _exit(judge(&policy, in_force, has_landlock));
     }
     cr_assert_eq(waitpid(child, &status, 0), child);
     cr_assert(WIFEXITED(status), "ended with %x", (unsigned)status);
@@ -216,6 +227,7 @@ Test(sandbox, only_what_serving_needs, .init = make_files, .fini = remove_files,
     cr_assert_eq(try_on_others(0), 0);
     cr_assert_eq(try_on_others(1), 0);
     cr_assert_eq(try_code(), 0);
+    fuse_device = try_open("/dev/fuse", O_RDWR);
 
     check_policy(true, false, false);
     check_policy(false, false, false);
