@@ -7,7 +7,7 @@
 #include <errno.h>
 
 enum {
-    SIZE = 20 * AHEAD_CHUNK + 1024, /* bytes of the disk; the last chunk is short */
+    SIZE = 70 * AHEAD_CHUNK + 1024, /* of the disk: more than all chunks; the last is short */
     PIECES = 8,
 };
 
@@ -100,6 +100,20 @@ Test(ahead, requests_may_overtake_one_another)
         get(ahead, d.view, at + len, len);
         cr_expect(get(ahead, d.view, at, len) || at == 0, "%" G_GUINT64_FORMAT, at);
     }
+    ahead_free(ahead);
+    free_disk(&d);
+}
+
+/* Behind what is still there of what was read ahead. */
+Test(ahead, a_request_may_go_back)
+{
+    Disk d = new_disk();
+    Ahead *ahead = ahead_new(d.pool);
+    const size_t len = 4096;
+
+    for (uint64_t at = 0; at < 8 * AHEAD_CHUNK; at += len)
+        get(ahead, d.view, at, len);
+    get(ahead, d.view, 2 * AHEAD_CHUNK, 4 * AHEAD_CHUNK);
     ahead_free(ahead);
     free_disk(&d);
 }
