@@ -118,6 +118,20 @@ END
     qemu-img snapshot -d kept store/public.qcow2 || fail "the snapshot is gone"
 }
 
+# A backing file that is named as if it were outside lies below the store's directories all the same.
+by_a_whole_path() {
+    qemu-img create -q -f qcow2 -b "$TMP/store/barred/open.qcow2" -F qcow2 store/whole.qcow2
+    chown 65534:65534 store/whole.qcow2
+    mount_store "$TMP/store" "$TMP/any" -o allow_other,backing=any
+    cat any/whole.qcow2/disk >/dev/null || fail "what root may"
+    assert_fails "${NOBODY[@]}" cat any/whole.qcow2/disk
+    assert_match "$OUTPUT" "$(message_of EACCES)" "a path into a directory of the store"
+    chmod 711 store/barred
+    "${NOBODY[@]}" cat any/whole.qcow2/disk >/dev/null || fail "what nobody may"
+    unmount_store "$TMP/any"
+    rm -r store/barred store/whole.qcow2
+}
+
 # What a link leads to lies below directories of its own, which may let less people pass.
 links_are_no_way_round() {
     local i part
@@ -170,6 +184,7 @@ links_are_no_way_round() {
     chmod 750 store/shut
     chmod 640 store/shut/in.qcow2
     setpriv --reuid=1234 --regid=4321 --clear-groups cat mnt/link.qcow2/disk >/dev/null || fail "what the group may"
+    setpriv --reuid=1234 --regid=1234 --groups=4321 cat mnt/link.qcow2/disk >/dev/null || fail "what a further group may"
     assert_fails "${NOBODY[@]}" cat mnt/link.qcow2/disk
     # Who owns a directory and may not search it is not among the group; root may search all.
     chown 65534 store/shut/in.qcow2
@@ -270,21 +285,32 @@ results_of_a_name() {
     assert_eq "$(grep -c private mnt/control)" 2 "results in the store's own control"
 }
 
-# Who has opened a control file reads no results there any more once the image is not for him.
+# Who has opened a control file or a directory reads nothing new there once the image is not for him.
 results_of_what_was_closed() {
-    python3 - <<'END' || fail "results of an image that the reader may not read any more"
+    python3 - <<'END' || fail "what is new of an image that the reader may not read any more"
 import os
 os.setgroups([])
 os.seteuid(65534)
 fd = os.open("mnt/public.qcow2/control", os.O_RDONLY)
+snapshots = os.open("mnt/public.qcow2/snapshots", os.O_RDONLY)
 os.seteuid(0)
-with open("mnt/public.qcow2/control", "w") as control:
-    control.write("check\n")
+def command(line):
+    with open("mnt/public.qcow2/control", "w") as control:
+        control.write(line)
+command("check\n")
 assert b" ok check" in os.pread(fd, 65536, 0)
+assert os.listdir(snapshots) == []
 os.chmod("store/public.qcow2", 0o600)
+command("take new\n")
 text = os.pread(fd, 65536, 0)
+try:
+    names = os.listdir(snapshots)
+except PermissionError:
+    names = []
+command("delete new\n")
 os.chmod("store/public.qcow2", 0o644)
-assert text.startswith(b"#") and b" ok check" not in text, text
+assert text.startswith(b"#") and b" ok " not in text, text
+assert names == [], names
 END
 }
 
@@ -408,6 +434,7 @@ mount_store "$TMP/store" "$TMP/mnt" -o allow_other
 rename_backing_while_open
 lists_are_not_for_the_group
 handed_on
+by_a_whole_path
 links_are_no_way_round
 exchanged_names
 results_of_a_name
