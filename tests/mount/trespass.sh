@@ -118,18 +118,23 @@ END
     qemu-img snapshot -d kept store/public.qcow2 || fail "the snapshot is gone"
 }
 
-# A backing file that is named as if it were outside lies below the store's directories all the same.
-by_a_whole_path() {
-    qemu-img create -q -f qcow2 -b "$TMP/store/barred/open.qcow2" -F qcow2 store/whole.qcow2
-    chown 65534:65534 store/whole.qcow2
+# A backing file whose name leads out of the store and back lies below the store's directories all
+# the same.
+by_way_of_the_outside() {
+    local name
     mount_store "$TMP/store" "$TMP/any" -o allow_other,backing=any
-    cat any/whole.qcow2/disk >/dev/null || fail "what root may"
-    assert_fails "${NOBODY[@]}" cat any/whole.qcow2/disk
-    assert_match "$OUTPUT" "$(message_of EACCES)" "a path into a directory of the store"
-    chmod 711 store/barred
-    "${NOBODY[@]}" cat any/whole.qcow2/disk >/dev/null || fail "what nobody may"
+    for name in "$TMP/store/barred/open.qcow2" ../store/barred/open.qcow2; do
+        chmod 700 store/barred
+        (cd store && qemu-img create -q -f qcow2 -b "$name" -F qcow2 round.qcow2)
+        chown 65534:65534 store/round.qcow2
+        cat any/round.qcow2/disk >/dev/null || fail "what root may"
+        assert_fails "${NOBODY[@]}" cat any/round.qcow2/disk
+        assert_match "$OUTPUT" "$(message_of EACCES)" "into a directory by $name"
+        chmod 711 store/barred
+        "${NOBODY[@]}" cat any/round.qcow2/disk >/dev/null || fail "what nobody may"
+    done
     unmount_store "$TMP/any"
-    rm -r store/barred store/whole.qcow2
+    rm -r store/barred store/round.qcow2
 }
 
 # What a link leads to lies below directories of its own, which may let less people pass.
@@ -434,7 +439,7 @@ mount_store "$TMP/store" "$TMP/mnt" -o allow_other
 rename_backing_while_open
 lists_are_not_for_the_group
 handed_on
-by_a_whole_path
+by_way_of_the_outside
 links_are_no_way_round
 exchanged_names
 results_of_a_name

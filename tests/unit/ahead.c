@@ -104,7 +104,7 @@ Test(ahead, requests_may_overtake_one_another)
     free_disk(&d);
 }
 
-/* Behind what is still there of what was read ahead. */
+/* To what is not there any more, and on into what still is. */
 Test(ahead, a_request_may_go_back)
 {
     Disk d = new_disk();
@@ -113,7 +113,7 @@ Test(ahead, a_request_may_go_back)
 
     for (uint64_t at = 0; at < 8 * AHEAD_CHUNK; at += len)
         get(ahead, d.view, at, len);
-    get(ahead, d.view, 2 * AHEAD_CHUNK, 4 * AHEAD_CHUNK);
+    get(ahead, d.view, 4 * AHEAD_CHUNK, 4 * AHEAD_CHUNK);
     ahead_free(ahead);
     free_disk(&d);
 }
@@ -182,6 +182,24 @@ Test(ahead, files_that_are_not_read_any_more_give_their_chunks_back)
             served += get(files[i], d.view, at, AHEAD_CHUNK);
         cr_expect_geq(served, 4, "file %zu", i);
         g_usleep(150 * 1000);
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(files); i++)
+        ahead_free(files[i]);
+    free_disk(&d);
+}
+
+/* Where there are not enough for a whole request, it gets none: get() looks. */
+Test(ahead, what_is_served_is_served_in_whole)
+{
+    Disk d = new_disk();
+    Ahead *files[12];
+    const size_t len = 4 * AHEAD_CHUNK;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(files); i++)
+        files[i] = ahead_new(d.pool);
+    for (uint64_t at = 0; at < 4 * len; at += len) {
+        for (size_t i = 0; i < G_N_ELEMENTS(files); i++)
+            get(files[i], d.view, at, len);
     }
     for (size_t i = 0; i < G_N_ELEMENTS(files); i++)
         ahead_free(files[i]);

@@ -139,14 +139,16 @@ Test(journal, an_image_that_is_used_stays)
 {
     Journal *journal = journal_new();
 
-    for (unsigned i = 0; i < 2 * JOURNAL_IMAGES; i++) {
+    for (unsigned i = 0; i <= JOURNAL_IMAGES; i++) {
         g_autofree char *image = g_strdup_printf("%u", i);
 
+        if (i == JOURNAL_IMAGES)
+            add(journal, "0", 0, "line");
         add(journal, image, 0, "line");
-        add(journal, "0", 0, "line");
     }
-    cr_expect_eq(count(journal, "0", 0), JOURNAL_LINES);
+    cr_expect_eq(count(journal, "0", 0), 2);
     cr_expect_eq(count(journal, "1", 0), 0);
+    cr_expect_eq(count(journal, "2", 0), 1);
     journal_free(journal);
 }
 
