@@ -188,12 +188,12 @@ Test(ahead, files_that_are_not_read_any_more_give_their_chunks_back)
     free_disk(&d);
 }
 
-/* Where there are not enough for a whole request, it gets none: get() looks. */
+/* Where there are chunks left for a part of a request, it gets none: get() looks. */
 Test(ahead, what_is_served_is_served_in_whole)
 {
     Disk d = new_disk();
     Ahead *files[12];
-    const size_t len = 4 * AHEAD_CHUNK;
+    const size_t len = 5 * AHEAD_CHUNK;
 
     for (size_t i = 0; i < G_N_ELEMENTS(files); i++)
         files[i] = ahead_new(d.pool);
