@@ -59,26 +59,26 @@ END
     control_ok $C "delete p" "delete q"
 }
 
-# Who reads a descriptor while its write runs reads the result all the same afterwards.
+# Who reads a descriptor while its write runs reads the result all the same afterwards. The write
+# runs for as long as there is the snapshot that it takes first and deletes last.
 read_while_it_runs() {
-    python3 - $C <<'END' || fail "the result, read after somebody read meanwhile"
+    python3 - $C mnt/web.qcow2/snapshots/meanwhile <<'END' || fail "the result, read after somebody read meanwhile"
 import os, sys, threading
-LINE, COUNT = b"check\n", 300
-fd = os.open(sys.argv[1], os.O_RDWR)
-meanwhile = over = False
-def read():
-    global meanwhile
-    os.pread(fd, 4096, 0)
-    meanwhile = not over
+control, snapshot = sys.argv[1:]
+LINES = b"take meanwhile\n" + b"check\n" * 300 + b"delete meanwhile\n"
+fd = os.open(control, os.O_RDWR)
+meanwhile = False
 while not meanwhile:
-    over = False
-    reader = threading.Thread(target=read)
-    reader.start()
-    end = os.lseek(fd, 0, 0) + os.write(fd, LINE * COUNT)
-    over = True
-    reader.join()
+    end = os.lseek(fd, 0, os.SEEK_CUR) + len(LINES)
+    writer = threading.Thread(target=os.write, args=(fd, LINES))
+    writer.start()
+    while writer.is_alive() and not os.path.exists(snapshot):
+        pass
+    os.pread(fd, 4096, 0)
+    meanwhile = os.path.exists(snapshot)
+    writer.join()
 first = os.pread(fd, 40, end).decode()
-assert first[:2] == "20" and " ok check" in first, first
+assert first[:2] == "20" and " ok take meanwhile\n" in first, first
 END
 }
 

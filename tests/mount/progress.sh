@@ -119,14 +119,18 @@ os.write(os.open(sys.argv[1], os.O_WRONLY), b"take second")' mnt/other.qcow2/con
 }
 
 # Asynchronous writes (libaio) return before their commands have run: one user has 16 under way and
-# no more, everybody else reads beside them, and none outlives who has written.
-asynchronous_writes() {
-    chown 65534 store/other.qcow2
+# no more, everybody else reads beside them, and none outlives who has written. What root writes to
+# what a user has opened counts as that user's.
+asynchronous_writes() { # UID
     cat >writer.py <<'END'
-import ctypes, errno, mmap, os, struct
+import ctypes, errno, mmap, os, struct, sys
 setup, getevents, submit = (206, 208, 209) if os.uname().machine == "x86_64" else (0, 4, 2)
 libc = ctypes.CDLL(None, use_errno=True)
+os.setegid(65534)
+os.seteuid(65534)
 fd = os.open("mnt/control", os.O_WRONLY | os.O_DIRECT)
+os.seteuid(0)
+os.setresuid(*[int(sys.argv[1])] * 3)
 page = mmap.mmap(-1, 4096)
 address = ctypes.addressof(ctypes.c_char.from_buffer(page))
 page[:] = b"#" * 4095 + b"\n"
@@ -145,9 +149,9 @@ for i in range(70 - 16):
 open("submitted", "w").close()
 os.read(0, 1)
 END
+    rm -f end submitted
     mkfifo end
-    chmod 777 .
-    timeout -s KILL 100 setpriv --reuid=65534 --regid=65534 --clear-groups /usr/bin/python3 writer.py <end 2>writer.log &
+    timeout -s KILL 100 setpriv --clear-groups /usr/bin/python3 writer.py "$1" <end 2>writer.log &
     WRITER=$!
     exec 3>end
     wait_for bash -c "[ -e submitted ] || ! kill -0 $WRITER"
@@ -180,6 +184,9 @@ stops_on_a_signal
 stops_on_a_second_signal
 stops_in_the_line
 goes_on_after_other_signals
-asynchronous_writes
+chown 65534 store/other.qcow2
+chmod 777 .
+asynchronous_writes 65534
+asynchronous_writes 0
 check_clean store/slow.qcow2 store/other.qcow2
 unmount_store "$TMP/mnt"

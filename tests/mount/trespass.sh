@@ -53,9 +53,9 @@ lists_are_not_for_the_group() {
     cat mnt/listed.qcow2/disk mnt/over.qcow2/disk mnt/closed/inside.qcow2/disk >/dev/null
     set_list store/listed.qcow2 user_obj:6 user:6:65534 group_obj:0 mask:6 other:0
     set_list store/closed user_obj:7 user:5:65534 group_obj:0 mask:5 other:0
-    for way in store mnt; do
-        assert_fails "${member[@]}" ls $way/closed
-        assert_fails "${member[@]}" cat $way/closed/inside.qcow2
+    for way in store/closed/inside.qcow2 mnt/closed/inside.qcow2/disk; do
+        assert_fails "${member[@]}" ls ${way%%/*}/closed
+        assert_fails "${member[@]}" cat $way
     done
     assert_fails "${member[@]}" cat store/listed.qcow2
     assert_fails "${member[@]}" cat mnt/listed.qcow2/disk
@@ -74,6 +74,9 @@ lists_are_not_for_the_group() {
 # one that has less rights than who started it. What only one of the two may do is not done.
 handed_on() {
     qemu-img snapshot -c kept store/public.qcow2
+    mkdir -m 700 store/barred
+    qemu-img create -q -f qcow2 store/barred/open.qcow2 1M
+    chmod 666 store/barred/open.qcow2
     python3 - <<'END' || fail "what only the opener or only the writer may"
 import errno, os
 os.setgroups([])
@@ -95,6 +98,7 @@ def attempt(opener, writer, control, line):
 for opener, writer, control, line, wanted in (
     (65534, 0, "mnt/control", b"delete public.qcow2 kept\n", "EACCES"),
     (65534, 0, "mnt/control", b"check secret.qcow2\n", "EACCES"),
+    (65534, 0, "mnt/control", b"take barred/open.qcow2 s\n", "EACCES"),
     (0, 65534, "mnt/control", b"delete public.qcow2 kept\n", "EACCES"),
     (0, 65534, "mnt/public.qcow2/control", b"delete kept\n", "EACCES"),
     (1234, 65534, "mnt/control", b"take mine.qcow2 s\n", "EACCES"),
@@ -112,6 +116,25 @@ END
     assert_fails "${NOBODY[@]}" sh -c 'echo "delete kept" >&3'
     exec 3>&-
     qemu-img snapshot -d kept store/public.qcow2 || fail "the snapshot is gone"
+}
+
+# A backing file whose name leads out of the store and back lies below the store's directories all
+# the same.
+by_way_of_the_outside() {
+    local name
+    mount_store "$TMP/store" "$TMP/any" -o allow_other,backing=any
+    for name in "$TMP/store/barred/open.qcow2" ../store/barred/open.qcow2; do
+        chmod 700 store/barred
+        (cd store && qemu-img create -q -f qcow2 -b "$name" -F qcow2 round.qcow2)
+        chown 65534:65534 store/round.qcow2
+        cat any/round.qcow2/disk >/dev/null || fail "what root may"
+        assert_fails "${NOBODY[@]}" cat any/round.qcow2/disk
+        assert_match "$OUTPUT" "$(message_of EACCES)" "into a directory by $name"
+        chmod 711 store/barred
+        "${NOBODY[@]}" cat any/round.qcow2/disk >/dev/null || fail "what nobody may"
+    done
+    unmount_store "$TMP/any"
+    rm -r store/barred store/round.qcow2
 }
 
 # What a link leads to lies below directories of its own, which may let less people pass.
@@ -166,7 +189,16 @@ links_are_no_way_round() {
     chmod 750 store/shut
     chmod 640 store/shut/in.qcow2
     setpriv --reuid=1234 --regid=4321 --clear-groups cat mnt/link.qcow2/disk >/dev/null || fail "what the group may"
+    setpriv --reuid=1234 --regid=1234 --groups=4321 cat mnt/link.qcow2/disk >/dev/null || fail "what a further group may"
     assert_fails "${NOBODY[@]}" cat mnt/link.qcow2/disk
+    # Who owns a directory and may not search it is not among the group; root may search all.
+    chown 65534 store/shut/in.qcow2
+    chmod 660 store/shut/in.qcow2
+    chmod 050 store/shut
+    setpriv --reuid=1234 --regid=4321 --clear-groups sh -c 'echo "take group" >mnt/link.qcow2/control' || fail "a command that the group may"
+    chown 1234 store/shut
+    sleep 0.1
+    assert_fails setpriv --reuid=1234 --regid=4321 --clear-groups sh -c 'echo "take stolen" >mnt/link.qcow2/control'
     assert_eq "$(qemu-img snapshot -l store/shut/in.qcow2 | grep -c stolen)" 0 "snapshots that nobody may take"
 }
 
@@ -256,6 +288,35 @@ results_of_a_name() {
         rm store/name.qcow2
     done
     assert_eq "$(grep -c private mnt/control)" 2 "results in the store's own control"
+}
+
+# Who has opened a control file or a directory reads nothing new there once the image is not for him.
+results_of_what_was_closed() {
+    python3 - <<'END' || fail "what is new of an image that the reader may not read any more"
+import os
+os.setgroups([])
+os.seteuid(65534)
+fd = os.open("mnt/public.qcow2/control", os.O_RDONLY)
+snapshots = os.open("mnt/public.qcow2/snapshots", os.O_RDONLY)
+os.seteuid(0)
+def command(line):
+    with open("mnt/public.qcow2/control", "w") as control:
+        control.write(line)
+command("check\n")
+assert b" ok check" in os.pread(fd, 65536, 0)
+assert os.listdir(snapshots) == []
+os.chmod("store/public.qcow2", 0o600)
+command("take new\n")
+text = os.pread(fd, 65536, 0)
+try:
+    names = os.listdir(snapshots)
+except PermissionError:
+    names = []
+command("delete new\n")
+os.chmod("store/public.qcow2", 0o644)
+assert text.startswith(b"#") and b" ok " not in text, text
+assert names == [], names
+END
 }
 
 # A link in the store that leads back into the mount: whoever follows it waits for himself.
@@ -378,9 +439,11 @@ mount_store "$TMP/store" "$TMP/mnt" -o allow_other
 rename_backing_while_open
 lists_are_not_for_the_group
 handed_on
+by_way_of_the_outside
 links_are_no_way_round
 exchanged_names
 results_of_a_name
+results_of_what_was_closed
 tree_in_its_own_store
 link_into_the_mount
 leases

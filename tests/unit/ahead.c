@@ -8,6 +8,7 @@
 
 enum {
     SIZE = 20 * AHEAD_CHUNK + 1024, /* bytes of the disk; the last chunk is short */
+    LONG = 70 * AHEAD_CHUNK,        /* more than there may be chunks */
     PIECES = 8,
 };
 
@@ -25,20 +26,25 @@ static uint8_t byte_at(uint64_t at)
     return (uint8_t)(at / 3 ^ at >> 16);
 }
 
-static Disk new_disk(void)
+static Disk new_disk_of(size_t size)
 {
     Disk d = {.cache = qc_cache_new(1 << 20), .pool = ahead_pool_new(3)};
-    g_autofree uint8_t *bytes = g_malloc(SIZE);
+    g_autofree uint8_t *bytes = g_malloc(size);
 
-    for (uint64_t i = 0; i < SIZE; i++)
+    for (uint64_t i = 0; i < size; i++)
         bytes[i] = byte_at(i);
     d.file = count_file_new(sparse_file_new());
-    cr_assert_eq(0, qc_file_write(count_file(d.file), bytes, SIZE, 0));
+    cr_assert_eq(0, qc_file_write(count_file(d.file), bytes, size, 0));
     cr_assert_eq(0,
                  qc_image_open(count_file(d.file), "disk", QC_FORMAT_RAW, d.cache, &d.image, NULL));
     cr_assert_eq(0, qc_chain_open(NULL, d.image, d.cache, &d.chain));
     d.view = qc_chain_view(d.chain, 0);
     return d;
+}
+
+static Disk new_disk(void)
+{
+    return new_disk_of(SIZE);
 }
 
 static void free_disk(Disk *d)
@@ -100,6 +106,20 @@ Test(ahead, requests_may_overtake_one_another)
         get(ahead, d.view, at + len, len);
         cr_expect(get(ahead, d.view, at, len) || at == 0, "%" G_GUINT64_FORMAT, at);
     }
+    ahead_free(ahead);
+    free_disk(&d);
+}
+
+/* To what is not there any more, and on into what still is. */
+Test(ahead, a_request_may_go_back)
+{
+    Disk d = new_disk();
+    Ahead *ahead = ahead_new(d.pool);
+    const size_t len = 4096;
+
+    for (uint64_t at = 0; at < 8 * AHEAD_CHUNK; at += len)
+        get(ahead, d.view, at, len);
+    get(ahead, d.view, 4 * AHEAD_CHUNK, 4 * AHEAD_CHUNK);
     ahead_free(ahead);
     free_disk(&d);
 }
@@ -168,6 +188,38 @@ Test(ahead, files_that_are_not_read_any_more_give_their_chunks_back)
             served += get(files[i], d.view, at, AHEAD_CHUNK);
         cr_expect_geq(served, 4, "file %zu", i);
         g_usleep(150 * 1000);
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(files); i++)
+        ahead_free(files[i]);
+    free_disk(&d);
+}
+
+/* What lies behind the reader is let go of, or there would be no more. */
+Test(ahead, a_long_file_is_served_to_its_end)
+{
+    Disk d = new_disk_of(LONG);
+    Ahead *ahead = ahead_new(d.pool);
+    unsigned served = 0;
+
+    for (uint64_t at = 0; at < LONG; at += AHEAD_CHUNK)
+        served += get(ahead, d.view, at, AHEAD_CHUNK);
+    cr_expect_eq(served, LONG / AHEAD_CHUNK);
+    ahead_free(ahead);
+    free_disk(&d);
+}
+
+/* Where there are chunks left for a part of a request, it gets none: get() looks. */
+Test(ahead, what_is_served_is_served_in_whole)
+{
+    Disk d = new_disk();
+    Ahead *files[12];
+    const size_t len = 5 * AHEAD_CHUNK;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(files); i++)
+        files[i] = ahead_new(d.pool);
+    for (uint64_t at = 0; at < 4 * len; at += len) {
+        for (size_t i = 0; i < G_N_ELEMENTS(files); i++)
+            get(files[i], d.view, at, len);
     }
     for (size_t i = 0; i < G_N_ELEMENTS(files); i++)
         ahead_free(files[i]);

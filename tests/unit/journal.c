@@ -50,6 +50,45 @@ Test(journal, what_others_are_told)
     journal_free(journal);
 }
 
+/* A line of what runs is shown as results are, for as long as it does. */
+Test(journal, what_runs)
+{
+    Journal *journal = journal_new();
+    const JournalAbout about = {.who = 1234, .file = {.ino = 1}};
+    const QcFileStat same = {.ino = 1}, other = {.ino = 2};
+
+    journal_set_running(journal, "image", &about, journal, "1%");
+    journal_set_running(journal, "", &about, journal, "1%");
+    journal_set_running(journal, "image", &about, journal, "2%");
+    g_autofree char *of_file = journal_text(journal, "image", 1235, &same);
+    g_autofree char *of_other = journal_text(journal, "image", 1234, &other);
+    g_autofree char *own = journal_text(journal, "", 1234, NULL);
+    cr_expect_str_eq(of_file, "2%\n");
+    cr_expect_str_eq(of_other, "");
+    cr_expect_str_eq(own, "1%\n");
+    cr_expect_eq(count(journal, "", JOURNAL_ALL), 1);
+    cr_expect_eq(count(journal, "", 1235), 0);
+    journal_clear_running(journal, "image", journal);
+    cr_expect_eq(count(journal, "image", 1234), 0);
+    cr_expect_eq(count(journal, "", 1234), 1);
+    journal_free(journal);
+}
+
+/* What took the place and the number of a file is another file. */
+Test(journal, of_the_file_that_is_there)
+{
+    Journal *journal = journal_new();
+    const JournalAbout about = {.who = 0, .file = {.dev = 1, .ino = 2, .btime = 3}};
+    const QcFileStat later = {.dev = 1, .ino = 2, .btime = 4};
+
+    journal_add(journal, "image", &about, "line", "line");
+    g_autofree char *of_file = journal_text(journal, "image", 0, &about.file);
+    g_autofree char *of_other = journal_text(journal, "image", 0, &later);
+    cr_expect_str_eq(of_file, "line\n");
+    cr_expect_str_eq(of_other, "");
+    journal_free(journal);
+}
+
 Test(journal, nobody_drives_out_the_lines_of_others_from_the_stores)
 {
     Journal *journal = journal_new();
@@ -93,6 +132,23 @@ Test(journal, the_stores_page_stays)
     }
     cr_expect_eq(count(journal, "", 0), 1);
     cr_expect_eq(count(journal, "0", 1234), 0);
+    journal_free(journal);
+}
+
+Test(journal, an_image_that_is_used_stays)
+{
+    Journal *journal = journal_new();
+
+    for (unsigned i = 0; i <= JOURNAL_IMAGES; i++) {
+        g_autofree char *image = g_strdup_printf("%u", i);
+
+        if (i == JOURNAL_IMAGES)
+            add(journal, "0", 0, "line");
+        add(journal, image, 0, "line");
+    }
+    cr_expect_eq(count(journal, "0", 0), 2);
+    cr_expect_eq(count(journal, "1", 0), 0);
+    cr_expect_eq(count(journal, "2", 0), 1);
     journal_free(journal);
 }
 

@@ -4,6 +4,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -32,6 +33,30 @@ Test(openfiles, ours_are_found)
 
     cr_expect(has_process(all, getpid()));
     cr_expect_not(has_process(others, getpid()));
+    close(fd);
+}
+
+static bool is_same(const QcFileStat *stat, const void *file)
+{
+    return qc_file_same_file(stat, file);
+}
+
+/* The locks of flock(2) are of whole files, and none of QEMU's. */
+Test(openfiles, only_locks_of_qemus_kind_count)
+{
+    g_autofree char *name = NULL;
+    int fd = g_file_open_tmp(NULL, &name, NULL);
+    struct flock all = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    QcFileStat stat;
+
+    cr_assert_eq(qc_file_stat_at(fd, "", AT_EMPTY_PATH, &stat), 0);
+    for (unsigned locked = 0; locked < 2; locked++) {
+        cr_assert_eq(locked ? fcntl(fd, F_OFD_SETLK, &all) : flock(fd, LOCK_EX), 0);
+        g_autoptr(GArray) found = openfiles_find(is_same, &stat, 0, NULL);
+        cr_assert_eq(found->len, 1);
+        cr_expect_eq(g_array_index(found, OpenFile, 0).bars_writer, locked);
+    }
+    unlink(name);
     close(fd);
 }
 

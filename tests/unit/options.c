@@ -71,6 +71,9 @@ Test(options, flags)
     cr_assert(parse(&options, "snaptree -f -oro STORE MNT", NULL));
     cr_expect(options.foreground && options.read_only);
     options_clear(&options);
+    cr_assert(parse(&options, "snaptree -o ro,rw STORE MNT", NULL));
+    cr_expect_not(options.read_only, "the last one counts");
+    options_clear(&options);
     cr_assert(parse(&options, "snaptree -d STORE MNT", NULL));
     cr_expect(options.foreground && options.debug);
     options_clear(&options);

@@ -111,3 +111,33 @@ Test(serial, what_is_not_wanted_does_not_wait_for_a_thread, .timeout = 60)
 {
     drop_one("b");
 }
+
+static gint begun, ended; /* atomic */
+
+static void run_until_begun(gpointer data)
+{
+    (void)data;
+    while (!g_atomic_int_get(&begun))
+        g_usleep(1000);
+}
+
+/* Goes on after all that waits or runs is done. */
+static void drop_slowly(gpointer data)
+{
+    (void)data;
+    g_atomic_int_set(&begun, 1);
+    g_usleep(200 * 1000);
+    g_atomic_int_set(&ended, 1);
+}
+
+Test(serial, what_is_being_dropped_is_waited_for, .timeout = 60)
+{
+    static const SerialKind kind = {run_until_begun, is_unwanted, drop_slowly};
+
+    serial = serial_new(1);
+    serial_push(serial, "a", &kind, GINT_TO_POINTER(RUNNING_TASK));
+    serial_push(serial, "a", &kind, GINT_TO_POINTER(UNWANTED_TASK));
+    serial_drain(serial);
+    cr_expect_eq(g_atomic_int_get(&ended), 1);
+    serial_free(serial);
+}

@@ -18,6 +18,39 @@ Test(writer, those_that_are_pending)
     cr_expect_not(writer_asked_to_stop(gettid(), true), "who blocks it does not want to stop");
 }
 
+/* Of a process that is stopped, signals stay pending. To it, or to its thread alone. */
+static bool asked_by(int number, bool thread)
+{
+    pid_t child = fork();
+
+    if (child == 0) {
+        signal(number, SIG_DFL);
+        for (;;)
+            pause();
+    }
+    kill(child, SIGSTOP);
+    waitpid(child, NULL, WUNTRACED);
+    if (thread)
+        tgkill(child, child, number);
+    else
+        kill(child, number);
+    bool asked = writer_asked_to_stop(child, false);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    return asked;
+}
+
+Test(writer, those_that_ask_to_stop)
+{
+    static const int those[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE};
+    static const int others[] = {SIGUSR1, SIGALRM, SIGWINCH, SIGCHLD};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(those); i++)
+        cr_expect(asked_by(those[i], false) && asked_by(those[i], true), "%d", those[i]);
+    for (unsigned i = 0; i < G_N_ELEMENTS(others); i++)
+        cr_expect_not(asked_by(others[i], false) || asked_by(others[i], true), "%d", others[i]);
+}
+
 /* A process of another user, or of another namespace. */
 Test(writer, of_who_cannot_be_seen_nothing_is_known)
 {

@@ -1,0 +1,55 @@
+/* What a fetcher's ring can still do. */
+#include "fetcher.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+/* The result of one operation; or of submitting it. */
+static int try_operation(struct io_uring *uring, const struct io_uring_sqe *operation)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(uring);
+    struct io_uring_cqe *cqe;
+
+    *sqe = *operation;
+    int r = io_uring_submit_and_wait(uring, 1);
+    if (r < 0 || io_uring_peek_cqe(uring, &cqe) < 0)
+        return r < 0 ? r : -ENODATA;
+    r = cqe->res;
+    io_uring_cqe_seen(uring, cqe);
+    return r;
+}
+
+Test(fetcher, a_ring_is_of_use_for_its_purpose_only, .timeout = 60)
+{
+    Crew crew = {.device = open("/dev/null", O_RDWR | O_CLOEXEC)};
+    Fetcher fetcher = {0};
+    struct io_uring_sqe read, no_file, poll;
+    uint64_t one = 1;
+    char bytes[8];
+
+    int r = fetcher_init(&fetcher, &crew, 0);
+    if (r < 0) { /* io_uring is not to be had here */
+        fetcher_clear(&fetcher);
+        cr_skip_test("%s", g_strerror(-r));
+    }
+    struct io_uring *uring = &fetcher.uring;
+    unsigned ring = (unsigned)uring->ring_fd;
+    cr_assert_eq(io_uring_register(ring, IORING_REGISTER_ENABLE_RINGS, NULL, 0), 0);
+    cr_assert_eq(write(fetcher.wake, &one, sizeof(one)), (ssize_t)sizeof(one));
+    io_uring_prep_poll_add(&poll, 1, POLLIN);
+    no_file = poll;
+    no_file.fd = fetcher.wake;
+    poll.flags = IOSQE_FIXED_FILE;
+    io_uring_prep_read(&read, 1, bytes, sizeof(bytes), 0);
+    read.flags = IOSQE_FIXED_FILE;
+
+    cr_expect_eq(try_operation(uring, &poll), POLLIN);
+    cr_expect_eq(try_operation(uring, &read), -EACCES, "another operation");
+    cr_expect_eq(try_operation(uring, &no_file), -EACCES, "another descriptor");
+    cr_expect_lt(io_uring_register(ring, IORING_UNREGISTER_FILES, NULL, 0), 0, "other descriptors");
+    fetcher_clear(&fetcher);
+    close(crew.device);
+}
