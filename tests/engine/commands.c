@@ -289,6 +289,34 @@ Test(commands, unknown_autoclear_bits_are_cleared)
     }
 }
 
+/* Version 2 has no feature bits: in their place are extensions, or a name. */
+Test(commands, the_header_of_version_2_keeps_what_is_behind_it)
+{
+    static const Step commands[] = {
+        {.kind = STEP_TAKE, .name = "b"},   {.kind = STEP_REVERT}, {.kind = STEP_DELETE},
+        {.kind = STEP_RENAME, .name = "c"}, {.kind = STEP_REPAIR},
+    };
+    const QcCreateOptions options = {.virtual_size = 1 << 20,
+                                     .version = 2,
+                                     .cluster_bits = 12,
+                                     .refcount_bits = 16,
+                                     .backing_file = "base.raw",
+                                     .backing_format = "raw"};
+    for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+        MemFile *file = mem_file_new(NULL, 0);
+        bool unknown;
+        cr_assert_eq(0, qc_create(mem_file(file), &options, NULL));
+        cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_TAKE, .name = "a"}, &unknown));
+        g_autofree uint8_t *before =
+            g_memdup2(file->data->data + QC_V2_HEADER_LENGTH, 4096 - QC_V2_HEADER_LENGTH);
+        cr_assert_neq(before[0], 0, "an extension");
+        cr_assert_eq(0, script_run(file, &commands[i], &unknown));
+        cr_expect_arr_eq(file->data->data + QC_V2_HEADER_LENGTH, before, 4096 - QC_V2_HEADER_LENGTH,
+                         "command %zu", i);
+        qc_file_unref(mem_file(file));
+    }
+}
+
 /* A name of as many bytes as there may be; and what QEMU takes for "not recorded" is stored so. */
 Test(commands, the_longest_name_is_taken_and_no_instruction_count)
 {

@@ -147,7 +147,7 @@ Test(refs, a_run_does_not_reach_over_the_end_of_a_device)
 enum {
     N_NUMBERS = 1200000, /* more than are held back */
     RANGE = 1 << 21,
-    LARGE_TAG = 70000,
+    LARGE_TAG = UINT16_MAX + 1,
 };
 
 typedef struct Taken {
