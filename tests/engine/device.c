@@ -253,6 +253,45 @@ Test(device, a_snapshot_lasts_until_it_is_deleted)
     }
 }
 
+/* The header need not say so: entries are compared each time. */
+Test(device, a_snapshot_whose_entry_is_written_over_is_another_one)
+{
+    Device d = new_device();
+    g_auto(Opened) o = opened_new(mem_file(d.file), NULL);
+    QcView *view;
+    cr_assert_eq(0, qc_chain_snapshot_view(o.chain, 0, &view));
+    d.medium->data->data[o.image->header.snapshots_offset + 19] ^= 1; /* its date */
+    cr_expect_eq(-ESTALE, qc_view_check(view));
+    qc_view_unref(view);
+    free_device(&d);
+}
+
+Test(device, one_of_another_size_is_another_one)
+{
+    Device d = new_device();
+    g_auto(Opened) o = opened_new(mem_file(d.file), NULL);
+    d.file->medium = NULL;
+    cr_assert_eq(0, qc_view_check(o.view));
+    g_byte_array_set_size(d.file->data, DEVICE_BYTES / 2);
+    cr_expect_eq(-ESTALE, qc_view_check(o.view));
+    free_device(&d);
+}
+
+/* No time tells when a device was written to. */
+Test(device, nothing_that_was_read_is_remembered)
+{
+    Device d = new_device();
+    g_auto(Opened) o = opened_new(mem_file(d.file), NULL);
+    uint64_t l1 = o.image->header.l1_offset, l2 = mem_file_word(d.file, l1) & QC_OFFSET_MASK;
+    uint8_t byte;
+    cr_assert_eq(1, qc_view_read(o.view, &byte, 1, 0));
+    cr_assert_neq(byte, 0);
+    mem_file_put_word(d.file, l2, 0);
+    cr_assert_eq(1, qc_view_read(o.view, &byte, 1, 0));
+    cr_expect_eq(byte, 0);
+    free_device(&d);
+}
+
 /* An entry that is found where it was is looked at anew, too. */
 Test(device, an_entry_that_is_written_over_is_noticed)
 {
