@@ -397,6 +397,38 @@ Test(commands, behind_the_end_of_the_disk_are_zeros)
     qc_file_unref(mem_file(file));
 }
 
+static uint32_t l1_entries(const MemFile *file)
+{
+    return (uint32_t)mem_file_word(file, offsetof(QcDiskHeader, crypt_method));
+}
+
+/* It lies behind the disk in the L1 table, where a disk that was resumed has it, too. */
+Test(commands, a_vm_state_stays_with_its_snapshot)
+{
+    static const Kind kind = {"v3-512", 3, 9, 16, false};
+    static const Step steps[] = {
+        {.kind = STEP_TAKE, .name = "without"},
+        {.kind = STEP_REVERT},
+        {.kind = STEP_DELETE},
+    };
+    MemFile *file = script_image(&kind, 128 << 10);
+    uint32_t needed = l1_entries(file);
+    bool unknown;
+    cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_WRITE, .len = 128 << 10}, &unknown));
+    cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_TAKE, .name = "with"}, &unknown));
+    craft_vm_state(file, 0, 3, true);
+    cr_assert_gt(l1_entries(file), needed);
+    for (size_t i = 0; i < G_N_ELEMENTS(steps); i++) {
+        cr_assert_eq(0, script_run(file, &steps[i], &unknown), "step %zu", i);
+        g_autofree char *wrong = judge_check(file);
+        cr_assert_null(wrong, "step %zu: %s", i, wrong);
+    }
+    cr_expect_eq(l1_entries(file), needed, "the disk that was gone back to has none");
+    g_auto(Opened) o = opened_new(mem_file(file), NULL);
+    cr_expect_eq(qc_image_info(o.image)->snapshots[0].l1_entries, needed);
+    qc_file_unref(mem_file(file));
+}
+
 typedef struct Guard {
     const MemFile *file;
     unsigned calls, refuse_at;
