@@ -119,6 +119,68 @@ Test(pair, every_entry_of_a_long_table_is_its_own)
     free_pair(&p);
 }
 
+/* ---- every place -------------------------------------------------------------------------- */
+
+enum {
+    PLACES = 256 << 10, /* eight L2 tables of clusters of 512 bytes; the first are not there */
+    READS = 3000,
+};
+
+static uint8_t pattern(uint64_t at, uint8_t seed)
+{
+    return (uint8_t)(at * 7 + at / 509 + seed);
+}
+
+static void write_pattern(const Pair *p, uint8_t *model, uint64_t from, uint64_t end)
+{
+    Opened o = opened_new(mem_file(p->top), p->gate);
+    for (uint64_t at = from; at < end; at++)
+        model[at] = pattern(at, 100);
+    cr_assert_eq(0, qc_image_write(o.image, o.chain, model + from, end - from, from, NULL, NULL));
+    opened_clear(&o);
+}
+
+/* The base has all, the top one some of it, in runs of many clusters; model is what is to be read.
+ */
+static Pair new_places(bool with_base, uint8_t *model)
+{
+    Pair p = {.dir = g_dir_make_tmp("layers-XXXXXX", NULL), .top = mem_file_new(NULL, 0)};
+    QcCreateOptions options = {.virtual_size = PLACES,
+                               .cluster_bits = 9,
+                               .backing_file = with_base ? "base" : NULL,
+                               .backing_format = with_base ? "raw" : NULL};
+
+    for (uint64_t at = 0; at < PLACES; at++)
+        model[at] = with_base ? pattern(at, 1) : 0;
+    p.base = g_build_filename(p.dir, "base", NULL);
+    cr_assert(g_file_set_contents(p.base, (char *)model, PLACES, NULL));
+    cr_assert_eq(0, qc_gate_new(p.dir, QC_BACKING_STORE, &p.gate, NULL));
+    cr_assert_eq(0, qc_create(mem_file(p.top), &options, NULL));
+    write_pattern(&p, model, (70 << 10) + 100, 110 << 10);
+    write_pattern(&p, model, 200 << 10, PLACES);
+    return p;
+}
+
+Test(pair, every_place_is_read_right_from_wherever_reading_begins)
+{
+    for (unsigned with_base = 0; with_base < 2; with_base++) {
+        g_autofree uint8_t *model = g_malloc(PLACES), *bytes = g_malloc(PLACES);
+        Pair p = new_places(with_base, model);
+        Opened o = opened_new(mem_file(p.top), p.gate);
+        GRand *rand = g_rand_new_with_seed(1);
+        for (unsigned i = 0; i < READS; i++) {
+            uint64_t at = (uint64_t)g_rand_int_range(rand, 0, PLACES);
+            size_t len = (size_t)g_rand_int_range(rand, 1, PLACES / 4);
+            ssize_t n = qc_view_read(o.view, bytes, len, at);
+            cr_assert_eq(n, (ssize_t)MIN(len, PLACES - at));
+            cr_assert_arr_eq(bytes, model + at, (size_t)n, "%zd bytes at %zu", n, (size_t)at);
+        }
+        g_rand_free(rand);
+        opened_clear(&o);
+        free_pair(&p);
+    }
+}
+
 /* ---- subclusters -------------------------------------------------------------------------- */
 
 enum {

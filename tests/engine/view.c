@@ -200,6 +200,9 @@ Test(view, a_missing_layer_takes_only_its_own_bytes_with_it)
     write_in(top, s.gate, CLUSTER, 't');
 
     uint8_t buf[CLUSTER];
+    Step take = {.kind = STEP_TAKE, .name = "one"};
+    bool unknown;
+    cr_assert_eq(0, script_run_on(top, s.gate, &take, &unknown));
     qc_file_settle(top, NULL);
     Opened o = open_stack(&s, 1, O_RDWR);
     cr_expect_null(qc_chain_error(o.chain));
@@ -219,6 +222,12 @@ Test(view, a_missing_layer_takes_only_its_own_bytes_with_it)
     cr_expect_eq(qc_view_read(o.view, buf, CLUSTER, 0), -EIO);
     cr_expect_eq(qc_view_read(o.view, buf, CLUSTER, CLUSTER), CLUSTER);
     cr_expect_eq(buf[0], 't');
+
+    g_autoptr(QcView) snapshot = NULL;
+    cr_expect_eq(qc_chain_snapshot_view(o.chain, 1, &snapshot), -ENOENT);
+    cr_assert_eq(qc_chain_snapshot_view(o.chain, 0, &snapshot), 0);
+    cr_expect_eq(qc_view_read(snapshot, buf, CLUSTER, 0), -EIO, "nor are they zeros of the past");
+    cr_expect_eq(qc_view_read(snapshot, buf, CLUSTER, CLUSTER), CLUSTER);
     opened_clear(&o);
     remove_stack(&s);
 }
