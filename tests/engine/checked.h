@@ -48,8 +48,12 @@ static inline int repair_finding(MemFile *file, QcCheck *ret_found)
 {
     g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
     g_autoptr(QcImage) image = NULL;
-    int err = qc_image_open(mem_file(file), "mem", QC_FORMAT_QCOW2, cache, &image, NULL);
-    return err ? err : qc_image_repair(image, NULL, ret_found, NULL);
+    g_autoptr(GError) error = NULL;
+    int err = qc_image_open(mem_file(file), "mem", QC_FORMAT_QCOW2, cache, &image, &error);
+    if (!err)
+        err = qc_image_repair(image, NULL, ret_found, &error);
+    cr_expect_eq(err < 0, error != NULL);
+    return err;
 }
 
 static inline int repair(MemFile *file)

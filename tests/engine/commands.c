@@ -2,13 +2,14 @@
  * Random walks of commands over images of every kind, against a model. After each command
  * the judge finds the image clean, and every disk in it reads as the model says.
  */
-#include "be.h"
 #include "craft.h"
+#include "format.h"
 #include "judge.h"
 #include "opened.h"
 #include "script.h"
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <malloc.h>
 #include <string.h>
 
 enum {
@@ -169,6 +170,7 @@ Test(commands, refusals_change_nothing)
         {{.kind = STEP_RENAME, .snapshot = 2, .name = "z"}, -ENOENT},
         {{.kind = STEP_RENAME, .snapshot = 0, .name = "b"}, -EEXIST},
         {{.kind = STEP_WRITE, .offset = 1 << 20, .len = 1}, -EINVAL},
+        {{.kind = STEP_WRITE, .offset = (1 << 20) + 1, .len = 1}, -EINVAL},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         cr_assert_eq(cases[i].err, script_run(file, &cases[i].command, &unknown), "case %zu", i);
@@ -289,6 +291,34 @@ Test(commands, unknown_autoclear_bits_are_cleared)
     }
 }
 
+/* Version 2 has no feature bits: in their place are extensions, or a name. */
+Test(commands, the_header_of_version_2_keeps_what_is_behind_it)
+{
+    static const Step commands[] = {
+        {.kind = STEP_TAKE, .name = "b"},   {.kind = STEP_REVERT}, {.kind = STEP_DELETE},
+        {.kind = STEP_RENAME, .name = "c"}, {.kind = STEP_REPAIR},
+    };
+    const QcCreateOptions options = {.virtual_size = 1 << 20,
+                                     .version = 2,
+                                     .cluster_bits = 12,
+                                     .refcount_bits = 16,
+                                     .backing_file = "base.raw",
+                                     .backing_format = "raw"};
+    for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+        MemFile *file = mem_file_new(NULL, 0);
+        bool unknown;
+        cr_assert_eq(0, qc_create(mem_file(file), &options, NULL));
+        cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_TAKE, .name = "a"}, &unknown));
+        g_autofree uint8_t *before =
+            g_memdup2(file->data->data + QC_V2_HEADER_LENGTH, 4096 - QC_V2_HEADER_LENGTH);
+        cr_assert_neq(before[0], 0, "an extension");
+        cr_assert_eq(0, script_run(file, &commands[i], &unknown));
+        cr_expect_arr_eq(file->data->data + QC_V2_HEADER_LENGTH, before, 4096 - QC_V2_HEADER_LENGTH,
+                         "command %zu", i);
+        qc_file_unref(mem_file(file));
+    }
+}
+
 /* A name of as many bytes as there may be; and what QEMU takes for "not recorded" is stored so. */
 Test(commands, the_longest_name_is_taken_and_no_instruction_count)
 {
@@ -310,8 +340,94 @@ Test(commands, an_image_is_for_one_command)
     g_auto(Opened) o = opened_new(mem_file(file), NULL);
     cr_assert_eq(0, qc_snapshot_take(o.image, "a", 0, NULL, NULL));
     cr_expect_eq(-EINVAL, qc_snapshot_take(o.image, "b", 0, NULL, NULL));
+    cr_expect_eq(-EINVAL, qc_image_check(o.image, NULL, &(QcCheck){0}, NULL));
     g_autofree char *wrong = judge_check(file);
     cr_expect_null(wrong, "%s", wrong);
+    qc_file_unref(mem_file(file));
+}
+
+/* A backup that goes by them would leave out what has changed. */
+Test(commands, who_does_not_keep_bitmaps_true_is_refused)
+{
+    static const Step refused[] = {{.kind = STEP_REVERT}, {.kind = STEP_WRITE, .len = 4096}};
+    MemFile *file = script_image(&script_kinds[4], 1 << 20);
+    bool unknown;
+    cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_TAKE, .name = "a"}, &unknown));
+    craft_bitmap(file);
+    g_autoptr(GByteArray) before = g_byte_array_new();
+    g_byte_array_append(before, file->data->data, file->data->len);
+    for (size_t i = 0; i < G_N_ELEMENTS(refused); i++) {
+        cr_expect_eq(-EOPNOTSUPP, script_run(file, &refused[i], &unknown), "command %zu", i);
+        cr_assert_eq(before->len, file->data->len);
+        cr_expect_eq(0, memcmp(before->data, file->data->data, before->len));
+    }
+    qc_file_unref(mem_file(file));
+}
+
+/* Nothing that happens to be in memory gets into an image: memory is not zeros here. */
+Test(commands, what_pads_a_table_is_zeros)
+{
+    static const Kind kind = {"v3-64k", 3, 16, 16, false};
+    static const uint8_t zeros[1 << 16];
+    mallopt(M_PERTURB, 0xa5);
+    mallopt(M_MMAP_THRESHOLD, 8 << 20);
+    MemFile *file = script_image(&kind, 1 << 20);
+    bool unknown;
+    cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_TAKE, .name = "first"}, &unknown));
+    uint64_t l1 = mem_file_word(file, offsetof(QcDiskHeader, l1_table_offset));
+    uint64_t table = mem_file_word(file, offsetof(QcDiskHeader, snapshots_offset));
+    uint64_t used = qc_padded(sizeof(QcDiskSnapshot) + sizeof(QcDiskSnapshotExtra) + 1 + 5);
+    cr_expect_arr_eq(file->data->data + l1 + 8, zeros, sizeof(zeros) - 8);
+    cr_expect_arr_eq(file->data->data + table + used, zeros, sizeof(zeros) - used);
+    qc_file_unref(mem_file(file));
+}
+
+/* What is written does not reach past the disk, where a resize would show it. */
+Test(commands, behind_the_end_of_the_disk_are_zeros)
+{
+    static const Kind kind = {"v3-64k", 3, 16, 16, false};
+    static const uint8_t zeros[1 << 16];
+    MemFile *file = script_image(&kind, 100 << 10);
+    uint8_t bytes[1 << 16];
+    bool unknown;
+    Step all = {.kind = STEP_WRITE, .len = 100 << 10, .seed = 1};
+    cr_assert_eq(0, script_run(file, &all, &unknown));
+    craft_resize(file, 128 << 10);
+    g_auto(Opened) o = opened_new(mem_file(file), NULL);
+    cr_assert_eq(28 << 10, qc_view_read(o.view, bytes, sizeof(bytes), 100 << 10));
+    cr_expect_arr_eq(bytes, zeros, 28 << 10);
+    qc_file_unref(mem_file(file));
+}
+
+static uint32_t l1_entries(const MemFile *file)
+{
+    return (uint32_t)mem_file_word(file, offsetof(QcDiskHeader, crypt_method));
+}
+
+/* It lies behind the disk in the L1 table, where a disk that was resumed has it, too. */
+Test(commands, a_vm_state_stays_with_its_snapshot)
+{
+    static const Kind kind = {"v3-512", 3, 9, 16, false};
+    static const Step steps[] = {
+        {.kind = STEP_TAKE, .name = "without"},
+        {.kind = STEP_REVERT},
+        {.kind = STEP_DELETE},
+    };
+    MemFile *file = script_image(&kind, 128 << 10);
+    uint32_t needed = l1_entries(file);
+    bool unknown;
+    cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_WRITE, .len = 128 << 10}, &unknown));
+    cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_TAKE, .name = "with"}, &unknown));
+    craft_vm_state(file, 0, 3, true);
+    cr_assert_gt(l1_entries(file), needed);
+    for (size_t i = 0; i < G_N_ELEMENTS(steps); i++) {
+        cr_assert_eq(0, script_run(file, &steps[i], &unknown), "step %zu", i);
+        g_autofree char *wrong = judge_check(file);
+        cr_assert_null(wrong, "step %zu: %s", i, wrong);
+    }
+    cr_expect_eq(l1_entries(file), needed, "the disk that was gone back to has none");
+    g_auto(Opened) o = opened_new(mem_file(file), NULL);
+    cr_expect_eq(qc_image_info(o.image)->snapshots[0].l1_entries, needed);
     qc_file_unref(mem_file(file));
 }
 
@@ -505,5 +621,50 @@ Test(commands, a_check_can_be_stopped)
     const QcRun run = {.progress = listen_to, .progress_data = &listener};
     QcCheck found;
     cr_expect_eq(-ECANCELED, qc_image_check(o.image, &run, &found, NULL));
+    qc_file_unref(mem_file(file));
+}
+
+/* While it looks at what it mends, too. */
+Test(commands, a_repair_can_be_stopped)
+{
+    MemFile *before = script_image(&script_kinds[0], 300 * 1024);
+    bool unknown;
+    int err = -ECANCELED;
+    cr_assert_eq(0, script_run(before, &(Step){.kind = STEP_WRITE, .len = 300 * 1024}, &unknown));
+    for (unsigned stop_at = 0; err == -ECANCELED; stop_at++) {
+        MemFile *file = mem_file_copy(before);
+        g_auto(Opened) o = opened_new(mem_file(file), NULL);
+        Listener listener = {.stop_at = stop_at};
+        QcRun run = {.progress = listen_to, .progress_data = &listener};
+        QcCheck found;
+        err = qc_image_repair(o.image, &run, &found, NULL);
+        cr_expect_eq(err, listener.calls > stop_at ? -ECANCELED : 0);
+        qc_file_unref(mem_file(file));
+    }
+    qc_file_unref(mem_file(before));
+}
+
+typedef struct LastCall {
+    const MemFile *file;
+    guint done; /* operations on the file before it */
+} LastCall;
+
+static bool note_call(void *data, unsigned percent)
+{
+    LastCall *last = data;
+    (void)percent;
+    last->done = last->file->log->len;
+    return true;
+}
+
+Test(commands, one_can_be_stopped_until_all_is_written_but_the_switch)
+{
+    MemFile *file = script_image(&script_kinds[1], 1 << 20);
+    g_auto(Opened) o = opened_new(mem_file(file), NULL);
+    LastCall last = {.file = file};
+    QcRun run = {.progress = note_call, .progress_data = &last};
+    mem_file_record(file);
+    cr_assert_eq(0, qc_snapshot_take(o.image, "a", 0, &run, NULL));
+    cr_expect_eq(file->log->len, last.done + 2, "a write and a sync");
     qc_file_unref(mem_file(file));
 }

@@ -143,6 +143,57 @@ static void bitmap_that_cannot_be_read(MemFile *file)
     name_size[0] = name_size[1] = 0xff;
 }
 
+/* The first cluster that the file does not have at all. */
+static uint64_t past_the_end(const MemFile *file)
+{
+    return (file->data->len + UINT64_C(4095)) / CLUSTER * CLUSTER;
+}
+
+static void data_past_the_end(MemFile *file)
+{
+    uint64_t at = past_the_end(file) + 10 * CLUSTER;
+    mem_file_put_word(file, entry_in(file, active_l1(file), 30), at | QC_COPIED);
+}
+
+/* It begins with the last sector that there is, of a cluster of its own, and has one more. */
+static void data_over_the_end(MemFile *file)
+{
+    uint64_t end = past_the_end(file), last = end + CLUSTER - 512;
+    g_byte_array_set_size(file->data, (guint)end + CLUSTER);
+    memset(file->data->data + end, 0, CLUSTER);
+    mem_file_put_word(file, entry_in(file, active_l1(file), 30),
+                      QC_COMPRESSED | UINT64_C(1) << 58 | last);
+}
+
+static void l2_table_past_the_end(MemFile *file)
+{
+    mem_file_put_word(file, active_l1(file) + 8, past_the_end(file) | QC_COPIED);
+}
+
+static void l2_table_over_the_end(MemFile *file)
+{
+    uint64_t at = past_the_end(file);
+    g_byte_array_set_size(file->data, (guint)at + 512);
+    memset(file->data->data + at, 0, 512);
+    mem_file_put_word(file, active_l1(file) + 8, at | QC_COPIED);
+    count_anew(file);
+}
+
+static uint64_t refcount_table(const MemFile *file)
+{
+    return mem_file_word(file, offsetof(QcDiskHeader, refcount_table_offset));
+}
+
+static void refcounts_past_the_end(MemFile *file)
+{
+    mem_file_put_word(file, refcount_table(file) + 8, past_the_end(file));
+}
+
+static void refcounts_at_no_cluster(MemFile *file)
+{
+    mem_file_put_word(file, refcount_table(file) + 8, first_refcount_block(file) + 512);
+}
+
 static const struct {
     const char *name;
     void (*spoil)(MemFile *file);
@@ -158,6 +209,12 @@ static const struct {
     {.name = "data over the snapshot table", .spoil = data_over_snapshot_table},
     {.name = "data over the header", .spoil = data_over_header},
     {.name = "a bitmap over data", .spoil = bitmap_over_data},
+    {.name = "data past the end", .spoil = data_past_the_end},
+    {.name = "data over the end", .spoil = data_over_the_end},
+    {.name = "an L2 table past the end", .spoil = l2_table_past_the_end},
+    {.name = "an L2 table over the end", .spoil = l2_table_over_the_end},
+    {.name = "refcounts past the end", .spoil = refcounts_past_the_end},
+    {.name = "refcounts at no cluster", .spoil = refcounts_at_no_cluster},
     {.name = "a bitmap that cannot be read", .spoil = bitmap_that_cannot_be_read},
 };
 
@@ -201,6 +258,29 @@ Test(corrupt, what_is_referred_to_too_often_cannot_be_counted)
     MemFile *file = prepared_of_size(&script_kinds[2], DISK);
     craft_snapshots(file, 5, 6, false);
     expect_refusals(file, "five of three", false);
+    qc_file_unref(mem_file(file));
+}
+
+/* What 8 bits cannot hold is no 1, though it is what they would have. */
+Test(corrupt, a_count_that_has_come_round_is_found)
+{
+    static const Kind small = {"v3-4k-8bit", 3, 12, 8, false};
+    MemFile *file = prepared_of_size(&small, DISK);
+    uint64_t l2 = entry_in(file, active_l1(file), 0), data = offset_in(file, l2 + 30 * 8);
+    for (unsigned i = 30; i < 30 + 257; i++)
+        mem_file_put_word(file, l2 + i * 8, data);
+    uint64_t n, block = first_refcount_block(file);
+    g_autofree uint32_t *refs = judge_references(file, &n);
+    cr_assert_eq(refs[data / CLUSTER], 257);
+    for (uint64_t c = 0; c < n; c++)
+        file->data->data[block + c] = (uint8_t)refs[c];
+    expect_refusals(file, "257 of 255", false);
+
+    for (unsigned i = 30 + 255; i < 30 + 257; i++)
+        mem_file_put_word(file, l2 + i * 8, 0);
+    file->data->data[block + data / CLUSTER] = 255;
+    QcCheck result = check(file);
+    cr_expect_eq(result.errors, 0, "as many as there may be: %s", result.first);
     qc_file_unref(mem_file(file));
 }
 

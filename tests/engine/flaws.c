@@ -276,6 +276,64 @@ Test(flaws, a_bitmaps_extension_that_is_not_understood_is_found_and_left_alone)
     expect_left_alone(file);
 }
 
+/* Fields of the header, at these places, that say of a table that it lies past the end. */
+Test(flaws, an_image_whose_tables_lie_past_the_end_is_not_opened)
+{
+    enum { L1, SNAPSHOTS, BITMAPS, BITMAPS_SIZE, N_BITMAPS, ALL };
+    for (unsigned i = 0; i < ALL; i++) {
+        uint64_t entry;
+        MemFile *file = with_bitmap(&entry);
+        const size_t at[ALL] = {
+            [L1] = offsetof(QcDiskHeader, l1_table_offset),
+            [SNAPSHOTS] = offsetof(QcDiskHeader, snapshots_offset),
+            [BITMAPS] = bitmaps_field(file, offsetof(QcDiskBitmaps, directory_offset)),
+            [BITMAPS_SIZE] = bitmaps_field(file, offsetof(QcDiskBitmaps, directory_size)),
+            [N_BITMAPS] = bitmaps_field(file, offsetof(QcDiskBitmaps, nb_bitmaps)),
+        };
+        const uint64_t far = UINT64_C(1) << 40;
+        const uint64_t values[ALL] = {far, far, far, 64 << 20, UINT64_C(2) << 32};
+        g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
+        g_autoptr(QcImage) image = NULL;
+        mem_file_put_word(file, at[i], values[i]);
+        int err = qc_image_open(mem_file(file), "mem", QC_FORMAT_QCOW2, cache, &image, NULL);
+        cr_expect_eq(err, -EUCLEAN, "case %u: %d", i, err);
+        qc_file_unref(mem_file(file));
+    }
+}
+
+/* One byte of a bitmap more than a cluster holds, of which only a bit is needed. */
+Test(flaws, a_bitmap_covers_all_of_the_disk)
+{
+    static const Kind kind = {"v3-4k", 3, 12, 16, false};
+    MemFile *file = script_image(&kind, (16 << 20) + 512);
+    craft_bitmap(file);
+    QcCheck result = check(file);
+    cr_expect_eq(result.errors, 0, "%s", result.first);
+    qc_file_unref(mem_file(file));
+}
+
+/* The name of a bitmap has at most 1023 bytes, and at least one. */
+Test(flaws, a_bitmap_whose_name_has_no_valid_length_is_found_and_left_alone)
+{
+    static const uint16_t lengths[] = {0, 1, 1023, 1024, 4000};
+    for (size_t i = 0; i < G_N_ELEMENTS(lengths); i++) {
+        bool valid = lengths[i] == 1 || lengths[i] == 1023;
+        uint64_t entry;
+        MemFile *file = with_bitmap(&entry);
+        be16 n = be16_make(lengths[i]);
+        memcpy(file->data->data + entry + offsetof(QcDiskBitmapEntry, name_size), &n, sizeof(n));
+        memset(file->data->data + entry + sizeof(QcDiskBitmapEntry), 'n', 4000);
+        mem_file_put_word(file, bitmaps_field(file, offsetof(QcDiskBitmaps, directory_size)),
+                          sizeof(QcDiskBitmapEntry) + qc_padded(lengths[i]));
+        if (!valid) {
+            expect_left_alone(file);
+            continue;
+        }
+        expect_clean(file, NULL);
+        qc_file_unref(mem_file(file));
+    }
+}
+
 /* A bitmap that was not closed is of no use, and may be of another size; QEMU opens such images. */
 Test(flaws, a_bitmap_in_use_may_have_any_size)
 {

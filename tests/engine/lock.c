@@ -76,6 +76,11 @@ Test(lock, against_every_holder_of_qemu, .init = setup, .fini = teardown)
         {"who rewrites what is there", {100, 102, 0}, 0, 0, 0},
         {"base of qemu-img commit", {100, 101, 103, 203, 0}, 0, -EBUSY, 1},
         {"somebody who does not share reads", {200, 0}, -EBUSY, -EBUSY, 0},
+        {"who only writes", {101, 0}, 0, -EBUSY, 1},
+        {"who only resizes", {103, 0}, 0, -EBUSY, 1},
+        {"who only does not share writes", {201, 0}, 0, -EBUSY, 0},
+        {"who only does not share what we do not do", {202, 0}, 0, 0, 0},
+        {"who only does not share resizes", {203, 0}, 0, -EBUSY, 0},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_autoptr(QcFile) other = open_it(), ours = open_it();
@@ -100,6 +105,16 @@ Test(lock, two_writers_exclude_each_other_and_readers_do_not_matter, .init = set
     qc_lock_release(a);
     cr_expect_eq(qc_lock_has_writer(reader), 0, "a failed attempt leaves nothing behind");
     cr_expect_eq(qc_lock_writer(b, NULL), 0);
+}
+
+/* Of all bytes that are taken before one cannot be had, none is kept. */
+Test(lock, an_exclusive_one_leaves_nothing_of_ours, .init = setup, .fini = teardown)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 203, .l_len = 1};
+    g_autoptr(QcFile) other = open_it(), ours = open_it(), probe = open_it();
+    cr_assert_eq(fcntl(qc_file_fd(other), F_OFD_SETLK, &lock), 0);
+    cr_expect_eq(qc_lock_writer(ours, NULL), -EBUSY);
+    cr_expect_eq(qc_file_lock_held(probe, 100, 103), 0);
 }
 
 Test(lock, a_writer_holds_qemus_bytes, .init = setup, .fini = teardown)

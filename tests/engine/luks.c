@@ -63,3 +63,16 @@ Test(luks, a_header_is_read_from_where_the_image_says)
         cr_expect_eq(luks.master_key_iters, cases[i].err ? 77 : 1234, "case %zu", i);
     }
 }
+
+/* All that the extension says is the image's: here no count protects it. */
+Test(luks, a_header_is_counted_whole)
+{
+    enum { CLUSTERS = 3 };
+    MemFile *file = sample(QC_ENCRYPTION_LUKS, LUKS_AT, CLUSTERS << 16);
+    QcCheck result;
+    g_byte_array_set_size(file->data, LUKS_AT + (CLUSTERS << 16));
+    g_auto(Opened) o = opened_new(mem_file(file), NULL);
+    cr_assert_eq(0, qc_image_check(o.image, NULL, &result, NULL));
+    cr_expect_eq(result.errors, CLUSTERS, "%s", result.first);
+    qc_file_unref(mem_file(file));
+}

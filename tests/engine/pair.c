@@ -1,6 +1,7 @@
 /* A chain of two layers, the upper one in memory: what a look-up reads, and what its errors spoil.
  */
 #include "area.h"
+#include "format.h"
 #include "memfile.h"
 #include "opened.h"
 
@@ -117,6 +118,143 @@ Test(pair, every_entry_of_a_long_table_is_its_own)
     }
     free_pair(&p);
 }
+
+/* ---- every place -------------------------------------------------------------------------- */
+
+enum {
+    PLACES = 256 << 10, /* eight L2 tables of clusters of 512 bytes; the first are not there */
+    READS = 3000,
+};
+
+static uint8_t pattern(uint64_t at, uint8_t seed)
+{
+    return (uint8_t)(at * 7 + at / 509 + seed);
+}
+
+static void write_pattern(const Pair *p, uint8_t *model, uint64_t from, uint64_t end)
+{
+    Opened o = opened_new(mem_file(p->top), p->gate);
+    for (uint64_t at = from; at < end; at++)
+        model[at] = pattern(at, 100);
+    cr_assert_eq(0, qc_image_write(o.image, o.chain, model + from, end - from, from, NULL, NULL));
+    opened_clear(&o);
+}
+
+/* The base has all, the top one some of it, in runs of many clusters; model is what is to be read.
+ */
+static Pair new_places(bool with_base, uint8_t *model)
+{
+    Pair p = {.dir = g_dir_make_tmp("layers-XXXXXX", NULL), .top = mem_file_new(NULL, 0)};
+    QcCreateOptions options = {.virtual_size = PLACES,
+                               .cluster_bits = 9,
+                               .backing_file = with_base ? "base" : NULL,
+                               .backing_format = with_base ? "raw" : NULL};
+
+    for (uint64_t at = 0; at < PLACES; at++)
+        model[at] = with_base ? pattern(at, 1) : 0;
+    p.base = g_build_filename(p.dir, "base", NULL);
+    cr_assert(g_file_set_contents(p.base, (char *)model, PLACES, NULL));
+    cr_assert_eq(0, qc_gate_new(p.dir, QC_BACKING_STORE, &p.gate, NULL));
+    cr_assert_eq(0, qc_create(mem_file(p.top), &options, NULL));
+    write_pattern(&p, model, (70 << 10) + 100, 110 << 10);
+    write_pattern(&p, model, 200 << 10, PLACES);
+    return p;
+}
+
+Test(pair, every_place_is_read_right_from_wherever_reading_begins)
+{
+    for (unsigned with_base = 0; with_base < 2; with_base++) {
+        g_autofree uint8_t *model = g_malloc(PLACES), *bytes = g_malloc(PLACES);
+        Pair p = new_places(with_base, model);
+        Opened o = opened_new(mem_file(p.top), p.gate);
+        GRand *rand = g_rand_new_with_seed(1);
+        for (unsigned i = 0; i < READS; i++) {
+            uint64_t at = (uint64_t)g_rand_int_range(rand, 0, PLACES);
+            size_t len = (size_t)g_rand_int_range(rand, 1, PLACES / 4);
+            ssize_t n = qc_view_read(o.view, bytes, len, at);
+            cr_assert_eq(n, (ssize_t)MIN(len, PLACES - at));
+            cr_assert_arr_eq(bytes, model + at, (size_t)n, "%zd bytes at %zu", n, (size_t)at);
+        }
+        g_rand_free(rand);
+        opened_clear(&o);
+        free_pair(&p);
+    }
+}
+
+/* ---- subclusters -------------------------------------------------------------------------- */
+
+enum {
+    SUBS = 8,              /* clusters of 16 KiB, of 32 subclusters */
+    SUB_BYTES = WIDE / 32, /* of a subcluster */
+};
+
+/* What the entries of the first clusters say; the last cluster is data, and all have its table. */
+static const uint64_t sub_bitmaps[] = {
+    0,
+    UINT64_C(0xffffffff) << 32, /* zeros, without a place */
+    UINT64_C(0x0000ff00) << 32, /* of some subclusters */
+    0,
+    UINT64_C(0x80000001) << 32,
+};
+
+static Pair new_sub_pair(uint64_t *ret_l2)
+{
+    Pair p = {.dir = g_dir_make_tmp("layers-XXXXXX", NULL), .top = mem_file_new(NULL, 0)};
+    QcCreateOptions options = {.virtual_size = SUBS * WIDE,
+                               .cluster_bits = 14,
+                               .extended_l2 = true,
+                               .backing_file = "base",
+                               .backing_format = "raw"};
+    g_autofree char *bytes = g_malloc(SUBS * WIDE);
+
+    memset(bytes, 'b', SUBS * WIDE);
+    p.base = g_build_filename(p.dir, "base", NULL);
+    cr_assert(g_file_set_contents(p.base, bytes, SUBS * WIDE, NULL));
+    cr_assert_eq(0, qc_gate_new(p.dir, QC_BACKING_STORE, &p.gate, NULL));
+    cr_assert_eq(0, qc_create(mem_file(p.top), &options, NULL));
+    g_auto(Opened) o = open_pair(&p);
+    memset(bytes, 't', WIDE);
+    cr_assert_eq(0, qc_image_write(o.image, o.chain, bytes, WIDE, (SUBS - 1) * WIDE, NULL, NULL));
+    uint64_t l1 = mem_file_word(p.top, offsetof(QcDiskHeader, l1_table_offset));
+    *ret_l2 = mem_file_word(p.top, l1) & QC_OFFSET_MASK;
+    for (unsigned i = 0; i < G_N_ELEMENTS(sub_bitmaps); i++)
+        mem_file_put_word(p.top, *ret_l2 + i * 16 + 8, sub_bitmaps[i]);
+    return p;
+}
+
+static uint8_t expected_sub(uint64_t at)
+{
+    uint64_t cluster = at / WIDE;
+    if (cluster == SUBS - 1)
+        return 't';
+    uint64_t zeros = cluster < G_N_ELEMENTS(sub_bitmaps) ? sub_bitmaps[cluster] >> 32 : 0;
+    return zeros >> at % WIDE / SUB_BYTES & 1 ? 0 : 'b';
+}
+
+/* An entry without a place may say of subclusters that they are zeros all the same. */
+Test(pair, subclusters_of_zeros_hide_what_is_beneath)
+{
+    uint64_t l2;
+    Pair p = new_sub_pair(&l2);
+    static const size_t lengths[] = {SUBS * WIDE, WIDE, 512, 3 * WIDE + 512};
+    g_autofree uint8_t *bytes = g_malloc(SUBS * WIDE);
+
+    for (unsigned n = 0; n < G_N_ELEMENTS(lengths); n++) {
+        g_auto(Opened) o = open_pair(&p);
+        for (uint64_t at = 0; at < SUBS * WIDE; at += lengths[n]) {
+            size_t len = MIN(lengths[n], SUBS * WIDE - at);
+            memset(bytes, 0xee, len);
+            cr_assert_eq(qc_view_read(o.view, bytes, len, at), (ssize_t)len);
+            for (size_t i = 0; i < len; i++)
+                cr_assert_eq(bytes[i], expected_sub(at + i), "byte %zu of %zu", at + i, len);
+        }
+        for (uint64_t at = 0; at < SUBS * WIDE; at += SUB_BYTES)
+            cr_assert_eq(qc_view_seek(o.view, at, true) == (int64_t)at, expected_sub(at) == 0);
+    }
+    free_pair(&p);
+}
+
+/* ---- errors ------------------------------------------------------------------------------- */
 
 /* What cannot be read of the tables is an error for the places that need it, not for all. */
 Test(pair, an_error_in_the_tables_is_not_one_for_the_area)

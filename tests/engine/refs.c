@@ -100,12 +100,54 @@ Test(refs, a_run_does_not_reach_over_a_full_block)
     close_model(&m);
 }
 
+/* The n-th cluster of the last block, where all others are used, on a file of as many. */
+static uint64_t last_block_free(MemFile *file, const unsigned *free, size_t n)
+{
+    uint64_t table = mem_file_word(file, offsetof(QcDiskHeader, refcount_table_offset)), blocks = 0;
+    while (mem_file_word(file, table + blocks * 8))
+        blocks++;
+    store_counts(file, 0, blocks * 64, 1);
+    for (size_t i = 0; i < n; i++)
+        store_counts(file, (blocks - 1) * 64 + free[i], 1, 0);
+    g_byte_array_set_size(file->data, (guint)blocks * 64 * 512);
+    return (blocks - 1) * 64;
+}
+
+static const Kind one_word_each = {"v3-512-64bit", 3, 9, 64, false};
+
+Test(refs, a_run_does_not_reach_over_a_used_cluster)
+{
+    static const unsigned free[] = {10, 11, 13, 14, 15};
+    MemFile *file = script_image(&one_word_each, 100 * 1024);
+    uint64_t block = last_block_free(file, free, G_N_ELEMENTS(free)), first;
+    Model m = open_model(file);
+    cr_assert_eq(0, qc_refs_alloc(m.refs, 3, 1, &first));
+    cr_expect_eq(first, block + 13);
+    cr_assert_eq(0, qc_refs_alloc(m.refs, 2, 1, &first));
+    cr_expect_eq(first, block + 10);
+    close_model(&m);
+}
+
+Test(refs, a_run_does_not_reach_over_the_end_of_a_device)
+{
+    static const unsigned free[] = {62, 63};
+    MemFile *file = script_image(&one_word_each, 100 * 1024);
+    uint64_t block = last_block_free(file, free, G_N_ELEMENTS(free)), first;
+    file->device = true;
+    Model m = open_model(file);
+    cr_expect_eq(-ENOSPC, qc_refs_alloc(m.refs, 3, 1, &first));
+    cr_assert_eq(0, qc_refs_alloc(m.refs, 2, 1, &first));
+    cr_expect_eq(first, block + 62);
+    cr_expect_eq(-ENOSPC, qc_refs_alloc(m.refs, 1, 1, &first));
+    close_model(&m);
+}
+
 /* ---- a spread ----------------------------------------------------------------------------- */
 
 enum {
     N_NUMBERS = 1200000, /* more than are held back */
     RANGE = 1 << 21,
-    LARGE_TAG = 70000,
+    LARGE_TAG = UINT16_MAX + 1,
 };
 
 typedef struct Taken {

@@ -49,6 +49,35 @@ Test(sizes, behind_the_end_of_a_layer_is_nothing)
     remove_stack(&s);
 }
 
+/* What large clusters leave out is looked up in small ones, one by one. */
+Test(sizes, beneath_large_clusters_each_small_one_counts)
+{
+    enum { SIZE = 256 << 10 };
+    static const uint64_t pieces[][2] = {{512, 512}, {3000, 2000}, {70000, 1000}, {131072, 60000}};
+    Stack s = new_directory();
+    g_autofree uint8_t *bytes = g_malloc0(SIZE), *buf = g_malloc(SIZE);
+    make_layer(&s, SIZE, 9);
+    make_layer(&s, SIZE, 9);
+    make_layer(&s, SIZE, 16);
+    for (unsigned i = 0; i < 2 * G_N_ELEMENTS(pieces); i++) {
+        uint64_t at = pieces[i / 2][0] + i % 2 * 1024, len = pieces[i / 2][1];
+        Opened o = open_stack(&s, i % 2, O_RDWR);
+        memset(bytes + at, (int)i + 1, len);
+        cr_assert_eq(0, qc_image_write(o.image, o.chain, bytes + at, len, at, NULL, NULL));
+        opened_clear(&o);
+    }
+    for (unsigned i = 0; i < s.n; i++)
+        qc_file_settle(s.made[i], NULL);
+    Opened top = open_stack(&s, 2, O_RDWR);
+    for (unsigned round = 0; round < 2; round++) {
+        memset(buf, 0xee, SIZE);
+        cr_assert_eq(qc_view_read(top.view, buf, SIZE, 0), SIZE);
+        cr_expect_eq(0, memcmp(buf, bytes, SIZE), "round %u", round);
+    }
+    opened_clear(&top);
+    remove_stack(&s);
+}
+
 /* ---- what a stat tells --------------------------------------------------------------------- */
 
 /* Who changes a file in place can set all its times back but one. */

@@ -4,6 +4,7 @@
  * was read may be kept.
  */
 #include "countfile.h"
+#include "craft.h"
 #include "opened.h"
 #include "script.h"
 #include <criterion/criterion.h>
@@ -140,6 +141,37 @@ Test(steady, a_header_that_is_written_late)
     cr_expect_not(is_current_after(30), "the size");
     cr_expect_not(is_current_after(70), "the snapshot table's place");
     cr_expect(is_current_after(400), "where nothing is");
+}
+
+/* An image with more of its metadata elsewhere, where it is overwritten. */
+typedef enum Elsewhere {
+    NOTHING,
+    BITMAPS,
+    KEY_SLOTS,
+} Elsewhere;
+
+static QcTrust trust_beside_a_writer(Elsewhere what)
+{
+    MemFile *file = script_image(&(Kind){"v3-64k", 3, 16, 16, false}, 1 << 20);
+    static const uint8_t luks[24] = {0x05, 0x37, 0xbe, 0x77, 0, 0, 0, 16, [22] = 16};
+    if (what == BITMAPS)
+        craft_bitmap(file);
+    if (what == KEY_SLOTS)
+        memcpy(file->data->data + 112, luks, sizeof(luks));
+    file->mtime = ago(60 * SECOND);
+    file->writer = file->locked = 1;
+    g_auto(Opened) o = opened_new(mem_file(file), NULL);
+    qc_file_unref(mem_file(file));
+    cr_expect_eq(qc_image_info(o.image)->n_bitmaps, what == BITMAPS);
+    cr_expect_eq(qc_image_info(o.image)->luks_length > 0, what == KEY_SLOTS);
+    return qc_image_trust(o.image);
+}
+
+Test(steady, a_header_that_does_not_tell_all)
+{
+    cr_expect_eq(trust_beside_a_writer(NOTHING), QC_TRUST_METADATA);
+    cr_expect_eq(trust_beside_a_writer(BITMAPS), QC_TRUST_READING);
+    cr_expect_eq(trust_beside_a_writer(KEY_SLOTS), QC_TRUST_READING);
 }
 
 /* The backing file's name lies behind extensions, past the first sector. */

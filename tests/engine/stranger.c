@@ -98,6 +98,27 @@ Test(stranger, what_he_wrote_before_the_switch_stays)
             expect_left_alone(&script_kinds[i], &commands[c], 3);
 }
 
+static void spoil_the_next_call(MemFile *file)
+{
+    file->fail_at = file->calls;
+    file->fail_error = -EIO;
+}
+
+/* A sector that cannot be looked at may be somebody else's. */
+Test(stranger, what_cannot_be_seen_before_the_switch_stays)
+{
+    for (size_t c = 0; c < G_N_ELEMENTS(commands); c++) {
+        MemFile *file = prepared(&script_kinds[4]);
+        uint8_t sector[QC_SECTOR];
+        bool unknown;
+        memcpy(sector, file->data->data, sizeof(sector));
+        invite_stranger(file, spoil_the_next_call, 3);
+        cr_expect_eq(-EIO, script_run(file, &commands[c], &unknown), "command %zu", c);
+        cr_expect_eq(0, memcmp(sector, file->data->data, sizeof(sector)), "command %zu", c);
+        qc_file_unref(mem_file(file));
+    }
+}
+
 /* Let each snapshot have a longer name instead of extra data: the table is as long as before, and
  * says no more how large the disks were. */
 static void forget_sizes(MemFile *file)

@@ -1,4 +1,5 @@
 /* Views: what can be read is right, what cannot is an error for that place only. */
+#include "craft.h"
 #include "format.h"
 #include "memfile.h"
 #include "script.h"
@@ -105,16 +106,20 @@ Test(view, clusters_past_the_end_of_the_file_are_errors_not_zeros)
             l2_entry = file->data->data + at;
     }
     cr_assert_not_null(l2_entry);
-    be64 past = be64_make((UINT64_C(1) << 40) | QC_COPIED);
-    memcpy(l2_entry, &past, sizeof(past));
-
-    o = opened_new(mem_file(file), NULL);
-    uint8_t buf[CLUSTER];
-    cr_expect_eq(qc_view_read(o.view, buf, CLUSTER, 3 * CLUSTER), CLUSTER);
-    cr_expect_eq(qc_view_read(o.view, buf, 1, 4 * CLUSTER), -EIO);
-    cr_expect_eq(qc_view_read(o.view, buf, CLUSTER, 5 * CLUSTER), CLUSTER);
-    cr_expect_eq(qc_view_seek(o.view, 4 * CLUSTER, false), 4 * CLUSTER, "broken counts as data");
-    opened_clear(&o);
+    uint64_t end = (file->data->len + UINT64_C(4095)) / CLUSTER * CLUSTER;
+    size_t at = (size_t)(l2_entry - file->data->data);
+    g_byte_array_set_size(file->data, (guint)end);
+    const uint64_t places[] = {UINT64_C(1) << 40, end};
+    for (size_t i = 0; i < G_N_ELEMENTS(places); i++) {
+        uint8_t buf[CLUSTER];
+        mem_file_put_word(file, at, places[i] | QC_COPIED);
+        o = opened_new(mem_file(file), NULL);
+        cr_expect_eq(qc_view_read(o.view, buf, CLUSTER, 3 * CLUSTER), CLUSTER);
+        cr_expect_eq(qc_view_read(o.view, buf, 1, 4 * CLUSTER), -EIO);
+        cr_expect_eq(qc_view_read(o.view, buf, CLUSTER, 5 * CLUSTER), CLUSTER);
+        cr_expect_eq(qc_view_seek(o.view, 4 * CLUSTER, false), 4 * CLUSTER, "as data");
+        opened_clear(&o);
+    }
     qc_file_unref(mem_file(file));
 }
 
@@ -195,6 +200,9 @@ Test(view, a_missing_layer_takes_only_its_own_bytes_with_it)
     write_in(top, s.gate, CLUSTER, 't');
 
     uint8_t buf[CLUSTER];
+    Step take = {.kind = STEP_TAKE, .name = "one"};
+    bool unknown;
+    cr_assert_eq(0, script_run_on(top, s.gate, &take, &unknown));
     qc_file_settle(top, NULL);
     Opened o = open_stack(&s, 1, O_RDWR);
     cr_expect_null(qc_chain_error(o.chain));
@@ -214,6 +222,12 @@ Test(view, a_missing_layer_takes_only_its_own_bytes_with_it)
     cr_expect_eq(qc_view_read(o.view, buf, CLUSTER, 0), -EIO);
     cr_expect_eq(qc_view_read(o.view, buf, CLUSTER, CLUSTER), CLUSTER);
     cr_expect_eq(buf[0], 't');
+
+    g_autoptr(QcView) snapshot = NULL;
+    cr_expect_eq(qc_chain_snapshot_view(o.chain, 1, &snapshot), -ENOENT);
+    cr_assert_eq(qc_chain_snapshot_view(o.chain, 0, &snapshot), 0);
+    cr_expect_eq(qc_view_read(snapshot, buf, CLUSTER, 0), -EIO, "nor are they zeros of the past");
+    cr_expect_eq(qc_view_read(snapshot, buf, CLUSTER, CLUSTER), CLUSTER);
     opened_clear(&o);
     remove_stack(&s);
 }
@@ -368,6 +382,94 @@ Test(view, a_table_that_begins_with_a_hole_is_not_blank)
     cr_expect_eq(qc_view_seek(o.view, 0, false), BIG_SPAN - BIG);
     opened_clear(&o);
     remove_stack(&s);
+}
+
+/* A cluster, the last of the file, of which the file has no more than a byte. */
+Test(view, behind_the_last_byte_of_the_file_are_zeros)
+{
+    static const uint8_t zeros[CLUSTER];
+    MemFile *file = sample();
+    Opened o = opened_new(mem_file(file), NULL);
+    uint64_t l2 = mem_file_word(file, mem_file_word(file, 40)) & QC_OFFSET_MASK;
+    uint64_t end = (file->data->len + UINT64_C(4095)) / CLUSTER * CLUSTER;
+    uint8_t buf[CLUSTER];
+    opened_clear(&o);
+    g_byte_array_set_size(file->data, (guint)end + 1);
+    file->data->data[end] = 77;
+    mem_file_put_word(file, l2 + 3 * 8, end | QC_COPIED);
+    o = opened_new(mem_file(file), NULL);
+    memset(buf, 0xee, sizeof(buf));
+    cr_expect_eq(CLUSTER, qc_view_read(o.view, buf, CLUSTER, 3 * CLUSTER));
+    cr_expect_eq(buf[0], 77);
+    cr_expect_arr_eq(buf + 1, zeros, CLUSTER - 1);
+    opened_clear(&o);
+    qc_file_unref(mem_file(file));
+}
+
+/* What could not be read is not remembered as anything. */
+Test(view, a_read_that_failed_leaves_nothing_behind)
+{
+    for (unsigned compressed = 0; compressed < 2; compressed++) {
+        MemFile *file = sample();
+        uint8_t want[CLUSTER], buf[CLUSTER];
+        bool reached = true;
+        if (compressed)
+            craft_compress(file, 3, 1);
+        file->mtime = 1; /* settled */
+        Opened o = opened_new(mem_file(file), NULL);
+        cr_assert_eq(CLUSTER, qc_view_read(o.view, want, CLUSTER, 3 * CLUSTER));
+        opened_clear(&o);
+        for (int64_t n = 0; reached; n++) {
+            o = opened_new(mem_file(file), NULL);
+            file->calls = 0;
+            file->fail_at = n;
+            file->fail_error = -EIO;
+            ssize_t got = qc_view_read(o.view, buf, CLUSTER, 3 * CLUSTER);
+            reached = file->calls > n;
+            file->fail_at = -1;
+            cr_expect_eq(got, reached ? -EIO : CLUSTER);
+            cr_assert_eq(CLUSTER, qc_view_read(o.view, buf, CLUSTER, 3 * CLUSTER));
+            cr_expect_arr_eq(buf, want, CLUSTER, "call %d", (int)n);
+            opened_clear(&o);
+        }
+        qc_file_unref(mem_file(file));
+    }
+}
+
+/* Extensions may fill the whole first cluster. */
+Test(view, a_header_longer_than_a_page_is_read_whole)
+{
+    enum { LENGTH = 6000, NAME_AT = 112 + 8 + LENGTH + 8 };
+    static const Kind large = {"v3-64k", 3, 16, 16, false};
+    MemFile *file = script_image(&large, DISK);
+    uint8_t *header = file->data->data;
+    mem_file_put_word(file, 112, UINT64_C(0x12345678) << 32 | LENGTH);
+    mem_file_put_word(file, 8, NAME_AT);
+    header[19] = 4;
+    memcpy(header + NAME_AT, "base", 4);
+    Opened o = opened_new(mem_file(file), NULL);
+    cr_expect_str_eq(qc_image_info(o.image)->backing_file, "base");
+    opened_clear(&o);
+    qc_file_unref(mem_file(file));
+}
+
+/* A raw file of any length is a disk of whole sectors. */
+Test(view, a_raw_file_that_ends_within_a_sector_is_read_to_its_end)
+{
+    g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
+    g_autoptr(QcImage) image = NULL;
+    g_autoptr(QcChain) chain = NULL;
+    uint8_t bytes[1000], buf[1024];
+    memset(bytes, 'r', sizeof(bytes));
+    MemFile *file = mem_file_new(bytes, sizeof(bytes));
+    cr_assert_eq(0, qc_image_open(mem_file(file), "a.raw", QC_FORMAT_RAW, cache, &image, NULL));
+    cr_assert_eq(0, qc_chain_open(NULL, image, cache, &chain));
+    memset(buf, 0xee, sizeof(buf));
+    cr_assert_eq(1024, qc_view_read(qc_chain_view(chain, 0), buf, 2000, 0));
+    cr_expect_arr_eq(buf, bytes, 1000);
+    for (unsigned i = 1000; i < 1024; i++)
+        cr_expect_eq(buf[i], 0);
+    qc_file_unref(mem_file(file));
 }
 
 /* A file that is cut off while it is open: what was there is no zeros now. */

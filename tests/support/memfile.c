@@ -65,6 +65,8 @@ static void store(MemFile *m, const void *bytes, uint64_t len, uint64_t offset)
         grow(m, offset + len);
     memcpy(m->data->data + offset, bytes, len);
     m->mtime++;
+    if (m->medium)
+        store(m->medium, bytes, len, offset);
 }
 
 static ssize_t mem_pwrite(QcFile *file, const void *buf, size_t len, uint64_t offset)
@@ -150,6 +152,16 @@ static int64_t mem_seek(QcFile *file, uint64_t offset, bool hole)
     return (int64_t)offset;
 }
 
+/* Only what it is asked for: the kernel may forget more, but need not. */
+static void mem_refresh(QcFile *file, uint64_t offset, uint64_t len)
+{
+    MemFile *m = self(file);
+    if (!m->medium || offset >= m->data->len)
+        return;
+    len = len ? MIN(len, m->data->len - offset) : m->data->len - offset;
+    memcpy(m->data->data + offset, m->medium->data->data + offset, len);
+}
+
 static int mem_lock(QcFile *file, unsigned byte, bool take)
 {
     (void)file, (void)byte, (void)take;
@@ -190,6 +202,7 @@ static const QcFileOps mem_ops = {
     .lock = mem_lock,
     .lock_held = mem_lock_held,
     .has_writer = mem_has_writer,
+    .refresh = mem_refresh,
     .close = mem_close,
 };
 

@@ -46,6 +46,8 @@ typedef struct MemFile {
     int64_t restless; /* it is written to all the time: its times are those of now, in whole units
                          of so many nanoseconds; 0: they are mtime */
     bool device;      /* stat says that it is a block device */
+    struct MemFile *medium; /* what is on the device, as another machine sees it, too: data is what
+                               this machine remembers of it until refresh; or NULL; not owned */
 
     QcGate *gate;      /* the store that its backing file is in, or NULL; not owned */
     uint64_t max_size; /* growing beyond is -EFBIG */

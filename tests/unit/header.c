@@ -105,6 +105,7 @@ Test(header, what_is_not_valid_is_refused)
         {"disk too large for its L1 table", 24, 8, UINT64_C(1) << 31, -EINVAL},
         {"unknown encryption", 32, 4, 3, -EOPNOTSUPP},
         {"L1 table too large", 36, 4, 0xffffffff, -EINVAL},
+        {"L1 table too large by one entry", 36, 4, (32 << 20) / 8 + 1, -EINVAL},
         {"L1 table not aligned", 40, 8, 0x30001, -EINVAL},
         {"L1 table beyond 2^56", 40, 8, UINT64_C(1) << 56, -EINVAL},
         {"refcount table not aligned", 48, 8, 0x10200, -EINVAL},
@@ -139,6 +140,30 @@ Test(header, what_is_not_valid_is_refused)
         cr_expect_eq(qc_header_decode(s.bytes, sizeof(s.bytes), &h, &error), cases[i].err, "%s",
                      cases[i].what);
         cr_expect_not_null(error, "%s", cases[i].what);
+    }
+}
+
+Test(header, where_the_name_of_the_backing_file_may_lie)
+{
+    static const struct {
+        uint64_t offset;
+        uint32_t size;
+        int err;
+    } cases[] = {
+        {0, 5000, 0}, /* there is none, whatever its size */
+        {112, 1023, 0},      {112, 1024, -EINVAL},    {111, 8, -EINVAL},
+        {65536 - 8, 8, 0},   {65536 - 8, 9, -EINVAL}, {65536, 0, 0},
+        {65537, 0, -EINVAL}, {65537, 8, -EINVAL},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        Sample s = valid();
+        QcHeader h;
+        put64(&s, 8, cases[i].offset);
+        put32(&s, 16, cases[i].size);
+        int err = qc_header_decode(s.bytes, sizeof(s.bytes), &h, NULL);
+        cr_expect_eq(err, cases[i].err, "case %zu: %d", i, err);
+        if (!err && cases[i].offset == 0)
+            cr_expect_eq(0, qc_header_decode_extensions(&h, s.bytes, sizeof(s.bytes), NULL));
     }
 }
 
@@ -185,6 +210,56 @@ Test(header, extensions)
     cr_expect_eq(h.luks_length, 0x1000);
     cr_expect_eq(h.backing_offset, 184);
     cr_expect_eq(h.backing_size, 9);
+}
+
+/* The result of decoding a header with this one extension. */
+static int decode_extension(uint32_t type, const void *data, uint32_t len, bool bitmaps_are_true)
+{
+    Sample s = valid();
+    QcHeader h;
+    put64(&s, 88, bitmaps_are_true ? QC_AUTOCLEAR_BITMAPS : 0);
+    put32(&s, 112, type);
+    put32(&s, 116, len);
+    memcpy(s.bytes + 120, data, len);
+    int err = decode(&s, &h);
+    if (!err && type == QC_EXT_BITMAPS)
+        cr_expect_eq(h.has_bitmaps, bitmaps_are_true);
+    return err;
+}
+
+Test(header, a_bitmaps_extension_has_to_be_valid_where_it_is_true)
+{
+    static const struct {
+        uint32_t n;
+        uint64_t size, offset;
+        int err;
+    } cases[] = {
+        {1, 32, 0x10000, 0},
+        {65535, 64 << 20, 0x10000, 0},
+        {0, 32, 0x10000, -EINVAL},
+        {65536, 64 << 20, 0x10000, -EINVAL},
+        {1, (64 << 20) + 1, 0x10000, -EINVAL},
+        {1, 32, 0x10200, -EINVAL},
+        {1, 32, UINT64_C(1) << 56, -EINVAL},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        QcDiskBitmaps d = {.nb_bitmaps = be32_make(cases[i].n),
+                           .directory_size = be64_make(cases[i].size),
+                           .directory_offset = be64_make(cases[i].offset)};
+        cr_expect_eq(cases[i].err, decode_extension(QC_EXT_BITMAPS, &d, sizeof(d), true), "%zu", i);
+        cr_expect_eq(0, decode_extension(QC_EXT_BITMAPS, &d, sizeof(d), false), "%zu", i);
+    }
+}
+
+Test(header, extensions_have_the_length_of_their_kind)
+{
+    static const uint8_t bytes[32];
+    for (uint32_t len = 0; len <= sizeof(bytes); len += 4) {
+        int bitmaps = len == sizeof(QcDiskBitmaps) ? 0 : -EINVAL;
+        int luks = len == sizeof(QcDiskLuks) ? 0 : -EINVAL;
+        cr_expect_eq(bitmaps, decode_extension(QC_EXT_BITMAPS, bytes, len, false), "%u", len);
+        cr_expect_eq(luks, decode_extension(QC_EXT_LUKS, bytes, len, false), "%u", len);
+    }
 }
 
 Test(header, an_extension_longer_than_the_cluster_is_refused)

@@ -60,6 +60,10 @@ Test(path, stripped_of_a_directory)
         {"/v/l/s", "/v/l/s/.", NULL, NULL},
         {"/v/l/s", "/v/l/sa", NULL, NULL},
         {"/v/l/s", "/v/l/a", NULL, NULL},
+        {"/vv/lib/s", "/v/lib/s/a", NULL, NULL},
+        {"/v-l/s", "/v/l/s/a", NULL, NULL}, /* beneath no part of a name */
+        {"/v/l/s", "/v/l/s/..a", "..a", "..a"},
+        {"/v/l/s", "/v/l/s/.../a", ".../a", ".../a"},
         {"/v/l/s", "/v", NULL, NULL},
         {"/v/l/s", "/", NULL, NULL},
         {"/v/l/s", "/v/../v/l/s/a", NULL, "a"},
