@@ -215,6 +215,10 @@ Test(device, a_header_that_changes_meanwhile_stays)
             Device d = new_device();
             uint8_t size = d.medium->data->data[23] ^ 1;
             bool unknown;
+            if (commands[i].kind == STEP_REPAIR) {
+                craft_leak(d.file);
+                craft_leak(d.medium);
+            }
             other.usual = d.file->base.ops;
             other.ops = *other.usual;
             other.ops.sync = sync_and_be_disturbed;

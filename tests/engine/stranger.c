@@ -111,6 +111,8 @@ Test(stranger, what_cannot_be_seen_before_the_switch_stays)
         MemFile *file = prepared(&script_kinds[4]);
         uint8_t sector[QC_SECTOR];
         bool unknown;
+        if (commands[c].kind == STEP_REPAIR)
+            craft_leak(file);
         memcpy(sector, file->data->data, sizeof(sector));
         invite_stranger(file, spoil_the_next_call, 3);
         cr_expect_eq(-EIO, script_run(file, &commands[c], &unknown), "command %zu", c);
