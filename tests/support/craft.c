@@ -346,14 +346,14 @@ void craft_leaks(MemFile *file, unsigned n)
     add_to_count(file, l1, 1);
 }
 
-/* That of the L1 table; or, where a count cannot be 2, that of a cluster which is free. */
+/* That of the L1 table; or, where a count cannot be 2, that of one more cluster. */
 void craft_leak(MemFile *file)
 {
     unsigned order;
     uint64_t i, cluster = be64_get(header_of(file).l1_table_offset) >> bits_of(file);
-    uint8_t *counts = counts_of(file, cluster, &order, &i);
-    while (order == 0 && qc_refcount_get(counts, order, i) > 0)
-        counts = counts_of(file, ++cluster, &order, &i);
+    counts_of(file, cluster, &order, &i);
+    if (order == 0)
+        cluster = append(file, 1) >> bits_of(file);
     add_to_count(file, cluster, 1);
 }
 
