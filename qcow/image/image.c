@@ -103,7 +103,7 @@ static int fill_info(QcImage *image, const uint8_t *buf)
     info->version = h->layout.version;
     info->cluster_bits = h->layout.cluster_bits;
     info->refcount_bits = 1u << h->layout.refcount_order;
-    info->compression = h->compression_type == 1 ? "zstd" : "zlib";
+    info->compression = h->compression_type == QC_COMPRESSION_ZSTD ? "zstd" : "zlib";
     info->lazy_refcounts = h->compatible & QC_COMPAT_LAZY;
     info->extended_l2 = h->layout.extended_l2;
     info->dirty = h->incompatible & QC_INCOMPAT_DIRTY;
