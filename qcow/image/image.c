@@ -83,18 +83,6 @@ static int keep_string_at(QcImage *image, const uint8_t *buf, uint64_t at, uint3
     return *ret ? 0 : -ENOMEM;
 }
 
-/* Why guest data is out of reach, or NULL. */
-static const char *unsupported_feature(const QcInfo *info)
-{
-    if (info->encryption == QC_ENCRYPTION_AES)
-        return "encrypted images (AES) are not supported";
-    if (info->encryption == QC_ENCRYPTION_LUKS)
-        return "encrypted images (LUKS) are not supported";
-    if (info->has_data_file)
-        return "external data files are not supported";
-    return NULL;
-}
-
 static int fill_info(QcImage *image, const uint8_t *buf)
 {
     const QcHeader *h = &image->header;
@@ -429,5 +417,12 @@ int qc_image_luks(const QcImage *image, QcLuks *ret)
 
 const char *qc_image_unsupported(const QcImage *image)
 {
-    return unsupported_feature(&image->info);
+    const QcInfo *info = &image->info;
+    if (info->encryption == QC_ENCRYPTION_AES)
+        return "encrypted images (AES) are not supported";
+    if (info->encryption == QC_ENCRYPTION_LUKS)
+        return "encrypted images (LUKS) are not supported";
+    if (info->has_data_file)
+        return "external data files are not supported";
+    return NULL;
 }
