@@ -485,7 +485,7 @@ int qc_snapshot_take(QcImage *image, const char *name, int64_t now_ns, QcRun *ru
 int qc_snapshot_revert(QcImage *image, unsigned snapshot, QcRun *run, GError **error);
 /* Forget the snapshot; the clusters that only it used become free. */
 int qc_snapshot_delete(QcImage *image, unsigned snapshot, QcRun *run, GError **error);
-/* Give the snapshot another name. Errors as qc_snapshot_take. */
+/* Give the snapshot another name. -EEXIST, -EINVAL and -ENAMETOOLONG as qc_snapshot_take(). */
 int qc_snapshot_rename(QcImage *image, unsigned snapshot, const char *name, QcRun *run,
                        GError **error);
 
@@ -511,10 +511,11 @@ typedef struct QcCheck {
 
 /*
  * Count all references of a qcow2 image anew and compare them with the refcounts and the
- * COPIED flags. Nothing may write to the file meanwhile (hold a lock). Reads every table once: time
- * and memory grow with the metadata. Broken tables are findings. run is as of a command (its
- * guard is not asked), but the image is not used up. -EINVAL: a command has used it up, or it was
- * opened for its disk only. -EOPNOTSUPP, -EIO, -ENOMEM: could not check; -ECANCELED. §"Refcounts".
+ * COPIED flags. Nothing may write to the file meanwhile (hold a lock). Reads every table, those of
+ * the active disk twice: time and memory grow with the metadata. Broken tables are findings. run is
+ * as of a command (its guard is not asked), but the image is not used up. -EINVAL: a command has
+ * used it up, or it was opened for its disk only. -EOPNOTSUPP, -EIO, -ENOMEM: could not check;
+ * -ECANCELED. §"Refcounts".
  */
 int qc_image_check(QcImage *image, const QcRun *run, QcCheck *ret, GError **error);
 

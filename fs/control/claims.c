@@ -34,7 +34,7 @@ struct Claims {
     GHashTable *commands; /* "file" -> Running; lock */
     GHashTable *paused;   /* "file" -> number of pauses; lock */
     GHashTable *worked;   /* "file" -> when the last command ended (gint64 *, monotonic); lock */
-    GHashTable *poisoned; /* set of "file:btime"; lock */
+    GHashTable *poisoned; /* set of claims_lasting_key(); lock */
     uint64_t epoch;       /* lock */
 };
 
@@ -66,9 +66,8 @@ static char *part_key(const QcFileStat *file, const char *part)
     return g_strdup_printf("%s:%s", key, part);
 }
 
-/* What took the place and the number of a file, as of one that was restored, is another file. What
- * a node of a device is made for is the device. */
-static char *poison_key(const QcFileStat *file)
+/* What a node of a device is made for is the device. */
+char *claims_lasting_key(const QcFileStat *file)
 {
     g_autofree char *key = claims_key(file);
 
@@ -238,7 +237,7 @@ static void wait_for_turn(Claims *claims, const char *key)
 int claims_begin(Claims *claims, const QcFileStat *file)
 {
     char *key = claims_key(file);
-    g_autofree char *poison = poison_key(file);
+    g_autofree char *poison = claims_lasting_key(file);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
 
     wait_for_turn(claims, key);
@@ -310,7 +309,7 @@ void claims_end(Claims *claims, const QcFileStat *file, bool poison)
     g_hash_table_remove(claims->commands, key);
     remember(claims, key);
     if (poison)
-        g_hash_table_add(claims->poisoned, poison_key(file));
+        g_hash_table_add(claims->poisoned, claims_lasting_key(file));
     claims->epoch++;
     g_cond_broadcast(&claims->ended);
 }

@@ -13,6 +13,8 @@ typedef struct Claims Claims;
 
 /* What a file is known by here, whatever its names are (g_free). */
 char *claims_key(const QcFileStat *file);
+/* The same for longer than the file may exist: what took its place and its number is another. */
+char *claims_lasting_key(const QcFileStat *file);
 
 Claims *claims_new(void);
 void claims_free(Claims *claims); /* accepts NULL */

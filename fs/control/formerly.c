@@ -28,12 +28,11 @@ static void name_free(gpointer data)
     g_free(name);
 }
 
-/* What took the place and the number of a file is another file. */
 static char *key_of(const QcFileStat *file, const char *shown)
 {
-    g_autofree char *key = claims_key(file);
+    g_autofree char *key = claims_lasting_key(file);
 
-    return g_strdup_printf("%s:%" G_GINT64_MODIFIER "x:%s", key, file->btime, shown);
+    return g_strdup_printf("%s:%s", key, shown);
 }
 
 Formerly *formerly_new(unsigned most)

@@ -22,6 +22,8 @@
  */
 #include "ahead.h"
 
+#include "buffers.h"
+
 enum {
     MAX_THREADS = 16,
     MAX_CHUNKS = 64,              /* 16 MiB */

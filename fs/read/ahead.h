@@ -2,8 +2,6 @@
 #ifndef SNAPTREE_AHEAD_H
 #define SNAPTREE_AHEAD_H
 
-#include "buffers.h"
-
 #include <qcow.h>
 
 #define AHEAD_CHUNK (256u * 1024u) /* bytes that are read at a time */

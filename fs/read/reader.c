@@ -60,6 +60,11 @@ struct Reader {
     QcView *view; /* lock */
 };
 
+static QcFile *file_of(const Image *image, unsigned layer)
+{
+    return qc_image_file(qc_chain_image(image_chain(image), layer));
+}
+
 /* ---- opening ----------------------------------------------------------------------------- */
 
 /* Open the image with a file of its own and a reader's lock. -EBUSY: a process writes to it. */
@@ -91,15 +96,16 @@ static unsigned first_disturbed(const Reader *reader)
 }
 
 /* Of any other file, its stat tells that somebody writes to it. */
-static void watch(Reader *reader, const Image *image)
+static void watch(Reader *reader)
 {
+    const Image *image = reader->image;
+
     for (unsigned i = first_disturbed(reader); i < image_n_layers(image); i++) {
         const QcFileStat *stat = &image_layer_info(image, i)->stat;
-        QcFile *file = qc_image_file(qc_chain_image(image_chain(image), i));
         bool locked = reader->live && i == 0;
 
         if (locked || stat->rdev)
-            g_ptr_array_add(reader->watched, watched_new(file, stat, locked));
+            g_ptr_array_add(reader->watched, watched_new(file_of(image, i), stat, locked));
     }
 }
 
@@ -114,18 +120,18 @@ static int check_writers(const Reader *reader, const Image *image, unsigned max_
     int r = 0;
 
     for (unsigned i = first_disturbed(reader); i < image_n_layers(image) && r == 0; i++) {
-        QcFile *file = qc_image_file(qc_chain_image(image_chain(image), i));
         const QcFileStat *stat = &image_layer_info(image, i)->stat;
 
-        r = watched_ask(reader->fs, file, stat, reader->live && i == 0, max_age);
+        r = watched_ask(reader->fs, file_of(image, i), stat, reader->live && i == 0, max_age);
     }
     return r;
 }
 
 /* A snapshot rests on the disks beneath its own image; a layer, on its own as well. */
-static int claim_all(Reader *reader, const Image *image)
+static int claim_all(Reader *reader)
 {
     const Subject *subject = &reader->subject;
+    const Image *image = reader->image;
     unsigned i = subject_is_snapshot(subject) ? 1 : (unsigned)subject->layer;
     int r = 0;
 
@@ -139,15 +145,11 @@ static int claim_all(Reader *reader, const Image *image)
     return r;
 }
 
-static QcFile *layer_file(const Reader *reader, const Image *image)
-{
-    return qc_image_file(qc_chain_image(image_chain(image), (unsigned)reader->subject.layer));
-}
-
 /* Whether what is opened is the raw file that the node is of, to its last byte. */
-static bool is_node_file(const Reader *reader, const Image *image)
+static bool is_node_file(const Reader *reader)
 {
-    unsigned layer = (unsigned)MAX(reader->subject.layer, 0);
+    const Image *image = reader->image;
+    unsigned layer = subject_top_layer(&reader->subject);
 
     if (layer == 0 || image_layer_info(image, layer)->stat.size != qc_view_size(reader->view))
         return false;
@@ -157,37 +159,39 @@ static bool is_node_file(const Reader *reader, const Image *image)
 }
 
 /* The kernel's number of the file, where it can read that by itself; or 0. -ESTALE. */
-static int begin_passthrough(const Reader *reader, const Image *image)
+static int begin_passthrough(const Reader *reader)
 {
-    const QcImage *layer = qc_chain_image(image_chain(image), (unsigned)reader->subject.layer);
-    const QcFileStat *stat = &qc_image_info(layer)->stat;
+    unsigned top = subject_top_layer(&reader->subject);
+    const QcImage *layer = qc_chain_image(image_chain(reader->image), top);
+
     if (!qc_file_is_local(qc_image_file(layer)))
         return 0;
-    return fs_begin_passthrough(reader->fs, qc_image_path(layer), stat);
+    return fs_begin_passthrough(reader->fs, qc_image_path(layer), &qc_image_info(layer)->stat);
 }
 
 /* Decide how the kernel is to read a file that is not live. -ESTALE: it has to look up the name. */
-static int open_pages(Reader *reader, const Image *image)
+static int open_pages(Reader *reader)
 {
-    g_autofree char *what = subject_what(&reader->subject, image);
-    g_autofree char *identity = subject_identity(&reader->subject, image, reader->fs->gate);
+    const Subject *subject = &reader->subject;
+    g_autofree char *what = subject_what(subject, reader->image);
+    g_autofree char *identity = subject_identity(subject, reader->image, reader->fs->gate);
     const PagesContent content = {
         .what = what,
         .identity = identity,
         .size = qc_view_size(reader->view),
-        .is_node_file = is_node_file(reader, image),
+        .is_node_file = is_node_file(reader),
     };
     int number = 0;
 
     if (content.is_node_file && pages_are_unused(reader->pages))
-        number = begin_passthrough(reader, image);
+        number = begin_passthrough(reader);
     if (number < 0)
         return number;
     int passed = number;
     reader->use = pages_open(reader->pages, &content, &passed);
     if (reader->use == PAGES_PASSED) {
         reader->passed = passed;
-        reader->file = qc_file_ref(layer_file(reader, image));
+        reader->file = qc_file_ref(file_of(reader->image, subject_top_layer(subject)));
     }
     if (number && reader->passed != number)
         fs_end_passthrough(reader->fs, number);
@@ -215,7 +219,7 @@ static bool is_live_node(const Node *node)
 static void refresh(const Image *image)
 {
     for (unsigned i = 0; i < image_n_layers(image); i++)
-        qc_file_refresh(qc_image_file(qc_chain_image(image_chain(image), i)), 0, 0);
+        qc_file_refresh(file_of(image, i), 0, 0);
 }
 
 static int get_image(Reader *reader, const Node *node, Image **ret)
@@ -282,13 +286,13 @@ static int set_up(Reader *reader, const Creds *creds)
     if (r == 0)
         r = check_writers(reader, reader->image, 0);
     if (r == 0)
-        r = claim_all(reader, reader->image);
+        r = claim_all(reader);
     if (r == 0)
         r = subject_view(&reader->subject, reader->image, &reader->view);
     if (r == 0 && subject_is_snapshot(&reader->subject))
         r = look_again(reader);
     if (r == 0 && !reader->live)
-        r = open_pages(reader, reader->image);
+        r = open_pages(reader);
     if (r < 0)
         return r;
 
@@ -296,7 +300,7 @@ static int set_up(Reader *reader, const Creds *creds)
         reader->ahead = ahead_new(reader->fs->ahead);
     if (reader->live)
         reader->file = qc_file_ref(image_file(reader->image));
-    watch(reader, reader->image);
+    watch(reader);
     node_open(reader->fs->nodes, reader->node, qc_view_size(reader->view));
     reader->opened = true;
     return 0;

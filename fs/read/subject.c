@@ -13,6 +13,11 @@ bool subject_is_snapshot(const Subject *subject)
     return subject->layer < 0;
 }
 
+unsigned subject_top_layer(const Subject *subject)
+{
+    return (unsigned)MAX(subject->layer, 0);
+}
+
 int subject_view(const Subject *subject, const Image *image, QcView **ret)
 {
     if (!image_chain(image))
@@ -65,7 +70,7 @@ int subject_check_access(const Subject *subject, const Image *image, QcGate *gat
 {
     if (creds_is_root(creds))
         return 0;
-    for (unsigned i = (unsigned)MAX(subject->layer, 0); i < image_n_layers(image); i++) {
+    for (unsigned i = subject_top_layer(subject); i < image_n_layers(image); i++) {
         const QcImage *layer = qc_chain_image(image_chain(image), i);
         const char *path = qc_image_path(layer);
         QcFile *file = qc_image_file(layer);
@@ -102,7 +107,7 @@ char *subject_what(const Subject *subject, const Image *image)
     g_autofree char *part = part_of(subject);
     GString *what = g_string_new(part);
 
-    for (unsigned i = (unsigned)MAX(subject->layer, 0); i < image_n_layers(image); i++) {
+    for (unsigned i = subject_top_layer(subject); i < image_n_layers(image); i++) {
         const QcFileStat *stat = &image_layer_info(image, i)->stat;
 
         g_string_append_printf(what, " %" G_GINT64_MODIFIER "x:%" G_GINT64_MODIFIER "x", stat->dev,
@@ -113,7 +118,7 @@ char *subject_what(const Subject *subject, const Image *image)
 
 char *subject_identity(const Subject *subject, const Image *image, QcGate *gate)
 {
-    g_autofree char *files = image_identity(image, gate, (unsigned)MAX(subject->layer, 0));
+    g_autofree char *files = image_identity(image, gate, subject_top_layer(subject));
     g_autofree char *part = part_of(subject);
 
     return files ? g_strdup_printf("%s %s", files, part) : NULL;

@@ -12,6 +12,8 @@ typedef struct Subject {
 
 void subject_clear(Subject *subject);
 bool subject_is_snapshot(const Subject *subject);
+/* The layer in whose file it lies. */
+unsigned subject_top_layer(const Subject *subject);
 
 /* Note what a node's name stands for in this image. Start with zeros. -ENOENT, -ENOMEM. */
 int subject_choose(Subject *subject, Image *image, const Node *node);

@@ -24,10 +24,10 @@
  */
 #include "fetcher.h"
 
+#include "fs.h"
 #include "log.h"
 
 #include <errno.h>
-#include <linux/fuse.h>
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>

@@ -4,14 +4,14 @@
 #ifndef SNAPTREE_FETCHER_H
 #define SNAPTREE_FETCHER_H
 
-#include "fs.h"
-
 #include <glib.h>
 #include <liburing.h>
 #include <linux/fuse.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdbool.h>
+
+struct fuse_session;
 
 typedef enum CrewState {
     CREW_WAITS, /* for the kernel's first request */

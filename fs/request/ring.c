@@ -14,12 +14,10 @@
 #include "ring.h"
 
 #include "fetcher.h"
-#include "fs.h"
 #include "log.h"
 
 #include <errno.h>
-#include <linux/fuse.h>
-#include <unistd.h>
+#include <string.h>
 
 enum {
     ALL_FETCHERS = 128, /* about as many, unless there are many processors */

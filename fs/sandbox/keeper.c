@@ -17,6 +17,7 @@
  */
 #include "keeper.h"
 
+#include "census.h"
 #include "holder.h"
 #include "log.h"
 #include "passthrough.h"

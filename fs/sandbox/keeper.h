@@ -9,7 +9,7 @@
 #ifndef SNAPTREE_KEEPER_H
 #define SNAPTREE_KEEPER_H
 
-#include "census.h"
+#include "qcow.h"
 
 /*
  * Unmount, called in the keeper, when the worker goes on some seconds after a signal that is to end

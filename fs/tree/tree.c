@@ -9,7 +9,9 @@
 #include <sys/stat.h>
 
 enum {
+    NS_PER_SECOND = 1000000000,
     BLOCK_SIZE = 128 * 1024, /* what programs are told to read at a time */
+    STAT_BLOCK = 512,        /* what st_blocks counts */
     ENTRY_BYTES = 600,       /* what an entry of a listing takes, with the longest name */
 };
 
@@ -17,10 +19,10 @@ enum {
 
 static struct timespec timespec_of(int64_t ns)
 {
-    int64_t second = ns / G_GINT64_CONSTANT(1000000000), rest = ns % G_GINT64_CONSTANT(1000000000);
+    int64_t second = ns / NS_PER_SECOND, rest = ns % NS_PER_SECOND;
 
     if (rest < 0) {
-        rest += G_GINT64_CONSTANT(1000000000);
+        rest += NS_PER_SECOND;
         second--;
     }
     return (struct timespec){.tv_sec = second, .tv_nsec = rest};
@@ -69,7 +71,7 @@ static void set_text(struct stat *attr, const QcFileStat *file, size_t len)
 {
     set_common(attr, file, S_IFREG | (file->mode & 0444));
     attr->st_size = (off_t)len;
-    attr->st_blocks = (blkcnt_t)(len / 512 + 1);
+    attr->st_blocks = (blkcnt_t)(len / STAT_BLOCK + 1);
 }
 
 /*
@@ -78,7 +80,7 @@ static void set_text(struct stat *attr, const QcFileStat *file, size_t len)
  */
 static void set_view(struct stat *attr, const QcFileStat *file, uint64_t size)
 {
-    uint64_t blocks = MIN(file->allocated / 512, size ? (size - 1) / 512 : 0);
+    uint64_t blocks = MIN(file->allocated / STAT_BLOCK, size ? (size - 1) / STAT_BLOCK : 0);
 
     set_common(attr, file, S_IFREG | (file->mode & 0444));
     attr->st_size = (off_t)size;

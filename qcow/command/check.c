@@ -11,6 +11,7 @@
 #include "error.h"
 #include "findings.h"
 #include "flags.h"
+#include "snaptable.h"
 #include "snapwrite.h"
 #include "tally.h"
 #include "tree.h"

@@ -9,6 +9,10 @@
 #include "refcodec.h"
 #include <string.h>
 
+enum {
+    EXTENSIONS_ROOM = 32, /* bytes: what an extension takes besides its text, and the end of them */
+};
+
 typedef struct Plan {
     QcLayout layout;
     uint64_t size;
@@ -18,7 +22,7 @@ typedef struct Plan {
 
 static int order_of_bits(unsigned bits)
 {
-    for (int order = 0; order <= 6; order++)
+    for (int order = 0; order <= QC_MAX_REFCOUNT_ORDER; order++)
         if (1u << order == bits)
             return order;
     return -EINVAL;
@@ -36,7 +40,8 @@ static int check_options(const QcCreateOptions *o, Plan *p, GError **error)
         return qc_fail(error, -EINVAL, "the cluster size is 512 bytes to 2 MiB");
     if (order < 0)
         return qc_fail(error, -EINVAL, "a refcount has 1, 2, 4, 8, 16, 32 or 64 bits");
-    if (version == 2 && (order != 4 || o->extended_l2 || o->lazy_refcounts || o->zstd))
+    if (version == 2 &&
+        (order != QC_V2_REFCOUNT_ORDER || o->extended_l2 || o->lazy_refcounts || o->zstd))
         return qc_fail(error, -EINVAL, "version 2 does not have these features");
     if (o->extended_l2 && bits < QC_MIN_EXTENDED_L2_BITS)
         return qc_fail(error, -EINVAL, "extended L2 entries need clusters of 16 KiB or more");
@@ -44,7 +49,8 @@ static int check_options(const QcCreateOptions *o, Plan *p, GError **error)
         return qc_fail(error, -EINVAL, "a backing file needs a format, and the other way round");
     if (name_len > QC_MAX_BACKING_NAME || (o->backing_file && name_len == 0) ||
         (o->backing_file &&
-         sizeof(QcDiskHeader) + 32 + strlen(o->backing_format) + name_len > 1u << bits))
+         sizeof(QcDiskHeader) + EXTENSIONS_ROOM + strlen(o->backing_format) + name_len >
+             1u << bits))
         return qc_fail(error, -EINVAL, "the backing file's name is empty or too long");
     if (o->virtual_size > QC_MAX_DISK_SIZE)
         return qc_fail(error, -EINVAL, "the disk is too large");
@@ -106,7 +112,7 @@ static void encode_header(const Plan *p, const QcCreateOptions *o, uint8_t *clus
         d.compatible_features = be64_make(o->lazy_refcounts ? QC_COMPAT_LAZY : 0);
         d.refcount_order = be32_make(l->refcount_order);
         d.header_length = be32_make(sizeof(d));
-        d.compression_type = o->zstd;
+        d.compression_type = o->zstd ? QC_COMPRESSION_ZSTD : QC_COMPRESSION_ZLIB;
     }
     size_t header_length = at;
     if (o->backing_file) {

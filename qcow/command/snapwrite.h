@@ -4,7 +4,6 @@
 #ifndef QCOW_SNAPWRITE_H
 #define QCOW_SNAPWRITE_H
 
-#include "snaptable.h"
 #include "txn.h"
 
 enum {

@@ -4,7 +4,7 @@
  * A transaction writes everything new to clusters that are free in the image as it is, and
  * then switches with one write inside the first sector. Until that write the file's old
  * contents are untouched; from it on the new ones count, and what they replace is free. The
- * steps, each durable before the next begins, are numbered in docs/DURABILITY.md and txn.c.
+ * steps are numbered in docs/DURABILITY.md and txn.c.
  */
 #ifndef QCOW_TXN_H
 #define QCOW_TXN_H
@@ -15,7 +15,7 @@ typedef struct QcTxn {
     QcImage *image;
     QcRun *run;        /* or NULL */
     QcMeter meter;     /* of that run */
-    QcRefs *refs;      /* change through qc_refs_add() and qc_txn_alloc() */
+    QcRefs *refs;      /* as they are to become */
     QcHeader next;     /* the header as it is to become */
     uint64_t old_size; /* of the file */
     bool wrote;        /* something may lie past old_size */

@@ -43,18 +43,13 @@ struct QcGate {
 int qc_gate_new(const char *store, QcBackingPolicy policy, QcGate **ret, GError **error)
 {
     int fd = open(store, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return qc_fail(error, -errno, "store %s: %s", store, g_strerror(errno));
-    char *real = realpath(store, NULL);
+    /* Whether it may be searched, O_PATH does not ask. */
+    bool usable = fd >= 0 && faccessat(fd, ".", X_OK, AT_EACCESS) == 0;
+    char *real = usable ? realpath(store, NULL) : NULL;
     if (!real) {
         int err = -errno;
-        close(fd);
-        return qc_fail(error, err, "store %s: %s", store, g_strerror(-err));
-    }
-    if (faccessat(fd, ".", X_OK, AT_EACCESS) < 0) { /* O_PATH does not ask for it */
-        int err = -errno;
-        close(fd);
-        free(real);
+        if (fd >= 0)
+            close(fd);
         return qc_fail(error, err, "store %s: %s", store, g_strerror(-err));
     }
     QcGate *gate = g_new0(QcGate, 1);

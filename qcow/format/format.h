@@ -47,6 +47,8 @@ enum {
     QC_MIN_CLUSTER_BITS = 9,
     QC_MAX_CLUSTER_BITS = 21,
     QC_MIN_EXTENDED_L2_BITS = 14,
+    QC_V2_REFCOUNT_ORDER = 4,
+    QC_MAX_REFCOUNT_ORDER = 6,
     QC_SUBCLUSTER_BITS = 5,
     QC_SUBCLUSTERS = 1 << QC_SUBCLUSTER_BITS,
     QC_MAX_BACKING_NAME = 1023,
@@ -73,6 +75,12 @@ enum {
 #define QC_AUTOCLEAR_BITMAPS    (UINT64_C(1) << 0)
 #define QC_AUTOCLEAR_RAW        (UINT64_C(1) << 1)
 #define QC_AUTOCLEAR_KNOWN      UINT64_C(0x3)
+
+/* §"Header": compression_type. */
+enum {
+    QC_COMPRESSION_ZLIB = 0, /* raw deflate */
+    QC_COMPRESSION_ZSTD = 1,
+};
 
 /* §"Header extensions". */
 typedef struct QcDiskExtension {

@@ -5,7 +5,7 @@
 
 static void decode_v2(const QcDiskHeader *d, QcHeader *h)
 {
-    h->layout.refcount_order = 4;
+    h->layout.refcount_order = QC_V2_REFCOUNT_ORDER;
     h->header_length = QC_V2_HEADER_LENGTH;
     h->size = be64_get(d->size);
     h->crypt_method = be32_get(d->crypt_method);
@@ -34,17 +34,17 @@ static int decode_v3(const QcDiskHeader *d, QcHeader *h, GError **error)
         return qc_fail(error, -EINVAL, "the header's length, %u, is not valid", h->header_length);
     if (h->header_length > offsetof(QcDiskHeader, compression_type))
         h->compression_type = d->compression_type;
-    if (h->layout.refcount_order > 6)
-        return qc_fail(error, -EINVAL, "the refcount order, %u, is over 6",
-                       h->layout.refcount_order);
+    if (h->layout.refcount_order > QC_MAX_REFCOUNT_ORDER)
+        return qc_fail(error, -EINVAL, "the refcount order, %u, is over %u",
+                       h->layout.refcount_order, QC_MAX_REFCOUNT_ORDER);
     uint64_t unknown = h->incompatible & ~QC_INCOMPAT_KNOWN;
     if (unknown)
         return qc_fail(error, -EOPNOTSUPP,
                        "unknown incompatible features: %#" G_GINT64_MODIFIER "x", unknown);
     bool other_compression = h->incompatible & QC_INCOMPAT_COMPRESSION;
-    if (h->compression_type > 1)
+    if (h->compression_type > QC_COMPRESSION_ZSTD)
         return qc_fail(error, -EOPNOTSUPP, "unknown compression type %u", h->compression_type);
-    if (other_compression != (h->compression_type != 0))
+    if (other_compression != (h->compression_type != QC_COMPRESSION_ZLIB))
         return qc_fail(error, -EINVAL, "the compression type contradicts the feature bit");
     if (h->layout.extended_l2 && h->layout.cluster_bits < QC_MIN_EXTENDED_L2_BITS)
         return qc_fail(error, -EINVAL, "extended L2 entries need clusters of 16 KiB or more");

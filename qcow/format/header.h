@@ -20,7 +20,7 @@ typedef struct QcHeader {
     uint64_t snapshots_offset;
     uint64_t incompatible, compatible, autoclear;
     uint32_t header_length;
-    uint8_t compression_type; /* 0 zlib, 1 zstd */
+    uint8_t compression_type; /* QC_COMPRESSION_ZLIB or QC_COMPRESSION_ZSTD */
     uint64_t backing_offset;
     uint32_t backing_size;
 

@@ -5,6 +5,7 @@
  * are at hand, as here. Both decoders are made when first needed.
  */
 #include "inflate.h"
+#include "format.h"
 #include <errno.h>
 #include <glib.h>
 #include <libdeflate.h>
@@ -80,7 +81,7 @@ static int inflate_zstd(QcInflater *inflater, const uint8_t *in, size_t in_len, 
 int qc_inflate(QcInflater *inflater, uint8_t compression_type, const void *in, size_t in_len,
                void *out, size_t out_len)
 {
-    if (compression_type == 1)
+    if (compression_type == QC_COMPRESSION_ZSTD)
         return inflate_zstd(inflater, in, in_len, out, out_len);
     return inflate_deflate(inflater, in, in_len, out, out_len);
 }

@@ -14,8 +14,8 @@ void qc_inflater_free(QcInflater *inflater); /* accepts NULL */
 
 /*
  * Decode a whole cluster. What follows the compressed stream in in is ignored: an L2 entry
- * gives only an upper bound of its length. compression_type as in the header: 0 raw deflate,
- * 1 zstd. -EIO when the data does not decode to exactly out_len bytes; -ENOMEM.
+ * gives only an upper bound of its length. compression_type as in the header. -EIO when the data
+ * does not decode to exactly out_len bytes; -ENOMEM.
  */
 int qc_inflate(QcInflater *inflater, uint8_t compression_type, const void *in, size_t in_len,
                void *out, size_t out_len);

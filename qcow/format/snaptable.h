@@ -31,7 +31,7 @@ void qc_snaptable_encode(const QcSnapshot *snapshot, size_t id_len, uint8_t *buf
 
 /*
  * Copy an encoded entry with another name. Everything else, unknown extra data included, stays.
- * buf has room for size + name_len + 8 bytes. Returns the bytes written.
+ * buf has room for the entry and name_len + 8 bytes more. Returns the bytes written.
  */
 size_t qc_snaptable_rename(const uint8_t *entry, const char *name, size_t name_len, uint8_t *buf);
 

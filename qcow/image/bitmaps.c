@@ -87,8 +87,8 @@ int qc_bitmaps_read(QcImage *image, GError **error)
         h->bitmap_directory_size > size - h->bitmap_directory_offset ||
         h->n_bitmaps > h->bitmap_directory_size / sizeof(QcDiskBitmapEntry))
         return qc_fail(error, -EUCLEAN, "the bitmap directory lies past the end of the file");
-    image->info.bitmaps = g_try_new0(QcBitmap, MAX(h->n_bitmaps, 1));
-    image->bitmap_tables = g_try_new0(QcBitmapTable, MAX(h->n_bitmaps, 1));
+    image->info.bitmaps = g_try_new0(QcBitmap, h->n_bitmaps);
+    image->bitmap_tables = g_try_new0(QcBitmapTable, h->n_bitmaps);
     if (!image->info.bitmaps || !image->bitmap_tables)
         return qc_fail(error, -ENOMEM, "no memory for the bitmap directory");
     qc_file_refresh(image->file, image->header.bitmap_directory_offset,

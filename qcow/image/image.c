@@ -83,18 +83,6 @@ static int keep_string_at(QcImage *image, const uint8_t *buf, uint64_t at, uint3
     return *ret ? 0 : -ENOMEM;
 }
 
-/* Why guest data is out of reach, or NULL. */
-static const char *unsupported_feature(const QcInfo *info)
-{
-    if (info->encryption == QC_ENCRYPTION_AES)
-        return "encrypted images (AES) are not supported";
-    if (info->encryption == QC_ENCRYPTION_LUKS)
-        return "encrypted images (LUKS) are not supported";
-    if (info->has_data_file)
-        return "external data files are not supported";
-    return NULL;
-}
-
 static int fill_info(QcImage *image, const uint8_t *buf)
 {
     const QcHeader *h = &image->header;
@@ -103,7 +91,7 @@ static int fill_info(QcImage *image, const uint8_t *buf)
     info->version = h->layout.version;
     info->cluster_bits = h->layout.cluster_bits;
     info->refcount_bits = 1u << h->layout.refcount_order;
-    info->compression = h->compression_type == 1 ? "zstd" : "zlib";
+    info->compression = h->compression_type == QC_COMPRESSION_ZSTD ? "zstd" : "zlib";
     info->lazy_refcounts = h->compatible & QC_COMPAT_LAZY;
     info->extended_l2 = h->layout.extended_l2;
     info->dirty = h->incompatible & QC_INCOMPAT_DIRTY;
@@ -429,5 +417,12 @@ int qc_image_luks(const QcImage *image, QcLuks *ret)
 
 const char *qc_image_unsupported(const QcImage *image)
 {
-    return unsupported_feature(&image->info);
+    const QcInfo *info = &image->info;
+    if (info->encryption == QC_ENCRYPTION_AES)
+        return "encrypted images (AES) are not supported";
+    if (info->encryption == QC_ENCRYPTION_LUKS)
+        return "encrypted images (LUKS) are not supported";
+    if (info->has_data_file)
+        return "external data files are not supported";
+    return NULL;
 }

@@ -104,7 +104,7 @@ static int load_table(QcRefs *r, bool lenient)
     const QcHeader *h = &r->image->header;
     uint64_t n = ((uint64_t)h->reftable_clusters << r->layout->cluster_bits) / sizeof(be64);
     LoadTable load = {r, lenient};
-    r->blocks = g_try_new0(RefBlock, MAX(n, 1));
+    r->blocks = g_try_new0(RefBlock, n);
     if (!r->blocks)
         return -ENOMEM;
     r->room = n;
@@ -200,7 +200,7 @@ void qc_refs_free(QcRefs *r)
 {
     if (!r)
         return;
-    for (uint64_t i = 0; r->blocks && i < r->n_blocks; i++) {
+    for (uint64_t i = 0; i < r->n_blocks; i++) {
         g_free(r->blocks[i].counts);
         g_free(r->blocks[i].busy);
         g_free(r->blocks[i].uses);

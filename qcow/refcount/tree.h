@@ -8,7 +8,6 @@
 #ifndef QCOW_TREE_H
 #define QCOW_TREE_H
 
-#include "entry.h"
 #include "meter.h"
 #include "refs.h"
 

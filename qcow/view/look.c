@@ -53,7 +53,7 @@ int qc_look_table_is_blank(QcLook *look, const QcImage *image, uint64_t offset)
         return 0;
     if (in_known_hole(look, image, offset))
         return 1;
-    look->work += 16;
+    look->work += QC_WORK_CACHE;
     int err = qc_image_find_cached(image, QC_CACHED_BLANK, offset, 1, &cached, &found);
     if (err < 0 || found)
         return err ? err : cached->data[0];

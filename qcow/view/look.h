@@ -12,6 +12,7 @@
 #include "pieces.h"
 
 enum {
+    QC_WORK_CACHE = 16,     /* a look at the cache */
     QC_WORK_CALL = 64,      /* a system call ... */
     QC_WORK_BYTES = 4096,   /* ... that reads so much */
     QC_MAX_WORK = 80 << 20, /* of one search; about half a second */

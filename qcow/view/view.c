@@ -10,7 +10,8 @@
  *
  * Views do not change, apart from the hint where to find a snapshot's table entry (under
  * hint_lock); the time when all layers were last seen to be what they were, or that one was not;
- * what one thread prepares; and the list of layers, made when it is first needed.
+ * when what is known of a device was last forgotten; what one thread prepares; and the list of
+ * layers, made when it is first needed.
  */
 #include "view.h"
 #include "area.h"

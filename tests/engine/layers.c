@@ -1,6 +1,5 @@
 /* Chains: a place that was looked up is remembered, and a change of any layer is noticed. */
 #include "area.h"
-#include "memfile.h"
 #include "stack.h"
 
 #include <criterion/criterion.h>

@@ -2,14 +2,12 @@
  * Chains of layers of different sizes; and what the stat of a layer's file tells of it, and when it
  * is too young to tell anything.
  */
-#include "image.h"
 #include "memfile.h"
 #include "stack.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <glib/gstdio.h>
 #include <string.h>
 #include <sys/stat.h>
 

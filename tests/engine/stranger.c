@@ -5,6 +5,7 @@
  */
 #include "checked.h"
 #include "craft.h"
+#include "disturbed.h"
 #include "format.h"
 #include <errno.h>
 #include <string.h>
@@ -16,41 +17,15 @@ enum {
     NAME_BYTES = 30,
 };
 
-/* The file of a command: after so many syncs somebody else writes to it. */
-static struct {
-    const QcFileOps *usual;
-    QcFileOps ops;
-    void (*deed)(MemFile *file);
-    unsigned syncs, comes_after;
-    guint their_end;
-} stranger;
+static guint their_end; /* of the file, by what the stranger wrote */
 
 static void write_as_stranger(MemFile *file)
 {
     guint end = file->data->len;
-    file->data->data[23] ^= 1; /* of the backing file's size: not looked at where there is none */
+    change_first_sector(file->data->data);
     g_byte_array_set_size(file->data, end + THEIR_BYTES);
     memset(file->data->data + end, MARK, THEIR_BYTES);
-    stranger.their_end = file->data->len;
-}
-
-static int sync_and_be_disturbed(QcFile *file)
-{
-    int err = stranger.usual->sync(file);
-    if (++stranger.syncs == stranger.comes_after)
-        stranger.deed((MemFile *)file);
-    return err;
-}
-
-static void invite_stranger(MemFile *file, void (*deed)(MemFile *), unsigned after)
-{
-    stranger.deed = deed;
-    stranger.usual = file->base.ops;
-    stranger.ops = *file->base.ops;
-    stranger.ops.sync = sync_and_be_disturbed;
-    stranger.syncs = 0;
-    stranger.comes_after = after;
-    file->base.ops = &stranger.ops;
+    their_end = file->data->len;
 }
 
 static const Step commands[] = {
@@ -70,15 +45,15 @@ static void expect_left_alone(const Kind *kind, const Step *command, unsigned af
     if (command->kind == STEP_REPAIR)
         craft_leak(file);
     memcpy(sector, file->data->data, sizeof(sector));
-    sector[23] ^= 1;
+    change_first_sector(sector);
     invite_stranger(file, write_as_stranger, after);
     int err = script_run(file, command, &unknown);
     cr_expect_eq(err, -EBUSY, "%s command %d: %d", kind->name, command->kind, err);
     cr_expect_not(unknown);
     cr_expect_eq(0, memcmp(sector, file->data->data, sizeof(sector)), "%s command %d, %u",
                  kind->name, command->kind, after);
-    cr_expect_eq(file->data->len, stranger.their_end, "%s command %d: %u", kind->name,
-                 command->kind, file->data->len);
+    cr_expect_eq(file->data->len, their_end, "%s command %d: %u", kind->name, command->kind,
+                 file->data->len);
     cr_expect_eq(file->data->data[file->data->len - 1], MARK);
     qc_file_unref(mem_file(file));
 }

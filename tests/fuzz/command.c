@@ -19,7 +19,6 @@
 #include <string.h>
 
 enum {
-    PREFIX = 16,
     COMMANDS = 2,
     MAX_WRITE = 3000,
     MAX_GROWTH = 8 << 20, /* beyond, the file cannot grow */
@@ -243,12 +242,12 @@ static bool run_command(FuzzBytes *in, MemFile *file)
 
 void fuzz_input(const uint8_t *data, size_t size)
 {
-    if (size < PREFIX)
+    if (size < SHAPE_PREFIX)
         return;
-    FuzzBytes in = {data, PREFIX};
-    MemFile *file = mem_file_new(data + PREFIX, size - PREFIX);
+    FuzzBytes in = {data, SHAPE_PREFIX};
+    MemFile *file = mem_file_new(data + SHAPE_PREFIX, size - SHAPE_PREFIX);
     file->max_size = file->data->len + MAX_GROWTH;
-    file->sparse = data[PREFIX - 1] & 1;
+    file->sparse = data[SHAPE_PREFIX - 1] & 1;
     for (unsigned i = 0; i < COMMANDS; i++)
         if (!run_command(&in, file))
             break;
@@ -257,11 +256,5 @@ void fuzz_input(const uint8_t *data, size_t size)
 
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed)
 {
-    if (size < PREFIX || max_size < PREFIX)
-        return LLVMFuzzerMutate(data, size, max_size);
-    if (seed % 4 == 0) {
-        data[seed / 4 % PREFIX] = (uint8_t)(seed >> 16);
-        return size;
-    }
-    return PREFIX + shape_mutate(data + PREFIX, size - PREFIX, max_size - PREFIX, seed);
+    return shape_mutate_with_prefix(data, size, max_size, seed, 1);
 }

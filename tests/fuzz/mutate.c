@@ -446,3 +446,16 @@ size_t shape_mutate(uint8_t *data, size_t size, size_t max_size, unsigned seed)
         repair_refcounts(&m, !one_in(&m, 4));
     return size;
 }
+
+size_t shape_mutate_with_prefix(uint8_t *data, size_t size, size_t max_size, unsigned seed,
+                                unsigned in_prefix)
+{
+    if (size < SHAPE_PREFIX || max_size < SHAPE_PREFIX)
+        return LLVMFuzzerMutate(data, size, max_size);
+    if (seed % 4 < in_prefix) {
+        data[seed / 4 % SHAPE_PREFIX] = (uint8_t)(seed >> 16);
+        return size;
+    }
+    return SHAPE_PREFIX +
+           shape_mutate(data + SHAPE_PREFIX, size - SHAPE_PREFIX, max_size - SHAPE_PREFIX, seed);
+}

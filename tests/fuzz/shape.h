@@ -16,6 +16,13 @@
  */
 size_t shape_mutate(uint8_t *data, size_t size, size_t max_size, unsigned seed);
 
+/* Bytes before an image that say what is to be done with it. */
+#define SHAPE_PREFIX 16u
+
+/* The same of these bytes and an image; of four mutants, in_prefix have other such bytes only. */
+size_t shape_mutate_with_prefix(uint8_t *data, size_t size, size_t max_size, unsigned seed,
+                                unsigned in_prefix);
+
 /* Each implies the ones before it. */
 typedef enum Soundness {
     SHAPE_UNSOUND, /* something is referred to more often than it is counted */

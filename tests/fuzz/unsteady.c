@@ -16,7 +16,6 @@
 #include <string.h>
 
 enum {
-    PREFIX = 16,
     MAX_READ = 256 << 10,
     WRITTEN = 3000,
     MAX_GROWTH = 8 << 20, /* beyond, the file cannot grow */
@@ -143,11 +142,11 @@ static void carry_out(const Plan *plan, QcFile *file)
 
 void fuzz_input(const uint8_t *data, size_t size)
 {
-    if (size < PREFIX)
+    if (size < SHAPE_PREFIX)
         return;
-    FuzzBytes in = {data, PREFIX};
+    FuzzBytes in = {data, SHAPE_PREFIX};
     Plan plan = take_plan(&in);
-    MemFile *inner = mem_file_new(data + PREFIX, size - PREFIX);
+    MemFile *inner = mem_file_new(data + SHAPE_PREFIX, size - SHAPE_PREFIX);
     inner->max_size = inner->data->len + MAX_GROWTH;
     CountFile *file = count_file_new(mem_file(inner));
     file->on_read = on_read;
@@ -159,11 +158,5 @@ void fuzz_input(const uint8_t *data, size_t size)
 
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed)
 {
-    if (size < PREFIX || max_size < PREFIX)
-        return LLVMFuzzerMutate(data, size, max_size);
-    if (seed % 4 > 0) {
-        data[seed / 4 % PREFIX] = (uint8_t)(seed >> 16);
-        return size;
-    }
-    return PREFIX + shape_mutate(data + PREFIX, size - PREFIX, max_size - PREFIX, seed);
+    return shape_mutate_with_prefix(data, size, max_size, seed, 3);
 }

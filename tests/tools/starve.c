@@ -15,7 +15,6 @@
 #include "points.h"
 #include "samples.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <glib/gstdio.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -32,6 +32,20 @@ Test(formerly, what_was_noted_is_found)
     formerly_free(formerly);
 }
 
+/* As a command may come by another path than the one before. */
+Test(formerly, a_device_is_the_same_by_each_of_its_nodes)
+{
+    Formerly *formerly = formerly_new(2);
+    const QcFileStat node = {.dev = 1, .ino = 2, .btime = 3, .rdev = 7};
+    const QcFileStat twin = {.dev = 1, .ino = 4, .btime = 5, .rdev = 7};
+
+    formerly_note(formerly, &node, "n~1", "a");
+    expect(formerly, &twin, "n~1", "a");
+    formerly_forget(formerly, &twin, "n~1");
+    expect(formerly, &node, "n~1", NULL);
+    formerly_free(formerly);
+}
+
 Test(formerly, the_oldest_is_forgotten)
 {
     Formerly *formerly = formerly_new(2);
