@@ -195,7 +195,7 @@ static int judge(const SandboxPolicy *policy, const char *in_force, bool has_lan
         {try_on_others(4), ENOSYS},
         {try_on_others(5), ENOSYS},
         {fcntl(0, F_SETSIG, SIGURG) < 0 ? errno : 0, 0},
-        {execl("/bin/true", "true", NULL) < 0 ? errno : 0, ENOSYS},
+        {execl("/bin/false", "false", NULL) < 0 ? errno : 0, ENOSYS},
         {try_code(), ENOSYS},
         {try_ring(), ENOSYS},
         {try_ring_use(), policy->io_uring ? EBADF : ENOSYS},
