@@ -141,7 +141,7 @@ static bool no_remount(GError **error)
 {
     g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
                 "option -o remount: this program only mounts; for ro and rw use "
-                "mount -i -o remount, for other options unmount and mount again");
+                "mount -i -o remount,bind, for other options unmount and mount again");
     return false;
 }
 

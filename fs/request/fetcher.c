@@ -58,6 +58,16 @@ typedef struct CommandArea {
     uint8_t padding[6];
 } CommandArea;
 
+/* What a ring here takes (IORING_SETUP_SQE128): a command's area goes on behind the usual entry. */
+typedef union LongEntry {
+    struct io_uring_sqe usual;
+    struct {
+        uint8_t before[offsetof(struct io_uring_sqe, cmd)];
+        CommandArea area;
+    };
+    uint8_t bytes[2 * sizeof(struct io_uring_sqe)];
+} LongEntry;
+
 /* The fetcher that this thread is, while it handles a request. */
 static _Thread_local Fetcher *handling;
 
@@ -93,8 +103,8 @@ static void fill(Fetcher *fetcher, const struct iovec *iov, int n)
 
 static void exchange(Fetcher *fetcher, uint32_t what)
 {
-    struct io_uring_sqe *sqe = io_uring_get_sqe(&fetcher->uring);
-    CommandArea area = {.queue = (uint16_t)fetcher->processor};
+    LongEntry entry = {0};
+    struct io_uring_sqe *sqe = &entry.usual;
 
     io_uring_prep_rw(IORING_OP_URING_CMD, sqe, FILE_DEVICE, NULL, 0, 0);
     sqe->flags = IOSQE_FIXED_FILE;
@@ -103,10 +113,11 @@ static void exchange(Fetcher *fetcher, uint32_t what)
         sqe->addr = (uint64_t)(uintptr_t)fetcher->parts;
         sqe->len = G_N_ELEMENTS(fetcher->parts);
     } else {
-        area.commit_id = fetcher->headers.commit_id;
+        entry.area.commit_id = fetcher->headers.commit_id;
     }
-    memcpy((char *)sqe + offsetof(struct io_uring_sqe, cmd), &area, sizeof(area));
+    entry.area.queue = (uint16_t)fetcher->processor;
     io_uring_sqe_set_data(sqe, fetcher);
+    memcpy(io_uring_get_sqe(&fetcher->uring), &entry, sizeof(entry));
 }
 
 static void wait_for_wake(Fetcher *fetcher)

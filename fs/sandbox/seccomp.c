@@ -3,7 +3,8 @@
  *
  * Listed is what serving files takes. To every other call the kernel answers ENOSYS, upon which
  * libc falls back on something older, or gives up. So the process can make no socket, no other
- * process and no mount, run no program, and map no file so that it could be executed.
+ * process and no mount, run no program, and (but for s390x) map no file so that it could be
+ * executed.
  */
 #include "sandbox.h"
 
@@ -19,6 +20,15 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+/* On s390x clone has its flags in the second argument, and mmap all of its arguments in memory. */
+#ifdef __s390__
+#define CLONE_FLAGS_AT        1
+#define MMAP_SHOWS_PROTECTION false
+#else
+#define CLONE_FLAGS_AT        0
+#define MMAP_SHOWS_PROTECTION true
+#endif
 
 static const char *const allowed[] = {
     /* files */
@@ -201,7 +211,7 @@ static int allow_partly(scmp_filter_ctx filter)
     if (r == 0)
         r = allow_if(filter, "prlimit64", 0, UINT32_MAX, 0);
     if (r == 0) /* a thread is no process */
-        r = allow_if(filter, "clone", 0, CLONE_THREAD, CLONE_THREAD);
+        r = allow_if(filter, "clone", CLONE_FLAGS_AT, CLONE_THREAD, CLONE_THREAD);
     return r;
 }
 
@@ -215,15 +225,23 @@ static int allow_rings(scmp_filter_ctx filter)
     return r == 0 ? allow_if(filter, "sched_setaffinity", 0, UINT32_MAX, 0) : r;
 }
 
+/* No memory that can be executed, where a filter sees what is asked for. */
+static int allow_mapping(scmp_filter_ctx filter)
+{
+    int r =
+        MMAP_SHOWS_PROTECTION ? allow_if(filter, "mmap", 2, PROT_EXEC, 0) : allow(filter, "mmap");
+
+    return r == 0 ? allow_if(filter, "mprotect", 2, PROT_EXEC, 0) : r;
+}
+
 static int fill(scmp_filter_ctx filter, const SandboxPolicy *policy)
 {
-    static const char *const mapping[] = {"mmap", "mmap2", "mprotect"};
     int r = 0;
 
     for (unsigned i = 0; i < G_N_ELEMENTS(allowed) && r == 0; i++)
         r = allow(filter, allowed[i]);
-    for (unsigned i = 0; i < G_N_ELEMENTS(mapping) && r == 0; i++)
-        r = allow_if(filter, mapping[i], 2, PROT_EXEC, 0); /* no memory that can be executed */
+    if (r == 0)
+        r = allow_mapping(filter);
     if (r == 0 && policy->io_uring)
         r = allow_rings(filter);
     if (r == 0)

@@ -315,9 +315,9 @@ line_of_fstab() {
         PATH="$TMP/bin:$PATH" mount.fuse3 "$TMP/store" "$TMP/mnt" -o "rw,$options" -t fuse.snaptree ||
             fail "by mount.fuse3, with the options of $page"
         assert_match "$(mount_options)" "^rw,nosuid,nodev,.*nosymfollow" "as $page has it"
-        mount -T fstab -i -o remount,ro "$TMP/mnt"
+        mount -T fstab -i -o remount,bind,ro "$TMP/mnt" || fail "cannot remount"
         assert_match "$(mount_options)" "^ro,nosuid,nodev,.*nosymfollow" "as $page has it, remounted"
-        mount -T fstab -i -o remount,rw "$TMP/mnt"
+        mount -T fstab -i -o remount,bind,rw "$TMP/mnt" || fail "cannot remount"
         assert_match "$(mount_options)" "^rw,nosuid,nodev,.*nosymfollow" "as $page has it, remounted again"
         umount mnt
     done

@@ -26,7 +26,7 @@ Test(fetcher, a_ring_is_of_use_for_its_purpose_only, .timeout = 60)
 {
     Crew crew = {.device = open("/dev/null", O_RDWR | O_CLOEXEC)};
     Fetcher fetcher = {0};
-    struct io_uring_sqe read, no_file, poll;
+    struct io_uring_sqe read = {0}, no_file, poll = {0};
     uint64_t one = 1;
     char bytes[8];
 

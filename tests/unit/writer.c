@@ -18,17 +18,18 @@ Test(writer, those_that_are_pending)
     cr_expect_not(writer_asked_to_stop(gettid(), true), "who blocks it does not want to stop");
 }
 
-/* Of a process that is stopped, signals stay pending. To it, or to its thread alone. */
+/* Of a process that is stopped, signals stay pending. To it, or to its thread alone. It stops by
+ * itself: fork() returns to it with all signals blocked for a moment, by some C libraries. */
 static bool asked_by(int number, bool thread)
 {
     pid_t child = fork();
 
     if (child == 0) {
         signal(number, SIG_DFL);
+        kill(getpid(), SIGSTOP);
         for (;;)
             pause();
     }
-    kill(child, SIGSTOP);
     waitpid(child, NULL, WUNTRACED);
     if (thread)
         tgkill(child, child, number);
