@@ -1,4 +1,7 @@
-"""Say one line to the monitor of a running QEMU and print the answer: qmp.py SOCKET LINE"""
+"""Say one line to the monitor of a running QEMU and print the answer: qmp.py SOCKET LINE
+
+With an argument more, a JSON object, LINE is a command of QMP, and the object is its arguments.
+"""
 
 import json
 import socket
@@ -19,7 +22,10 @@ with socket.socket(socket.AF_UNIX) as sock:
 
     stream.readline()  # greeting
     ask("qmp_capabilities")
-    reply = ask("human-monitor-command", **{"command-line": sys.argv[2]})
+    if len(sys.argv) > 3:
+        reply = ask(sys.argv[2], **json.loads(sys.argv[3]))
+    else:
+        reply = ask("human-monitor-command", **{"command-line": sys.argv[2]})
     if "error" in reply:
         sys.exit(reply["error"]["desc"])
-    print(reply["return"], end="")
+    print(reply["return"] or "", end="")
