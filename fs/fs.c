@@ -49,7 +49,7 @@ Fs *fs_new(QcGate *gate, Keeper *keeper, int device, int read_ahead, const Optio
     fs->serial = serial_new(MAX(4, g_get_num_processors()));
     fs->writes = allowance_new(FS_WRITES_EACH, FS_WRITES_ALL);
     fs->buffers = buffers_new(FS_MAX_REQUEST, IDLE_BUFFERS);
-    fs->ahead = ahead_pool_new(g_get_num_processors());
+    fs->ahead = ahead_pool_new(g_get_num_processors(), AHEAD_IDLE_US);
     fs->channel = channel_new(g_get_num_processors());
     fs->greeting = greeting_new();
     fs->zeros = g_malloc0(FS_MAX_REQUEST);

@@ -30,7 +30,6 @@ enum {
     IDLE_BUFFERS = 16,            /* of chunks that are gone */
     START = AHEAD_CHUNK,          /* bytes read in order before anything is read ahead */
     MAX_WINDOW = 8 * AHEAD_CHUNK, /* bytes ahead of the reader */
-    IDLE_US = 100 * 1000,         /* without a read, after which a file is idle */
 };
 
 typedef enum ChunkState {
@@ -57,8 +56,9 @@ struct AheadPool {
     GQueue recent; /* of Ahead; the one that was read from last at the head */
     Buffers *buffers;
     GThreadPool *threads;
-    gint n_chunks; /* atomic */
-    bool stop;     /* what is queued need not be filled any more */
+    gint64 idle_us; /* immutable */
+    gint n_chunks;  /* atomic */
+    bool stop;      /* what is queued need not be filled any more */
 };
 
 struct Ahead {
@@ -172,13 +172,14 @@ static void fill_in_thread(gpointer data, gpointer unused)
 
 /* ---- the pool ---------------------------------------------------------------------------- */
 
-AheadPool *ahead_pool_new(unsigned threads)
+AheadPool *ahead_pool_new(unsigned threads, gint64 idle_us)
 {
     AheadPool *pool = g_new0(AheadPool, 1);
 
     g_mutex_init(&pool->lock);
     g_cond_init(&pool->filled);
     pool->buffers = buffers_new(AHEAD_CHUNK, IDLE_BUFFERS);
+    pool->idle_us = idle_us;
     pool->threads =
         g_thread_pool_new(fill_in_thread, NULL, (gint)MIN(threads, MAX_THREADS), TRUE, NULL);
     return pool;
@@ -265,7 +266,7 @@ static void take_from_idle(Ahead *ahead, GQueue *dropped)
     for (GList *link = ahead->pool->recent.tail; link->data != ahead; link = link->prev) {
         Ahead *other = link->data;
 
-        if (ahead->used - other->used < IDLE_US)
+        if (ahead->used - other->used < ahead->pool->idle_us)
             return;
         if (other->chunks.length > 0) {
             drop_all(other, dropped);

@@ -4,13 +4,14 @@
 
 #include <qcow.h>
 
-#define AHEAD_CHUNK (256u * 1024u) /* bytes that are read at a time */
+#define AHEAD_CHUNK   (256u * 1024u) /* bytes that are read at a time */
+#define AHEAD_IDLE_US (100 * 1000)   /* how long a file is not read from until it is idle */
 
 /* What all open files share: threads, and a bound on the memory. */
 typedef struct AheadPool AheadPool;
 
-/* Starts its threads. */
-AheadPool *ahead_pool_new(unsigned threads);
+/* Starts its threads. A file that was not read from for idle_us has to give way to others. */
+AheadPool *ahead_pool_new(unsigned threads, gint64 idle_us);
 /* No file may be open any more. Accepts NULL. */
 void ahead_pool_free(AheadPool *pool);
 

@@ -26,9 +26,9 @@ static uint8_t byte_at(uint64_t at)
     return (uint8_t)(at / 3 ^ at >> 16);
 }
 
-static Disk new_disk_of(size_t size)
+static Disk new_disk_of(size_t size, gint64 idle_us)
 {
-    Disk d = {.cache = qc_cache_new(1 << 20), .pool = ahead_pool_new(3)};
+    Disk d = {.cache = qc_cache_new(1 << 20), .pool = ahead_pool_new(3, idle_us)};
     g_autofree uint8_t *bytes = g_malloc(size);
 
     for (uint64_t i = 0; i < size; i++)
@@ -44,7 +44,7 @@ static Disk new_disk_of(size_t size)
 
 static Disk new_disk(void)
 {
-    return new_disk_of(SIZE);
+    return new_disk_of(SIZE, AHEAD_IDLE_US);
 }
 
 static void free_disk(Disk *d)
@@ -177,7 +177,7 @@ Test(ahead, a_reader_at_random_reads_himself)
 /* More files than the bound on memory has chunks for: later ones take them from idle ones. */
 Test(ahead, files_that_are_not_read_any_more_give_their_chunks_back)
 {
-    Disk d = new_disk();
+    Disk d = new_disk_of(SIZE, 0);
     Ahead *files[10];
 
     for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
@@ -187,7 +187,6 @@ Test(ahead, files_that_are_not_read_any_more_give_their_chunks_back)
         for (uint64_t at = 0; at < 12 * AHEAD_CHUNK; at += AHEAD_CHUNK)
             served += get(files[i], d.view, at, AHEAD_CHUNK);
         cr_expect_geq(served, 4, "file %zu", i);
-        g_usleep(150 * 1000);
     }
     for (size_t i = 0; i < G_N_ELEMENTS(files); i++)
         ahead_free(files[i]);
@@ -197,7 +196,7 @@ Test(ahead, files_that_are_not_read_any_more_give_their_chunks_back)
 /* What lies behind the reader is let go of, or there would be no more. */
 Test(ahead, a_long_file_is_served_to_its_end)
 {
-    Disk d = new_disk_of(LONG);
+    Disk d = new_disk_of(LONG, AHEAD_IDLE_US);
     Ahead *ahead = ahead_new(d.pool);
     unsigned served = 0;
 
@@ -240,7 +239,7 @@ static bool get_fast(Ahead *ahead, QcView *view, uint64_t offset)
 /* As many, but all are read from in turn: what was read ahead for one is not thrown away. */
 Test(ahead, files_that_are_read_do_not_rob_one_another)
 {
-    Disk d = new_disk();
+    Disk d = new_disk_of(SIZE, G_MAXINT64);
     Ahead *files[16];
     uint64_t served = 0;
 

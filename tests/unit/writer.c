@@ -73,6 +73,8 @@ Test(writer, threads_that_end)
     cr_expect_not(writer_has_ended(gettid(), &seen));
     cr_expect(seen);
     g_thread_join(g_thread_new("ends", end_at_once, &gone));
+    while (tgkill(getpid(), gone, 0) == 0) /* who is joined may have a few steps left */
+        g_usleep(1000);
     cr_expect(writer_has_ended(gone, &seen), "it was there");
     cr_expect_not(writer_has_ended(0, &never), "of another namespace");
     cr_expect_not(never);
