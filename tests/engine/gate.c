@@ -491,6 +491,7 @@ Test(gate, no_way_leads_through_the_own_tree, .init = setup, .fini = teardown)
         {"ROOT/to-file", -EDEADLK},
         {"../to-file", -EDEADLK},
         {"ROOT/to-secret", 0},
+        {"ROOT/to-store/sub/b", 0},
         {"ROOT/secret", 0},
         {"ROOT//.//secret", 0},
         {"ROOT/secret/x", -ENOTDIR},
@@ -500,6 +501,7 @@ Test(gate, no_way_leads_through_the_own_tree, .init = setup, .fini = teardown)
     make_link("/proc/", "to-proc");
     make_link("to-proc/self/status", "to-file");
     make_link(secret, "to-secret");
+    make_link("store", "to-store");
     cr_assert_eq(qc_gate_new(store, QC_BACKING_ANY, &gate, NULL), 0);
     qc_gate_set_own_device(gate, device_of("/proc"));
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
