@@ -85,3 +85,28 @@ Test(settle, by_another_clock_only_what_is_old_is_trusted)
         cr_expect_eq(qc_file_trust(file, &st), cases[i].trust, "case %zu", i);
     }
 }
+
+static unsigned looks;
+
+static int stat_ahead(QcFile *file, QcFileStat *ret)
+{
+    (void)file;
+    looks++;
+    *ret = stat_after(broken, -SECOND);
+    return 0;
+}
+
+/* A file that is of a time to come, and stays so: as of a server whose clock is far ahead. */
+Test(settle, a_clock_that_is_ahead_is_not_waited_for_without_end, .timeout = 60)
+{
+    MemFile *file = mem_file_new(NULL, 0);
+    QcFileOps ops = *file->base.ops;
+    const QcFileOps *usual = file->base.ops;
+
+    ops.stat = stat_ahead;
+    file->base.ops = &ops;
+    cr_expect_eq(0, qc_file_settle(mem_file(file), NULL));
+    cr_expect_gt(looks, 1, "it might have been a moment");
+    file->base.ops = usual;
+    qc_file_unref(mem_file(file));
+}
