@@ -115,3 +115,15 @@ Test(prepare, nothing_is_looked_up_in_what_is_stale)
     cr_expect_eq(reads_to_prepare(&p, 0), 0);
     close_pair(&p);
 }
+
+/* Where there is one layer, nothing is remembered. */
+Test(prepare, of_one_layer_nothing_is_looked_up)
+{
+    Pair p = open_pair();
+    Pair one = {.view = qc_view_new_active(p.images[0], NULL)};
+
+    cr_expect_gt(reads_to_find(&one, 0), 0);
+    cr_expect_eq(reads_to_prepare(&one, 0), 0);
+    qc_view_unref(one.view);
+    close_pair(&p);
+}

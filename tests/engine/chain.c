@@ -1,0 +1,203 @@
+/* Which file a chain takes for the layer beneath, and for what. */
+#include "qcow.h"
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <string.h>
+
+enum {
+    DISK = 1 << 20,
+};
+
+static char *store;
+static QcCache *cache;
+
+static char *at(const char *name)
+{
+    return g_build_filename(store, name, NULL);
+}
+
+static void set_up(void)
+{
+    store = g_dir_make_tmp("chain-XXXXXX", NULL);
+    cache = qc_cache_new(1 << 20);
+    g_autofree char *x = at("x"), *y = at("y");
+    cr_assert_eq(0, g_mkdir(x, 0755));
+    cr_assert_eq(0, g_mkdir(y, 0755));
+}
+
+static void tear_down(void)
+{
+    const char *argv[] = {"rm", "-rf", store, NULL};
+    g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL,
+                 NULL);
+    qc_cache_unref(cache);
+    g_free(store);
+}
+
+TestSuite(chain, .init = set_up, .fini = tear_down);
+
+static QcGate *new_gate(QcBackingPolicy policy)
+{
+    QcGate *gate;
+    cr_assert_eq(0, qc_gate_new(store, policy, &gate, NULL));
+    return gate;
+}
+
+/* A file of DISK bytes that begins with a text. */
+static void make_raw(const char *name, const char *text)
+{
+    g_autofree char *path = at(name), *bytes = g_malloc0(DISK);
+    memcpy(bytes, text, strlen(text));
+    cr_assert(g_file_set_contents(path, bytes, DISK, NULL));
+}
+
+/* Let the format of the backing file not be stated: the extension is one that nobody knows. */
+static void forget_format(QcFile *file)
+{
+    static const uint8_t format[] = {0xe2, 0x79, 0x2a, 0xca}, unknown[] = {1, 2, 3, 4};
+    uint8_t header[512];
+    size_t i = 0;
+    cr_assert_eq(0, qc_file_read(file, header, sizeof(header), 0));
+    while (memcmp(header + i, format, sizeof(format)) != 0)
+        cr_assert_lt(++i, sizeof(header) - sizeof(format));
+    cr_assert_eq(0, qc_file_write(file, unknown, sizeof(unknown), i));
+}
+
+/* format: NULL: it is not stated. */
+static void make_overlay(const char *name, const char *backing, const char *format)
+{
+    QcCreateOptions options = {
+        .virtual_size = DISK, .backing_file = backing, .backing_format = format ? format : "raw"};
+    g_autoptr(QcFile) file = NULL;
+    g_autofree char *path = at(name);
+    g_unlink(path);
+    cr_assert_eq(0, qc_file_new_fd(open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644), &file));
+    cr_assert_eq(0, qc_create(file, &options, NULL));
+    if (!format)
+        forget_format(file);
+}
+
+static void settle(const char *name)
+{
+    g_autoptr(QcFile) file = NULL;
+    g_autofree char *path = at(name);
+    cr_assert_eq(0, qc_file_new_fd(open(path, O_RDONLY | O_CLOEXEC), &file));
+    cr_assert_eq(0, qc_file_settle(file, NULL));
+}
+
+static QcImage *open_image(QcGate *gate, const char *name)
+{
+    g_autoptr(QcFile) file = NULL;
+    QcImage *image;
+    cr_assert_eq(0, qc_gate_open(gate, name, false, &file, NULL));
+    cr_assert_eq(0, qc_image_open(file, name, QC_FORMAT_QCOW2, cache, &image, NULL));
+    return image;
+}
+
+static QcChain *open_chain(QcGate *gate, const char *name)
+{
+    g_autoptr(QcImage) image = open_image(gate, name);
+    QcChain *chain;
+    cr_assert_eq(0, qc_chain_open(gate, image, cache, &chain));
+    return chain;
+}
+
+/* The first byte of the disk, or a negative errno. */
+static int first_byte(const QcChain *chain)
+{
+    uint8_t byte;
+    ssize_t n = qc_view_read(qc_chain_view(chain, 0), &byte, 1, 0);
+    return n < 0 ? (int)n : byte;
+}
+
+/* error: part of it; NULL: there is none. */
+static void expect(const QcChain *chain, int byte, const char *error)
+{
+    const char *found = qc_chain_error(chain);
+    cr_expect_eq(first_byte(chain), byte);
+    if (error)
+        cr_expect(found && strstr(found, error), "%s", found);
+    else
+        cr_expect_null(found, "%s", found);
+}
+
+Test(chain, formats_that_are_stated)
+{
+    static const struct {
+        const char *format, *error;
+    } cases[] = {
+        {"raw", NULL},         {"file", NULL},
+        {"host_device", NULL}, {"vmdk", "of format vmdk are not supported"},
+        {"qcow2", "base"}, /* which it is not */
+    };
+    g_autoptr(QcGate) gate = new_gate(QC_BACKING_STORE);
+    make_raw("base", "KDMV");
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        make_overlay("top", "base", cases[i].format);
+        g_autoptr(QcChain) chain = open_chain(gate, "top");
+        expect(chain, cases[i].error ? -EIO : 'K', cases[i].error);
+        cr_expect_eq(qc_chain_layers(chain), cases[i].error ? 1 : 2);
+    }
+}
+
+/* What a guest could have written there is an image to nobody who does not ask for it. */
+Test(chain, formats_that_are_not_stated)
+{
+    static const char refused[] = "its format is not stated";
+    static const struct {
+        const char *name;
+        int by_store, by_any;
+    } cases[] = {{"plain", 'p', 'p'}, {"image", -EIO, 'b'}, {"other", -EIO, -EIO}};
+    g_autoptr(QcGate) gate = new_gate(QC_BACKING_STORE), any = new_gate(QC_BACKING_ANY);
+    make_raw("base", "bytes");
+    make_raw("plain", "plain");
+    make_raw("other", "KDMV");
+    make_overlay("image", "base", "raw");
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        make_overlay("top", cases[i].name, NULL);
+        g_autoptr(QcChain) by_store = open_chain(gate, "top"), by_any = open_chain(any, "top");
+        expect(by_store, cases[i].by_store, cases[i].by_store < 0 ? refused : NULL);
+        expect(by_any, cases[i].by_any, cases[i].by_any < 0 ? refused : NULL);
+    }
+}
+
+/* An image opened with the layers of another chain, or kept on its files; and where it was opened
+ * anew. */
+static void expect_own_layers(QcGate *gate, const QcChain *other, const char *name, int byte)
+{
+    g_autoptr(QcImage) image = open_image(gate, name);
+    g_autoptr(QcChain) like = NULL, again = NULL;
+    cr_assert_eq(0, qc_chain_open_like(gate, image, cache, other, &like));
+    cr_expect_eq(first_byte(like), byte, "like");
+    cr_assert_eq(0, qc_chain_reopen(gate, image, cache, other, &again));
+    cr_expect_eq(first_byte(again), byte, "again");
+}
+
+/* A layer is that of another chain only if the one above it lies there as well, and names it so. */
+Test(chain, layers_are_taken_over_by_all_that_names_them)
+{
+    g_autoptr(QcGate) gate = new_gate(QC_BACKING_STORE);
+    make_raw("x/base", "x");
+    make_raw("y/base", "y");
+    make_raw("x/other", "o");
+    make_overlay("x/inner", "base", "raw");
+    make_overlay("x/top", "base", "raw");
+    make_overlay("y/top", "base", "raw");
+    settle("x/base");
+    g_autoptr(QcChain) chain = open_chain(gate, "x/top");
+    cr_expect_eq(first_byte(chain), 'x');
+
+    expect_own_layers(gate, chain, "x/top", 'x');
+    expect_own_layers(gate, chain, "y/top", 'y');
+    make_overlay("x/top", "other", "raw");
+    expect_own_layers(gate, chain, "x/top", 'o');
+    make_overlay("x/top", "base", "qcow2");
+    expect_own_layers(gate, chain, "x/top", -EIO);
+    make_overlay("x/top", "base", NULL);
+    expect_own_layers(gate, chain, "x/top", 'x');
+
+    make_overlay("x/top", "inner", "qcow2"); /* which is longer than the other */
+    expect_own_layers(gate, chain, "x/top", 'x');
+}
