@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum {
     DISK = 1 << 20,
@@ -200,4 +201,61 @@ Test(chain, layers_are_taken_over_by_all_that_names_them)
 
     make_overlay("x/top", "inner", "qcow2"); /* which is longer than the other */
     expect_own_layers(gate, chain, "x/top", 'x');
+}
+
+/* ... and one that was not there may be there now. */
+Test(chain, a_layer_that_was_missing_is_looked_for_again)
+{
+    g_autoptr(QcGate) gate = new_gate(QC_BACKING_STORE);
+    make_overlay("top", "middle", "qcow2");
+    make_overlay("middle", "base", "raw");
+    g_autoptr(QcChain) chain = open_chain(gate, "top");
+    expect(chain, -EIO, "base");
+    make_raw("base", "b");
+    expect_own_layers(gate, chain, "top", 'b');
+}
+
+typedef enum Base {
+    MISSING,
+    BYTES,
+    OTHER_BYTES,
+    IMAGE,
+    FIFO,
+} Base;
+
+static void make_base(Base base)
+{
+    g_autofree char *path = at("base");
+    g_unlink(path);
+    if (base == BYTES || base == OTHER_BYTES)
+        make_raw("base", base == BYTES ? "b" : "other");
+    if (base == IMAGE)
+        make_overlay("base", "nothing", "raw");
+    cr_assert(base != FIFO || mkfifo(path, 0644) == 0);
+}
+
+/* What is found wrong with a backing file is known until there is another file, or none. */
+Test(chain, an_error_stands_as_long_as_its_file)
+{
+    static const struct {
+        const char *format;
+        Base then, now;
+        bool stands;
+    } cases[] = {
+        {"raw", MISSING, MISSING, true}, {"raw", MISSING, BYTES, false},
+        {"raw", MISSING, FIFO, false},   {"vmdk", BYTES, BYTES, true},
+        {"vmdk", BYTES, MISSING, false}, {"vmdk", BYTES, OTHER_BYTES, false},
+        {NULL, IMAGE, IMAGE, true},      {NULL, IMAGE, OTHER_BYTES, false},
+    };
+    g_autoptr(QcGate) gate = new_gate(QC_BACKING_STORE);
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        make_overlay("top", "base", cases[i].format);
+        make_base(cases[i].then);
+        g_autoptr(QcChain) chain = open_chain(gate, "top");
+        if (cases[i].now != cases[i].then)
+            make_base(cases[i].now);
+        cr_assert_not_null(qc_chain_error(chain));
+        cr_expect_eq(qc_chain_error_stands(chain, gate), cases[i].stands, "case %zu", i);
+        cr_expect_not(qc_chain_error_stands(chain, NULL), "nobody can look");
+    }
 }
