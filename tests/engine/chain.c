@@ -130,7 +130,7 @@ Test(chain, formats_that_are_stated)
         const char *format, *error;
     } cases[] = {
         {"raw", NULL},         {"file", NULL},
-        {"host_device", NULL}, {"vmdk", "of format vmdk are not supported"},
+        {"host_device", NULL}, {"vmdk", "top: backing files of format vmdk are not supported"},
         {"qcow2", "base"}, /* which it is not */
     };
     g_autoptr(QcGate) gate = new_gate(QC_BACKING_STORE);
@@ -258,4 +258,78 @@ Test(chain, an_error_stands_as_long_as_its_file)
         cr_expect_eq(qc_chain_error_stands(chain, gate), cases[i].stands, "case %zu", i);
         cr_expect_not(qc_chain_error_stands(chain, NULL), "nobody can look");
     }
+}
+
+/* Let bytes of the header be others. */
+static void patch(const char *name, uint64_t offset, const void *bytes, size_t len)
+{
+    g_autoptr(QcFile) file = NULL;
+    g_autofree char *path = at(name);
+    cr_assert_eq(0, qc_file_new_fd(open(path, O_RDWR | O_CLOEXEC), &file));
+    cr_assert_eq(0, qc_file_write(file, bytes, len, offset));
+}
+
+/* One snapshot, whose table is said to be there. */
+static void break_snapshots(const char *name, uint64_t table)
+{
+    static const uint8_t one[] = {0, 0, 0, 1};
+    uint64_t at_table = GUINT64_TO_BE(table);
+    patch(name, 60, one, sizeof(one));
+    patch(name, 64, &at_table, sizeof(at_table));
+}
+
+/* Of several errors the first is told: it is that of the highest layer. */
+Test(chain, the_first_error_is_told)
+{
+    static const char first[] = "the snapshot table lies past the end";
+    enum { REFCOUNTS = 2 << 16 };
+    g_autoptr(QcGate) gate = new_gate(QC_BACKING_STORE);
+    make_overlay("top", "middle", "qcow2");
+    make_overlay("middle", "base", "qcow2");
+    make_overlay("base", "missing", "raw");
+    break_snapshots("middle", UINT64_C(1) << 40);
+    g_autoptr(QcChain) missing = open_chain(gate, "top");
+    expect(missing, -EIO, first);
+    cr_expect_eq(qc_chain_layers(missing), 3);
+
+    make_raw("missing", "m");
+    break_snapshots("base", REFCOUNTS); /* which are no entry of a table */
+    g_autoptr(QcChain) both = open_chain(gate, "top");
+    expect(both, 'm', first);
+}
+
+/* What is wrong with an image itself has nothing to do with what it names. */
+Test(chain, an_error_of_the_lowest_image_stands)
+{
+    static const uint8_t aes[] = {0, 0, 0, 1};
+    g_autoptr(QcGate) gate = new_gate(QC_BACKING_STORE);
+    make_raw("base", "b");
+    make_overlay("top", "base", "raw");
+    patch("top", 32, aes, sizeof(aes));
+    g_autoptr(QcChain) chain = open_chain(gate, "top");
+    expect(chain, -EIO, "not supported");
+    cr_expect(qc_chain_error_stands(chain, gate));
+    cr_expect(qc_chain_error_stands(chain, NULL));
+}
+
+/* Whether the layer beneath is taken over from a chain like that. */
+static bool is_taken_over(QcGate *gate)
+{
+    g_autoptr(QcChain) chain = open_chain(gate, "top"), like = NULL;
+    cr_assert_eq(0, qc_chain_open_like(gate, qc_chain_image(chain, 0), cache, chain, &like));
+    return qc_chain_image(like, 1) == qc_chain_image(chain, 1);
+}
+
+/* While a program may write to it, no layer is known to be what it was. */
+Test(chain, a_layer_that_somebody_may_write_to_is_not_taken_over)
+{
+    g_autoptr(QcGate) gate = new_gate(QC_BACKING_STORE);
+    g_autofree char *path = at("base");
+    make_raw("base", "b");
+    make_overlay("top", "base", "raw");
+    settle("base");
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    cr_expect_not(is_taken_over(gate));
+    close(fd);
+    cr_expect(is_taken_over(gate));
 }
