@@ -204,3 +204,55 @@ Test(limits, a_count_takes_no_more_than_the_stored_counts)
     qc_refs_free(stored);
     opened_clear(&o);
 }
+
+/* ---- what is counted ---------------------------------------------------------------------- */
+
+Test(limits, what_no_table_of_refcounts_reaches_is_not_counted)
+{
+    Opened o = open_vast(0);
+    QcTally t;
+
+    o.image->info.stat.size = UINT64_C(1) << 60;
+    cr_assert_eq(0, qc_tally_init(&t, o.image, NULL));
+    uint64_t end = QC_MAX_REFCOUNT_TABLE_BYTES / sizeof(be64) * PER_BLOCK;
+    cr_expect_eq(-EUCLEAN, qc_tally_count(&t, end, 1, 1, QC_REF_DATA));
+    cr_expect_eq(-EUCLEAN, qc_tally_count(&t, end - 1, 2, 1, QC_REF_DATA));
+    qc_tally_clear(&t);
+    opened_clear(&o);
+}
+
+Test(limits, a_table_shares_its_cluster_with_nothing)
+{
+    Opened o = open_vast(0);
+    QcTally t;
+
+    o.image->info.stat.size = UINT64_C(1) << 60;
+    cr_assert_eq(0, qc_tally_init(&t, o.image, NULL));
+    cr_expect_eq(0, qc_tally_count(&t, 5, 1, 1, QC_REF_TABLE));
+    cr_expect_eq(-EEXIST, qc_tally_count(&t, 5, 1, 1, QC_REF_TABLE));
+    cr_expect_eq(-EEXIST, qc_tally_count(&t, 5, 1, 1, QC_REF_DATA));
+    cr_expect_eq(0, qc_tally_count(&t, 6, 1, 1, QC_REF_DATA));
+    cr_expect_eq(0, qc_tally_count(&t, 6, 1, 1, QC_REF_DATA));
+    cr_expect_eq(-EEXIST, qc_tally_count(&t, 6, 1, 1, QC_REF_TABLE));
+    /* It is still known when one lies farther away than the table of refcounts reaches by now. */
+    cr_expect_eq(0, qc_tally_count(&t, UINT64_C(20000) * PER_BLOCK, 1, 1, QC_REF_TABLE));
+    cr_expect_eq(-EEXIST, qc_tally_count(&t, 5, 1, 1, QC_REF_DATA));
+    qc_tally_clear(&t);
+    opened_clear(&o);
+}
+
+/* A cluster that is counted as often as a block has clusters does not make the block look full. */
+Test(limits, one_cluster_is_in_use_once_however_often_it_is_counted)
+{
+    Opened o = open_vast(0);
+    uint64_t first;
+    QcTally t;
+
+    cr_assert_eq(0, qc_tally_init(&t, o.image, NULL));
+    for (unsigned i = 0; i < PER_BLOCK; i++)
+        cr_assert_eq(0, qc_tally_count(&t, 1, 1, 1, QC_REF_DATA));
+    cr_assert_eq(0, qc_refs_alloc(t.refs, 1, 1, &first));
+    cr_expect_eq(first, 2);
+    qc_tally_clear(&t);
+    opened_clear(&o);
+}
