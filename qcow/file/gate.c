@@ -184,10 +184,10 @@ static int resolve_device(const char *path)
 
 static int resolve_in_store(const QcGate *gate, const char *path, unsigned links);
 
-/* Whether path leads from the store's directory to it again, by ".." alone and no link. */
+/* Whether path, which ends in '/', leads from the store's directory to it again, and by no link. */
 static int check_round(const QcGate *gate, const char *path)
 {
-    int fd = look_beneath(gate->dirfd, path, O_DIRECTORY, RESOLVE_NO_SYMLINKS);
+    int fd = look_beneath(gate->dirfd, path, 0, RESOLVE_NO_SYMLINKS);
     if (fd >= 0)
         close(fd);
     return fd == -ELOOP ? -EXDEV : MIN(fd, 0);

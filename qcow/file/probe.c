@@ -34,12 +34,12 @@ static const Magic magics[] = {
     {"bochs", 0, "Bochs Virtual HD Image"},
 };
 
-static const char *other_format(const uint8_t *buf, size_t len)
+/* Where the file ends, buf has zeros, which no magic has. */
+static const char *other_format(const uint8_t *buf)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(magics); i++) {
         const Magic *m = &magics[i];
-        size_t n = strlen(m->bytes);
-        if (m->at + n <= len && memcmp(buf + m->at, m->bytes, n) == 0)
+        if (memcmp(buf + m->at, m->bytes, strlen(m->bytes)) == 0)
             return m->format;
     }
     return NULL;
@@ -75,20 +75,19 @@ int qc_probe(QcFile *file, const char *name, QcFormat *ret_format, const char **
         err = qc_file_read_padded(file, buf, sizeof(buf), 0);
     if (err < 0)
         return err;
-    size_t len = (size_t)MIN(st.size, sizeof(buf));
 
     be32 magic, version;
     memcpy(&magic, buf, sizeof(magic));
     memcpy(&version, buf + sizeof(magic), sizeof(version));
-    bool is_qcow = len >= sizeof(magic) && be32_get(magic) == QCOW_MAGIC;
-    if (is_qcow && len >= 8 && be32_get(version) == 1)
+    bool is_qcow = be32_get(magic) == QCOW_MAGIC;
+    if (is_qcow && be32_get(version) == 1)
         set_result(QC_FORMAT_OTHER, "qcow", ret_format, ret_name);
     else if (is_qcow)
         set_result(QC_FORMAT_QCOW2, "qcow2", ret_format, ret_name);
     else if (name_says_raw(name) || S_ISBLK(st.mode))
         set_result(QC_FORMAT_RAW, "raw", ret_format, ret_name);
-    else if (other_format(buf, len))
-        set_result(QC_FORMAT_OTHER, other_format(buf, len), ret_format, ret_name);
+    else if (other_format(buf))
+        set_result(QC_FORMAT_OTHER, other_format(buf), ret_format, ret_name);
     else
         set_result(QC_FORMAT_NONE, NULL, ret_format, ret_name);
     return 0;

@@ -201,13 +201,7 @@ static int add_layer(QcChain *chain, QcGate *gate, QcCache *cache, const QcChain
 
     QcImage *known = layer_in(like, chain, gate);
     g_autoptr(QcImage) image = known ? qc_image_ref(known) : NULL;
-    int err = 0;
-    if (known) {
-        chain->open_error = 0;
-        chain->refused = known->info.stat;
-    } else {
-        err = open_backing(chain, gate, lowest, cache, &image, error);
-    }
+    int err = known ? 0 : open_backing(chain, gate, lowest, cache, &image, error);
     if (err < 0) {
         g_prefix_error(error, "%s: ", lowest->path);
         return err;

@@ -394,3 +394,24 @@ Test(corrupt, a_directory_of_many_bitmaps_is_counted_whole)
     }
     qc_file_unref(mem_file(file));
 }
+
+/* QEMU opens no image with two bitmaps of a name, wherever in the directory they are. */
+Test(corrupt, two_bitmaps_of_one_name_are_found)
+{
+    enum { N = 4, NAME_LEN = 7 };
+    for (unsigned same = 1; same < N; same++) {
+        MemFile *file = prepared_of_size(&kind, DISK);
+        bool unknown;
+        craft_bitmap(file);
+        put_bitmaps(file, N);
+        uint8_t *first = file->data->data + bitmap_entry(file);
+        uint8_t *other = first + (size_t)same * (sizeof(QcDiskBitmapEntry) + 8);
+        memcpy(other + sizeof(QcDiskBitmapEntry), first + sizeof(QcDiskBitmapEntry), NAME_LEN);
+        count_anew(file);
+        QcCheck found = check(file);
+        cr_expect_eq(found.errors, 1);
+        cr_expect_not_null(strstr(found.first, "the same name"), "%s", found.first);
+        cr_expect_eq(-EUCLEAN, script_run(file, &(Step){.kind = STEP_REPAIR}, &unknown));
+        qc_file_unref(mem_file(file));
+    }
+}

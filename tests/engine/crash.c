@@ -296,6 +296,37 @@ Test(crash, a_header_that_is_there_although_its_write_failed_is_taken_back)
     }
 }
 
+/* One that nothing came of needs nothing to be put back: a file that cannot be written any more is
+ * what it was. */
+static ssize_t refuse_second_header(QcFile *file, const void *buf, size_t len, uint64_t offset)
+{
+    headers_written += offset == 0;
+    return headers_written > 1 ? -ENOSPC : failing.usual->pwrite(file, buf, len, offset);
+}
+
+Test(crash, a_header_that_cannot_be_written_at_all_is_the_old_one)
+{
+    const Sample *s = sample_named("v3-4k");
+    for (unsigned i = 0; i < sample_n_commands(s); i++) {
+        MemFile *file = sample_make_for(s, gate, i);
+        g_autofree char *before = judge_digest(file);
+        Step c = sample_command(s, i);
+        bool unknown;
+        failing.usual = file->base.ops;
+        failing.ops = *file->base.ops;
+        failing.ops.pwrite = refuse_second_header;
+        headers_written = 0;
+        file->base.ops = &failing.ops;
+        cr_expect_eq(-ENOSPC, script_run(file, &c, &unknown), "%s", sample_command_name(s, i));
+        cr_expect_not(unknown, "%s", sample_command_name(s, i));
+        cr_expect_eq(headers_written, 2, "%s", sample_command_name(s, i));
+        file->base.ops = failing.usual;
+        g_autofree char *now = judge_digest(file);
+        cr_expect_str_eq(now, before, "%s", sample_command_name(s, i));
+        qc_file_unref(mem_file(file));
+    }
+}
+
 /* The samples that are to be at an edge are there. */
 Test(crash, tables_grow_where_they_have_to)
 {

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static char *root, *store;
@@ -146,6 +147,35 @@ Test(gate, backing_files, .init = setup, .fini = teardown)
     cr_expect_eq(try_backing(gate, "x", "none", NULL), -ENOENT);
 }
 
+/* What a person is told: in a chain, that it is about the backing file, and how to help it. */
+Test(gate, errors_of_backing_files, .init = setup, .fini = teardown)
+{
+    static const struct {
+        const char *name, *begin, *within;
+        int err;
+    } cases[] = {
+        {"", "the backing file's name", "is empty", -EINVAL},
+        {"file:", "the backing file's name", "is empty", -EINVAL},
+        {"../secret", "backing file ../secret", "lies outside the store", -EPERM},
+        {"/secret", "backing file /secret", "qemu-img rebase -u", -EPERM},
+        {"fifo", "backing file fifo", "is a FIFO", -EOPNOTSUPP},
+        {"sub", "backing file sub", "is a directory", -EOPNOTSUPP},
+        {"none", "backing file none", "No such file", -ENOENT},
+    };
+    g_autoptr(QcGate) gate = NULL;
+    cr_assert_eq(qc_gate_new(store, QC_BACKING_STORE, &gate, NULL), 0);
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(QcFile) file = NULL;
+        g_autoptr(GError) error = NULL;
+        g_autofree char *path = NULL;
+        int err = qc_gate_open_backing(gate, "x", cases[i].name, &path, &file, &error);
+        cr_expect_eq(err, cases[i].err, "%s: %d", cases[i].name, err);
+        cr_assert_not_null(error);
+        cr_expect(g_str_has_prefix(error->message, cases[i].begin), "%s", error->message);
+        cr_expect_not_null(strstr(error->message, cases[i].within), "%s", error->message);
+    }
+}
+
 /* Absolute paths say the same in many ways; what they say is enough to know that they are inside.
  */
 Test(gate, spellings_of_the_store, .init = setup, .fini = teardown)
@@ -218,6 +248,7 @@ Test(gate, ways_out_of_the_store_and_back, .init = setup, .fini = teardown)
         {"x", "out/../../store/a", NULL, -EPERM},
         {"x", "../store/none", NULL, -ENOENT},
         {"x", "none/../../store/a", NULL, -ENOENT},
+        {"x", "a/../../store/a", NULL, -ENOTDIR},
         {"x", "../store/fifo", NULL, -EOPNOTSUPP},
     };
     static const char *const dirs[] = {"store/sub/deep", "store/store"};
@@ -289,6 +320,28 @@ Test(gate, links_out_of_the_store_and_back, .init = setup, .fini = teardown)
     }
 }
 
+/* Links that lead out of the store, and into it again, one to the next: eight of them. */
+Test(gate, links_lead_to_each_other_as_often_as_is_allowed, .init = setup, .fini = teardown)
+{
+    static const char *const texts[] = {"l%u", "../store/l%u", "ROOT/store/l%u"};
+    enum { MOST = 8 };
+    g_autoptr(QcGate) gate = NULL;
+    cr_assert_eq(qc_gate_new(store, QC_BACKING_STORE, &gate, NULL), 0);
+    make_link("absolute", "store/l1");
+    for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {
+        g_autofree char *format = spelled(texts[i]);
+        for (unsigned n = 2; n <= MOST; n++) {
+            g_auto(GStrv) parts = g_strsplit(format, "%u", 2);
+            g_autofree char *text = g_strdup_printf("%s%u", parts[0], n - 1);
+            g_autofree char *name = g_strdup_printf("l%u", n);
+            g_autofree char *link = g_build_filename(store, name, NULL);
+            g_unlink(link);
+            cr_assert_eq(symlink(text, link), 0);
+            cr_expect_eq(try_open(gate, name), n < MOST ? 0 : -EXDEV, "%s: %u", texts[i], n);
+        }
+    }
+}
+
 /* A store that is mounted by a link has two names. */
 Test(gate, two_names_of_the_store, .init = setup, .fini = teardown)
 {
@@ -327,6 +380,162 @@ Test(gate, stores_that_are_none)
     cr_expect_eq(qc_gate_new("/nonexistent/store", QC_BACKING_STORE, &gate, NULL), -ENOENT);
     cr_expect_eq(qc_gate_new("/etc/passwd", QC_BACKING_STORE, &gate, NULL), -ENOTDIR);
 }
+
+/* Its directory can be named, but nothing in it. */
+Test(gate, a_store_that_may_not_be_entered, .init = setup, .fini = teardown)
+{
+    g_autoptr(QcGate) gate = NULL;
+    cr_assert_eq(chmod(root, 0755), 0);
+    cr_assert_eq(chmod(store, 0644), 0);
+    uid_t us = geteuid();
+    cr_assert(us != 0 || seteuid(65534) == 0);
+    cr_expect_eq(qc_gate_new(store, QC_BACKING_STORE, &gate, NULL), -EACCES);
+    cr_assert_eq(seteuid(us), 0);
+    cr_assert_eq(chmod(store, 0755), 0);
+}
+
+static int refuse_device(void *data, const char *path, bool write)
+{
+    (void)path, (void)write;
+    ++*(unsigned *)data;
+    return -EPERM;
+}
+
+Test(gate, a_regular_file_is_nothing_for_who_opens_devices, .init = setup, .fini = teardown)
+{
+    g_autoptr(QcGate) gate = NULL;
+    unsigned asked = 0;
+    cr_assert_eq(qc_gate_new(store, QC_BACKING_STORE, &gate, NULL), 0);
+    qc_gate_set_device_opener(gate, refuse_device, &asked);
+    cr_expect_eq(try_open(gate, "a"), 0);
+    cr_expect_eq(try_backing(gate, "x", "a", "a"), 0);
+    cr_expect_eq(asked, 0);
+}
+
+/* ---- names of the store alone ------------------------------------------------------------- */
+
+static int try_plain(QcGate *gate, const char *path, int flags)
+{
+    int fd = qc_gate_open_plain(gate, path, flags);
+    if (fd >= 0)
+        close(fd);
+    return MIN(fd, 0);
+}
+
+Test(gate, plain_names_lead_through_no_link, .init = setup, .fini = teardown)
+{
+    g_autoptr(QcGate) gate = NULL;
+    struct stat st;
+    make_link("sub", "store/short");
+    cr_assert_eq(qc_gate_new(store, QC_BACKING_ANY, &gate, NULL), 0);
+    cr_expect_eq(try_plain(gate, "", O_RDONLY | O_DIRECTORY), 0, "the store itself");
+    cr_expect_eq(try_plain(gate, "sub/b", O_RDONLY), 0);
+    cr_expect_eq(try_plain(gate, "in", O_RDONLY), -ELOOP);
+    cr_expect_eq(try_plain(gate, "short/b", O_PATH), -ELOOP);
+    cr_expect_eq(try_plain(gate, "short", O_RDONLY | O_DIRECTORY), -ENOTDIR);
+    cr_expect_eq(try_plain(gate, "../secret", O_RDONLY), -EXDEV);
+    cr_expect_eq(try_plain(gate, "sub/../../secret", O_RDONLY), -EXDEV);
+    cr_expect_eq(try_plain(gate, "/etc/passwd", O_RDONLY), -EXDEV);
+    cr_expect_eq(try_plain(gate, "none", O_PATH), -ENOENT);
+    int fd = qc_gate_open_plain(gate, "out", O_PATH);
+    cr_assert_eq(0, fstat(fd, &st));
+    cr_expect(S_ISLNK(st.st_mode), "the link, not what it leads to");
+    close(fd);
+}
+
+/* ---- a file system of our own -------------------------------------------------------------- */
+
+static uint64_t device_of(const char *path)
+{
+    struct stat st;
+    cr_assert_eq(0, stat(path, &st));
+    return st.st_dev;
+}
+
+static int try_stat(QcGate *gate, const char *path)
+{
+    QcFileStat st;
+    return qc_gate_stat(gate, path, &st);
+}
+
+/* As if the store were a part of the tree, which is mounted on it. */
+Test(gate, what_lies_in_the_own_tree_is_not_opened, .init = setup, .fini = teardown)
+{
+    for (unsigned own = 0; own < 2; own++) {
+        g_autoptr(QcGate) gate = NULL;
+        int err = own ? -EDEADLK : 0;
+        cr_assert_eq(qc_gate_new(store, QC_BACKING_STORE, &gate, NULL), 0);
+        cr_expect_not(qc_gate_is_own(gate, qc_gate_dirfd(gate)), "there is none yet");
+        qc_gate_set_own_device(gate, device_of(own ? store : "/proc"));
+        cr_expect_eq(qc_gate_is_own(gate, qc_gate_dirfd(gate)), own == 1);
+        cr_expect_not(qc_gate_is_own(gate, -1));
+        cr_expect_eq(try_open(gate, "a"), err);
+        cr_expect_eq(try_stat(gate, "a"), err);
+        cr_expect_eq(try_backing(gate, "x", "a", "a"), err);
+    }
+}
+
+/* Wherever backing files may lie: none is looked for there, nor on a way that leads through it. */
+Test(gate, no_way_leads_through_the_own_tree, .init = setup, .fini = teardown)
+{
+    static const struct {
+        const char *name;
+        int err;
+    } cases[] = {
+        {"/proc/self/status", -EDEADLK},
+        {"/proc", -EDEADLK},
+        {"/proc/none", -EDEADLK},
+        {"/proc/..ROOT/secret", -EDEADLK},
+        {"ROOT/to-proc/self/status", -EDEADLK},
+        {"ROOT/to-proc", -EDEADLK},
+        {"ROOT/to-file", -EDEADLK},
+        {"../to-file", -EDEADLK},
+        {"ROOT/to-secret", 0},
+        {"ROOT/to-store/sub/b", 0},
+        {"ROOT/secret", 0},
+        {"ROOT//.//secret", 0},
+        {"ROOT/secret/x", -ENOTDIR},
+    };
+    g_autoptr(QcGate) gate = NULL;
+    g_autofree char *secret = at("secret");
+    make_link("/proc/", "to-proc");
+    make_link("to-proc/self/status", "to-file");
+    make_link(secret, "to-secret");
+    make_link("store", "to-store");
+    cr_assert_eq(qc_gate_new(store, QC_BACKING_ANY, &gate, NULL), 0);
+    qc_gate_set_own_device(gate, device_of("/proc"));
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *name = spelled(cases[i].name);
+        int err = try_backing(gate, "x", name, name);
+        cr_expect_eq(err, cases[i].err, "%s: %d", name, err);
+        if (name[0] == '/') {
+            cr_expect_eq(try_open(gate, name), cases[i].err, "%s", name);
+            cr_expect_eq(try_stat(gate, name), cases[i].err, "%s", name);
+        }
+    }
+}
+
+/* As many links as the kernel follows. */
+Test(gate, links_are_followed_until_there_are_too_many, .init = setup, .fini = teardown)
+{
+    enum { MOST = 40 };
+    g_autoptr(QcGate) gate = NULL;
+    make_link("secret", "1");
+    for (unsigned i = 2; i <= MOST + 1; i++) {
+        g_autofree char *name = g_strdup_printf("%u", i), *next = g_strdup_printf("%u", i - 1);
+        make_link(next, name);
+    }
+    cr_assert_eq(qc_gate_new(store, QC_BACKING_ANY, &gate, NULL), 0);
+    for (unsigned i = MOST; i <= MOST + 1; i++) {
+        g_autofree char *name = g_strdup_printf("%s/%u", root, i);
+        int fd = open(name, O_RDONLY | O_CLOEXEC), err = fd < 0 ? -errno : 0;
+        cr_expect_eq(err, i == MOST ? 0 : -ELOOP, "so the kernel has it");
+        cr_expect_eq(try_backing(gate, "x", name, name), err, "%u links", i);
+        close(fd);
+    }
+}
+
+/* ---- leases --------------------------------------------------------------------------------- */
 
 static gpointer give_lease_back(gpointer fd)
 {

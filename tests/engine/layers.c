@@ -327,6 +327,7 @@ Test(layers, a_chain_that_is_too_long_is_read_and_checked)
 
     g_auto(Opened) top = open_stack(&s, STACK_MOST - 1, O_RDONLY);
     cr_expect_eq(qc_chain_layers(top.chain), QC_MAX_LAYERS);
+    cr_expect(qc_chain_error_stands(top.chain, s.gate), "whatever the next one would be");
     for (unsigned i = 0; i < 3; i++) {
         cr_expect_eq(-EIO, qc_view_fetch(top.view, &byte, 1, 0, &reading));
         cr_expect_eq(0, qc_view_check_reading(top.view, &reading));

@@ -142,6 +142,18 @@ Test(refs, a_run_does_not_reach_over_the_end_of_a_device)
     close_model(&m);
 }
 
+/* Nor does the search for one, which passes a full block at once. */
+Test(refs, a_full_device_that_ends_within_a_block_has_no_room)
+{
+    MemFile *file = script_image(&one_word_each, 100 * 1024);
+    uint64_t block = last_block_free(file, NULL, 0), first;
+    g_byte_array_set_size(file->data, (guint)(block + 40) * 512);
+    file->device = true;
+    Model m = open_model(file);
+    cr_expect_eq(-ENOSPC, qc_refs_alloc(m.refs, 1, 1, &first));
+    close_model(&m);
+}
+
 /* ---- a spread ----------------------------------------------------------------------------- */
 
 enum {

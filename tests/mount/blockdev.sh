@@ -125,6 +125,28 @@ follows_links_below_dev() {
     rm store/lv store/round.img store/outside.img
 }
 
+# But not into another file system that is mounted there, neither by a link of the store nor by one in
+# /dev: any user may have made what lies in /dev/shm.
+stays_in_dev() {
+    local dir=/dev/snaptree-test.$$.other other entry
+    other=$(mktemp -d /dev/shm/snaptree-test.XXXXXX)
+    mkdir "$dir"
+    on_exit "rm -r $dir $other"
+    cmp -s <(stat -c %d /dev) <(stat -c %d "$other") && fail "/dev/shm is no file system of its own"
+    mknod "$other/node" b $((0x$(stat -c %t "$QCOW"))) $((0x$(stat -c %T "$QCOW")))
+    ln -s "$QCOW" "$other/link"
+    ln -s "$other/node" "$dir/node"
+    ln -s "$other/link" "$dir/link"
+    ln -s "$other/node" store/direct-node
+    ln -s "$other/link" store/direct-link
+    ln -s "$dir/node" store/node
+    ln -s "$dir/link" store/link
+    for entry in direct-node direct-link node link; do
+        [ ! -e "mnt/$entry" ] || fail "$entry is followed: $(ls "mnt/$entry")"
+    done
+    rm store/direct-node store/direct-link store/node store/link
+}
+
 # Another host writes to a device that both share: the file beneath the loop device, of which this
 # kernel keeps what it has read of the device while a program has that open.
 another_host() {
@@ -204,6 +226,7 @@ assert_eq "$(ls mnt)" $'control\nplain\nvolume' "entries"
 reads_right
 shows_what_it_cannot_open
 follows_links_below_dev
+stays_in_dev
 takes_and_reverts
 notices_changes
 read_only_device

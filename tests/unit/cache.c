@@ -63,6 +63,41 @@ Test(cache, entries_are_found_by_all_of_their_key)
     cr_expect_eq(-1, value_of(&other));
 }
 
+/* Also where many keys share a bucket: a small cache has few. */
+Test(cache, keys_that_share_a_bucket_are_told_apart)
+{
+    enum { SMALL_BUDGET = 1 << 14 };
+
+    tear_down();
+    cache = qc_cache_new(SMALL_BUDGET);
+    uint64_t another = qc_cache_new_owner(cache);
+    for (unsigned i = 0; i < ENTRIES; i++) {
+        QcCachedKey key = key_of(i), other = key;
+
+        add(&key, 1, 7);
+        cr_assert_eq(7, value_of(&key));
+        other.owner = another;
+        cr_assert_eq(-1, value_of(&other), "owner, %u", i);
+        other = key;
+        for (other.kind = QC_CACHED_CLUSTER; other.kind <= QC_CACHED_AREA; other.kind++)
+            cr_assert_eq(-1, value_of(&other), "kind %u, %u", other.kind, i);
+    }
+}
+
+/* An image whose offsets collide would have to know the owner. */
+Test(cache, owners_are_not_the_same_in_each_cache)
+{
+    unsigned same = 0;
+
+    for (unsigned i = 0; i < 4; i++) {
+        QcCache *other = qc_cache_new(BUDGET);
+
+        same += qc_cache_new_owner(other) == owner;
+        qc_cache_unref(other);
+    }
+    cr_expect_lt(same, 4);
+}
+
 Test(cache, the_first_of_two_stays)
 {
     QcCachedKey key = key_of(1);
@@ -144,5 +179,68 @@ Test(cache, what_is_larger_than_the_budget_is_not_kept)
         cache = qc_cache_new(budgets[i]);
         add(&key, BUDGET, 7);
         cr_expect_eq(-1, value_of(&key));
+    }
+}
+
+/* How many of three entries of a byte there is room for. */
+static unsigned kept_of_three(size_t budget)
+{
+    unsigned found = 0;
+
+    tear_down();
+    cache = qc_cache_new(budget);
+    for (unsigned i = 0; i < 3; i++)
+        add(&(QcCachedKey){1, i, QC_CACHED_TABLE}, 1, 7);
+    for (unsigned i = 0; i < 3; i++)
+        found += value_of(&(QcCachedKey){1, i, QC_CACHED_TABLE}) == 7;
+    return found;
+}
+
+/* All of the memory is counted, and all of the budget is used. */
+Test(cache, the_budget_is_kept_to_the_byte)
+{
+    size_t needed[4] = {0}; /* for so many entries */
+
+    for (unsigned n = 1; n <= 3; n++) {
+        for (needed[n] = needed[n - 1]; kept_of_three(needed[n]) < n; needed[n]++)
+            cr_assert_lt(needed[n], 4096);
+        cr_assert_eq(n, kept_of_three(needed[n]), "no more fit");
+    }
+    size_t each = needed[3] - needed[2];
+    cr_expect_eq(each, needed[2] - needed[1]);
+    cr_expect_gt(each, sizeof(QcCached) + 1);
+    cr_expect_geq(needed[1], each + 2 * sizeof(QcCached *), "the buckets are a part of it");
+}
+
+Test(cache, a_budget_that_nobody_has_is_no_reason_to_fail)
+{
+    tear_down();
+    cache = qc_cache_new((size_t)1 << 60);
+    cr_assert_not_null(cache);
+    add(&(QcCachedKey){1, 0, QC_CACHED_TABLE}, ENTRY_BYTES, 7);
+    cr_expect_eq(7, value_of(&(QcCachedKey){1, 0, QC_CACHED_TABLE}));
+}
+
+/* More than are kept, put back and taken again. */
+Test(cache, decoders_are_used_again_and_each_has_one_user)
+{
+    enum { MANY = 40 };
+    QcInflater *decoders[MANY], *first = qc_cache_get_inflater(cache);
+
+    qc_cache_put_inflater(cache, first);
+    for (unsigned round = 0; round < 2; round++) {
+        bool used_again = false;
+
+        for (unsigned i = 0; i < MANY; i++) {
+            decoders[i] = qc_cache_get_inflater(cache);
+            cr_assert_not_null(decoders[i]);
+            used_again = used_again || decoders[i] == first;
+            for (unsigned j = 0; j < i; j++)
+                cr_assert_neq(decoders[i], decoders[j]);
+        }
+        cr_expect(used_again);
+        for (unsigned i = MANY; i-- > 0;)
+            qc_cache_put_inflater(cache, decoders[i]);
+        first = decoders[MANY - 1];
     }
 }

@@ -2,6 +2,7 @@
 #include "qcow-file.h"
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <string.h>
 
 /* A file of which only one thing is known: what it says when it is asked for data. */
 typedef struct Oracle {
@@ -48,4 +49,143 @@ Test(file, the_same_file_in_another_state)
     b = a;
     b.dev++;
     cr_expect(!qc_file_same_stat(&a, &b) && !qc_file_same_file(&a, &b));
+    b = a;
+    b.size++;
+    cr_expect(!qc_file_same_stat(&a, &b) && qc_file_same_file(&a, &b));
+    b = a;
+    b.mtime++;
+    cr_expect(!qc_file_same_stat(&a, &b) && qc_file_same_file(&a, &b));
+    b = a;
+    b.ctime++;
+    cr_expect(!qc_file_same_stat(&a, &b) && qc_file_same_file(&a, &b));
+}
+
+/* ---- transfers ----------------------------------------------------------------------------- */
+
+enum {
+    FILE_BYTES = 10,
+};
+
+/* A file that does what it is told at each call, and the rest at once. */
+typedef struct Fickle {
+    QcFile base;
+    uint8_t bytes[FILE_BYTES];
+    int answers[4]; /* of the calls: how many bytes, or -errno; ENOUGH: as many as there are */
+    unsigned calls;
+} Fickle;
+
+enum {
+    ENOUGH = FILE_BYTES + 1,
+};
+
+static ssize_t answer_of(Fickle *f, size_t len, uint64_t offset)
+{
+    int answer = f->calls < G_N_ELEMENTS(f->answers) ? f->answers[f->calls] : ENOUGH;
+    size_t there = offset < FILE_BYTES ? FILE_BYTES - (size_t)offset : 0;
+
+    f->calls++;
+    return answer < 0 ? answer : (ssize_t)MIN(MIN(len, there), (size_t)answer);
+}
+
+static ssize_t fickle_read(QcFile *file, void *buf, size_t len, uint64_t offset)
+{
+    Fickle *f = (Fickle *)file;
+    ssize_t n = answer_of(f, len, offset);
+
+    if (n > 0)
+        memcpy(buf, f->bytes + offset, (size_t)n);
+    return n;
+}
+
+static ssize_t fickle_write(QcFile *file, const void *buf, size_t len, uint64_t offset)
+{
+    Fickle *f = (Fickle *)file;
+    ssize_t n = answer_of(f, len, offset);
+
+    if (n > 0)
+        memcpy(f->bytes + offset, buf, (size_t)n);
+    return n;
+}
+
+static int fickle_sync(QcFile *file)
+{
+    int answer = (int)answer_of((Fickle *)file, 0, 0);
+
+    return MIN(answer, 0);
+}
+
+static const QcFileOps fickle_ops = {
+    .pread = fickle_read, .pwrite = fickle_write, .sync = fickle_sync};
+
+static Fickle fickle(const char *bytes, int first, int second, int third)
+{
+    Fickle f = {.answers = {first, second, third, ENOUGH}};
+
+    memcpy(f.bytes, bytes, FILE_BYTES);
+    qc_file_init(&f.base, &fickle_ops);
+    return f;
+}
+
+Test(file, is_read_however_it_is_handed_out)
+{
+    char buf[12];
+    Fickle f = fickle("0123456789", 3, -EINTR, 1);
+
+    cr_expect_eq(0, qc_file_read(&f.base, buf, 7, 2));
+    cr_expect_arr_eq(buf, "2345678", 7);
+    cr_expect_eq(4, f.calls);
+
+    f = fickle("0123456789", ENOUGH, ENOUGH, ENOUGH);
+    cr_expect_eq(-ENODATA, qc_file_read(&f.base, buf, 9, 2), "one more than there is");
+    f = fickle("0123456789", 3, -EACCES, ENOUGH);
+    cr_expect_eq(-EACCES, qc_file_read(&f.base, buf, 7, 2));
+    f = fickle("0123456789", 3, -EACCES, ENOUGH);
+    cr_expect_eq(-EACCES, qc_file_read_padded(&f.base, buf, 7, 2));
+}
+
+Test(file, behind_its_end_zeros_are_read_where_they_are_asked_for)
+{
+    char buf[12];
+    Fickle f = fickle("0123456789", 3, -EINTR, 1);
+
+    memset(buf, 'x', sizeof(buf));
+    cr_expect_eq(0, qc_file_read_padded(&f.base, buf, 11, 5));
+    cr_expect_arr_eq(buf, "56789\0\0\0\0\0\0x", 12);
+    cr_expect_eq(0, qc_file_read_padded(&f.base, buf, 5, 10));
+    cr_expect_arr_eq(buf, "\0\0\0\0\0", 5);
+}
+
+Test(file, is_written_however_it_is_taken)
+{
+    Fickle f = fickle("0123456789", 3, -EINTR, 1);
+
+    cr_expect_eq(0, qc_file_write(&f.base, "abcdefg", 7, 2));
+    cr_expect_arr_eq(f.bytes, "01abcdefg9", 10);
+    cr_expect_eq(4, f.calls);
+
+    f = fickle("0123456789", 3, -ENOSPC, ENOUGH);
+    cr_expect_eq(-ENOSPC, qc_file_write(&f.base, "abcdefg", 7, 2));
+    f = fickle("0123456789", 3, 0, ENOUGH);
+    cr_expect_eq(-EIO, qc_file_write(&f.base, "abcdefg", 7, 2), "nothing is no progress");
+}
+
+Test(file, a_sync_that_is_interrupted_is_done_again)
+{
+    Fickle f = fickle("0123456789", -EINTR, -EINTR, -EINTR);
+
+    cr_expect_eq(0, qc_file_sync(&f.base));
+    cr_expect_eq(4, f.calls);
+    f = fickle("0123456789", -EIO, ENOUGH, ENOUGH);
+    cr_expect_eq(-EIO, qc_file_sync(&f.base), "one that failed is not");
+    cr_expect_eq(1, f.calls);
+}
+
+/* Where nothing can be asked, as of files that no server has. */
+Test(file, what_it_cannot_do_is_not_asked_of_it)
+{
+    Fickle f = fickle("0123456789", ENOUGH, ENOUGH, ENOUGH);
+
+    cr_expect_eq(0, qc_file_lock_held_surely(&f.base, 100, true));
+    qc_file_refresh(&f.base, 0, FILE_BYTES);
+    cr_expect_eq(0, f.calls);
 }

@@ -1,0 +1,335 @@
+/* Which file a chain takes for the layer beneath, and for what. */
+#include "qcow.h"
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum {
+    DISK = 1 << 20,
+};
+
+static char *store;
+static QcCache *cache;
+
+static char *at(const char *name)
+{
+    return g_build_filename(store, name, NULL);
+}
+
+static void set_up(void)
+{
+    store = g_dir_make_tmp("chain-XXXXXX", NULL);
+    cache = qc_cache_new(1 << 20);
+    g_autofree char *x = at("x"), *y = at("y");
+    cr_assert_eq(0, g_mkdir(x, 0755));
+    cr_assert_eq(0, g_mkdir(y, 0755));
+}
+
+static void tear_down(void)
+{
+    const char *argv[] = {"rm", "-rf", store, NULL};
+    g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL,
+                 NULL);
+    qc_cache_unref(cache);
+    g_free(store);
+}
+
+TestSuite(chain, .init = set_up, .fini = tear_down);
+
+static QcGate *new_gate(QcBackingPolicy policy)
+{
+    QcGate *gate;
+    cr_assert_eq(0, qc_gate_new(store, policy, &gate, NULL));
+    return gate;
+}
+
+/* A file of DISK bytes that begins with a text. */
+static void make_raw(const char *name, const char *text)
+{
+    g_autofree char *path = at(name), *bytes = g_malloc0(DISK);
+    memcpy(bytes, text, strlen(text));
+    cr_assert(g_file_set_contents(path, bytes, DISK, NULL));
+}
+
+/* Let the format of the backing file not be stated: the extension is one that nobody knows. */
+static void forget_format(QcFile *file)
+{
+    static const uint8_t format[] = {0xe2, 0x79, 0x2a, 0xca}, unknown[] = {1, 2, 3, 4};
+    uint8_t header[512];
+    size_t i = 0;
+    cr_assert_eq(0, qc_file_read(file, header, sizeof(header), 0));
+    while (memcmp(header + i, format, sizeof(format)) != 0)
+        cr_assert_lt(++i, sizeof(header) - sizeof(format));
+    cr_assert_eq(0, qc_file_write(file, unknown, sizeof(unknown), i));
+}
+
+/* format: NULL: it is not stated. */
+static void make_overlay(const char *name, const char *backing, const char *format)
+{
+    QcCreateOptions options = {
+        .virtual_size = DISK, .backing_file = backing, .backing_format = format ? format : "raw"};
+    g_autoptr(QcFile) file = NULL;
+    g_autofree char *path = at(name);
+    g_unlink(path);
+    cr_assert_eq(0, qc_file_new_fd(open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644), &file));
+    cr_assert_eq(0, qc_create(file, &options, NULL));
+    if (!format)
+        forget_format(file);
+}
+
+static void settle(const char *name)
+{
+    g_autoptr(QcFile) file = NULL;
+    g_autofree char *path = at(name);
+    cr_assert_eq(0, qc_file_new_fd(open(path, O_RDONLY | O_CLOEXEC), &file));
+    cr_assert_eq(0, qc_file_settle(file, NULL));
+}
+
+static QcImage *open_image(QcGate *gate, const char *name)
+{
+    g_autoptr(QcFile) file = NULL;
+    QcImage *image;
+    cr_assert_eq(0, qc_gate_open(gate, name, false, &file, NULL));
+    cr_assert_eq(0, qc_image_open(file, name, QC_FORMAT_QCOW2, cache, &image, NULL));
+    return image;
+}
+
+static QcChain *open_chain(QcGate *gate, const char *name)
+{
+    g_autoptr(QcImage) image = open_image(gate, name);
+    QcChain *chain;
+    cr_assert_eq(0, qc_chain_open(gate, image, cache, &chain));
+    return chain;
+}
+
+/* The first byte of the disk, or a negative errno. */
+static int first_byte(const QcChain *chain)
+{
+    uint8_t byte;
+    ssize_t n = qc_view_read(qc_chain_view(chain, 0), &byte, 1, 0);
+    return n < 0 ? (int)n : byte;
+}
+
+/* error: part of it; NULL: there is none. */
+static void expect(const QcChain *chain, int byte, const char *error)
+{
+    const char *found = qc_chain_error(chain);
+    cr_expect_eq(first_byte(chain), byte);
+    if (error)
+        cr_expect(found && strstr(found, error), "%s", found);
+    else
+        cr_expect_null(found, "%s", found);
+}
+
+Test(chain, formats_that_are_stated)
+{
+    static const struct {
+        const char *format, *error;
+    } cases[] = {
+        {"raw", NULL},         {"file", NULL},
+        {"host_device", NULL}, {"vmdk", "top: backing files of format vmdk are not supported"},
+        {"qcow2", "base"}, /* which it is not */
+    };
+    g_autoptr(QcGate) gate = new_gate(QC_BACKING_STORE);
+    make_raw("base", "KDMV");
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        make_overlay("top", "base", cases[i].format);
+        g_autoptr(QcChain) chain = open_chain(gate, "top");
+        expect(chain, cases[i].error ? -EIO : 'K', cases[i].error);
+        cr_expect_eq(qc_chain_layers(chain), cases[i].error ? 1 : 2);
+    }
+}
+
+/* What a guest could have written there is an image to nobody who does not ask for it. */
+Test(chain, formats_that_are_not_stated)
+{
+    static const char refused[] = "its format is not stated";
+    static const struct {
+        const char *name;
+        int by_store, by_any;
+    } cases[] = {{"plain", 'p', 'p'}, {"image", -EIO, 'b'}, {"other", -EIO, -EIO}};
+    g_autoptr(QcGate) gate = new_gate(QC_BACKING_STORE), any = new_gate(QC_BACKING_ANY);
+    make_raw("base", "bytes");
+    make_raw("plain", "plain");
+    make_raw("other", "KDMV");
+    make_overlay("image", "base", "raw");
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        make_overlay("top", cases[i].name, NULL);
+        g_autoptr(QcChain) by_store = open_chain(gate, "top"), by_any = open_chain(any, "top");
+        expect(by_store, cases[i].by_store, cases[i].by_store < 0 ? refused : NULL);
+        expect(by_any, cases[i].by_any, cases[i].by_any < 0 ? refused : NULL);
+    }
+}
+
+/* An image opened with the layers of another chain, or kept on its files; and where it was opened
+ * anew. */
+static void expect_own_layers(QcGate *gate, const QcChain *other, const char *name, int byte)
+{
+    g_autoptr(QcImage) image = open_image(gate, name);
+    g_autoptr(QcChain) like = NULL, again = NULL;
+    cr_assert_eq(0, qc_chain_open_like(gate, image, cache, other, &like));
+    cr_expect_eq(first_byte(like), byte, "like");
+    cr_assert_eq(0, qc_chain_reopen(gate, image, cache, other, &again));
+    cr_expect_eq(first_byte(again), byte, "again");
+}
+
+/* A layer is that of another chain only if the one above it lies there as well, and names it so. */
+Test(chain, layers_are_taken_over_by_all_that_names_them)
+{
+    g_autoptr(QcGate) gate = new_gate(QC_BACKING_STORE);
+    make_raw("x/base", "x");
+    make_raw("y/base", "y");
+    make_raw("x/other", "o");
+    make_overlay("x/inner", "base", "raw");
+    make_overlay("x/top", "base", "raw");
+    make_overlay("y/top", "base", "raw");
+    settle("x/base");
+    g_autoptr(QcChain) chain = open_chain(gate, "x/top");
+    cr_expect_eq(first_byte(chain), 'x');
+
+    expect_own_layers(gate, chain, "x/top", 'x');
+    expect_own_layers(gate, chain, "y/top", 'y');
+    make_overlay("x/top", "other", "raw");
+    expect_own_layers(gate, chain, "x/top", 'o');
+    make_overlay("x/top", "base", "qcow2");
+    expect_own_layers(gate, chain, "x/top", -EIO);
+    make_overlay("x/top", "base", NULL);
+    expect_own_layers(gate, chain, "x/top", 'x');
+
+    make_overlay("x/top", "inner", "qcow2"); /* which is longer than the other */
+    expect_own_layers(gate, chain, "x/top", 'x');
+}
+
+/* ... and one that was not there may be there now. */
+Test(chain, a_layer_that_was_missing_is_looked_for_again)
+{
+    g_autoptr(QcGate) gate = new_gate(QC_BACKING_STORE);
+    make_overlay("top", "middle", "qcow2");
+    make_overlay("middle", "base", "raw");
+    g_autoptr(QcChain) chain = open_chain(gate, "top");
+    expect(chain, -EIO, "base");
+    make_raw("base", "b");
+    expect_own_layers(gate, chain, "top", 'b');
+}
+
+typedef enum Base {
+    MISSING,
+    BYTES,
+    OTHER_BYTES,
+    IMAGE,
+    FIFO,
+} Base;
+
+static void make_base(Base base)
+{
+    g_autofree char *path = at("base");
+    g_unlink(path);
+    if (base == BYTES || base == OTHER_BYTES)
+        make_raw("base", base == BYTES ? "b" : "other");
+    if (base == IMAGE)
+        make_overlay("base", "nothing", "raw");
+    cr_assert(base != FIFO || mkfifo(path, 0644) == 0);
+}
+
+/* What is found wrong with a backing file is known until there is another file, or none. */
+Test(chain, an_error_stands_as_long_as_its_file)
+{
+    static const struct {
+        const char *format;
+        Base then, now;
+        bool stands;
+    } cases[] = {
+        {"raw", MISSING, MISSING, true}, {"raw", MISSING, BYTES, false},
+        {"raw", MISSING, FIFO, false},   {"vmdk", BYTES, BYTES, true},
+        {"vmdk", BYTES, MISSING, false}, {"vmdk", BYTES, OTHER_BYTES, false},
+        {NULL, IMAGE, IMAGE, true},      {NULL, IMAGE, OTHER_BYTES, false},
+    };
+    g_autoptr(QcGate) gate = new_gate(QC_BACKING_STORE);
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        make_overlay("top", "base", cases[i].format);
+        make_base(cases[i].then);
+        g_autoptr(QcChain) chain = open_chain(gate, "top");
+        if (cases[i].now != cases[i].then)
+            make_base(cases[i].now);
+        cr_assert_not_null(qc_chain_error(chain));
+        cr_expect_eq(qc_chain_error_stands(chain, gate), cases[i].stands, "case %zu", i);
+        cr_expect_not(qc_chain_error_stands(chain, NULL), "nobody can look");
+    }
+}
+
+/* Let bytes of the header be others. */
+static void patch(const char *name, uint64_t offset, const void *bytes, size_t len)
+{
+    g_autoptr(QcFile) file = NULL;
+    g_autofree char *path = at(name);
+    cr_assert_eq(0, qc_file_new_fd(open(path, O_RDWR | O_CLOEXEC), &file));
+    cr_assert_eq(0, qc_file_write(file, bytes, len, offset));
+}
+
+/* One snapshot, whose table is said to be there. */
+static void break_snapshots(const char *name, uint64_t table)
+{
+    static const uint8_t one[] = {0, 0, 0, 1};
+    uint64_t at_table = GUINT64_TO_BE(table);
+    patch(name, 60, one, sizeof(one));
+    patch(name, 64, &at_table, sizeof(at_table));
+}
+
+/* Of several errors the first is told: it is that of the highest layer. */
+Test(chain, the_first_error_is_told)
+{
+    static const char first[] = "the snapshot table lies past the end";
+    enum { REFCOUNTS = 2 << 16 };
+    g_autoptr(QcGate) gate = new_gate(QC_BACKING_STORE);
+    make_overlay("top", "middle", "qcow2");
+    make_overlay("middle", "base", "qcow2");
+    make_overlay("base", "missing", "raw");
+    break_snapshots("middle", UINT64_C(1) << 40);
+    g_autoptr(QcChain) missing = open_chain(gate, "top");
+    expect(missing, -EIO, first);
+    cr_expect_eq(qc_chain_layers(missing), 3);
+
+    make_raw("missing", "m");
+    break_snapshots("base", REFCOUNTS); /* which are no entry of a table */
+    g_autoptr(QcChain) both = open_chain(gate, "top");
+    expect(both, 'm', first);
+}
+
+/* What is wrong with an image itself has nothing to do with what it names. */
+Test(chain, an_error_of_the_lowest_image_stands)
+{
+    static const uint8_t aes[] = {0, 0, 0, 1};
+    g_autoptr(QcGate) gate = new_gate(QC_BACKING_STORE);
+    make_raw("base", "b");
+    make_overlay("top", "base", "raw");
+    patch("top", 32, aes, sizeof(aes));
+    g_autoptr(QcChain) chain = open_chain(gate, "top");
+    expect(chain, -EIO, "not supported");
+    cr_expect(qc_chain_error_stands(chain, gate));
+    cr_expect(qc_chain_error_stands(chain, NULL));
+}
+
+/* Whether the layer beneath is taken over from a chain like that. */
+static bool is_taken_over(QcGate *gate)
+{
+    g_autoptr(QcChain) chain = open_chain(gate, "top"), like = NULL;
+    cr_assert_eq(0, qc_chain_open_like(gate, qc_chain_image(chain, 0), cache, chain, &like));
+    return qc_chain_image(like, 1) == qc_chain_image(chain, 1);
+}
+
+/* While a program may write to it, no layer is known to be what it was. */
+Test(chain, a_layer_that_somebody_may_write_to_is_not_taken_over)
+{
+    g_autoptr(QcGate) gate = new_gate(QC_BACKING_STORE);
+    g_autofree char *path = at("base");
+    make_raw("base", "b");
+    make_overlay("top", "base", "raw");
+    settle("base");
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    cr_expect_not(is_taken_over(gate));
+    close(fd);
+    cr_expect(is_taken_over(gate));
+}
