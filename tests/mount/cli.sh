@@ -284,6 +284,32 @@ in_any_encoding() {
     done
 }
 
+# The store's path is what the mount table calls the tree, whatever is in it.
+odd_store() {
+    local name='a,b\c d'
+    cp -r store "$name"
+    mount_store "$TMP/$name" "$TMP/mnt"
+    assert_eq "$(printf %b "$(awk -v mnt="$TMP/mnt" '$5 == mnt { print $(NF - 1) }' /proc/self/mountinfo)")" "$TMP/$name" "source"
+    unmount_store "$TMP/mnt"
+    rm -r "$name"
+}
+
+# Of what the kernel offers: reads beside each other, and requests as large and as many as we serve;
+# but not that it asks for a file's attributes before each read from its page cache, nor READDIRPLUS,
+# nor that it writes later, nor look-ups of "..".
+asked_of_the_kernel() {
+    local flags
+    start_daemon -d
+    fusermount3 -u mnt
+    wait "$DAEMON" || fail "status $? with -d"
+    grep -A6 '^snaptree:    INIT: ' daemon.log >asked || fail "-d says nothing of the first answer"
+    flags=$(sed -n 's/.* flags=//p' asked)
+    assert_eq $((flags & 0x8001)) $((0x8001)) "what is wanted of $flags"
+    assert_eq $((flags & 0x17010)) 0 "what is not wanted of $flags"
+    assert_eq "$(sed -n 's/.* \(max_[wb][a-z]*=\|congestion\)/\1/p' asked | tr '\n' ' ')" \
+        "max_write=0x00100000 max_background=64 congestion_threshold=48 "
+}
+
 # The options of the mount, as the kernel has them.
 mount_options() {
     awk -v mnt="$TMP/mnt" '$5 == mnt { print $6 }' /proc/self/mountinfo
@@ -357,6 +383,8 @@ unread
 shot_at
 options_work
 in_any_encoding
+odd_store
+asked_of_the_kernel
 no_set_user_id
 line_of_fstab
 by_mount

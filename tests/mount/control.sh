@@ -29,6 +29,8 @@ store_control() {
     control_fails ENOENT mnt/control "take missing.qcow2 s"
     control_fails ENOENT mnt/control "take sub/missing.qcow2 s"
     control_fails ENOENT mnt/control "take missing/web.qcow2 s"
+    control_fails ENOENT mnt/control "take sub s"
+    assert_match "$(last_result mnt/control)" "sub is a directory, not an image$" "a directory"
     control_fails EINVAL mnt/control "take web.qcow2"
     control_fails EINVAL mnt/control "take"
     mkdir store/control # not shown, and so not there for commands
@@ -132,6 +134,16 @@ names_that_repeat() {
     for name in n~1 n~1~0 n~2; do
         control_ok $C "delete $name"
     done
+    # Four are named.
+    for name in n n n n; do
+        qemu-img snapshot -c $name store/web.qcow2
+    done
+    fails_unchanged ENOENT web.qcow2 "delete n"
+    assert_match "$(last_result $C)" "shows them as 'n~1', 'n~2', 'n~3', 'n~4'$" "four"
+    qemu-img snapshot -c n store/web.qcow2
+    fails_unchanged ENOENT web.qcow2 "delete n"
+    assert_match "$(last_result $C)" "has 5 snapshots of that name, and shows them as 'n~1', 'n~2', 'n~3', 'n~4' \.\.\.$" "five"
+    control_ok $C "delete n~1" "delete n~2" "delete n~3" "delete n~4" "delete n"
     assert_snapshots web.qcow2
 }
 
