@@ -2,8 +2,12 @@
 . "${SRCDIR:?run by ctest}/tests/mount/control.bash"
 
 four_commands() {
+    local from taken
+    from=$(date +%s)
     control_ok $C "take before-upgrade"
     assert_snapshots web.qcow2 before-upgrade
+    taken=$(stat -c %Y mnt/web.qcow2/snapshots/before-upgrade)
+    [ "$from" -le "$taken" ] && [ "$taken" -le "$(date +%s)" ] || fail "taken at $taken, and not between $from and now"
     set_byte store/web.qcow2 2
     assert_byte mnt/web.qcow2/disk 2
     assert_byte mnt/web.qcow2/snapshots/before-upgrade 1

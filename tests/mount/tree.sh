@@ -125,6 +125,34 @@ nothing_else_is_writable() {
     assert_fails rmdir mnt/web.qcow2
     assert_fails ln -s x mnt/web.qcow2/x
     assert_fails rm -f mnt/web.qcow2/control
+    python3 - <<'END' || fail "see above"
+import errno, os
+
+def fails(wanted, what, *arguments, **named):
+    try:
+        what(*arguments, **named)
+        raise SystemExit("%s%r is possible" % (what.__name__, arguments))
+    except OSError as error:
+        assert error.errno == wanted, (what.__name__, arguments, error)
+
+control, snapshots = "mnt/web.qcow2/control", "mnt/web.qcow2/snapshots"
+for path in "mnt/web.qcow2/disk", snapshots + "/one", "mnt/web.qcow2/info.json":
+    fails(errno.EROFS, os.open, path, os.O_WRONLY)
+    fails(errno.EROFS, os.open, path, os.O_RDONLY | os.O_TRUNC)
+    fails(errno.EROFS, os.truncate, path, 0)
+for path in "mnt/web.qcow2/disk", control, snapshots:
+    fails(errno.EPERM, os.chmod, path, 0o777)
+    fails(errno.EPERM, os.chown, path, 1, 1)
+    fails(errno.EPERM, os.utime, path, (1, 1))
+    fails(errno.EPERM, os.rename, path, path + ".new")
+fails(errno.EPERM, os.unlink, control)
+fails(errno.EPERM, os.link, control, "mnt/web.qcow2/new")
+fails(errno.EPERM, os.symlink, "x", snapshots + "/new")
+fails(errno.EPERM, os.mkdir, snapshots + "/new")
+fails(errno.EPERM, os.rmdir, snapshots)
+fails(errno.EPERM, os.mkfifo, snapshots + "/new")
+fails(errno.EPERM, os.open, snapshots + "/new", os.O_CREAT | os.O_WRONLY)
+END
     check_clean store/web.qcow2
 }
 
