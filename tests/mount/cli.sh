@@ -111,6 +111,9 @@ not_served() {
         assert_eq "$(mounts_below_tmp)" "" "mounts after a slow end"
         grep -q umount2 trace || fail "nothing was unmounted"
     fi
+    # Also when it is gone before the one that was called looks, which takes long. (It looks twice.)
+    ! timeout 60 strace -D -f -qq -o trace -e trace=newfstatat,stat -P "$TMP/mnt" -e inject=newfstatat,stat:delay_enter=1000000 \
+        "$SNAPTREE" -o cache=1048576 "$TMP/store" "$TMP/mnt" >refused 2>&1 || fail "not served, and not said"
     ulimit -S -v unlimited
     ls mnt >/dev/null || fail "a dead mount"
 }
@@ -130,6 +133,15 @@ wrong_places() {
         assert_refused 1 "inside" store "$TMP.bound/inside"
         assert_refused 1 "inside" store "$TMP.bound"
         umount "$TMP.bound"
+    fi
+    if [ "$(id -u)" = 0 ]; then # directories of one number, in two file systems
+        mkdir tmpfs1 tmpfs2
+        mount -t tmpfs none tmpfs1
+        mount -t tmpfs none tmpfs2
+        mkdir tmpfs2/in
+        mount_store "$TMP/tmpfs1" "$TMP/tmpfs2/in"
+        unmount_store "$TMP/tmpfs2/in"
+        umount tmpfs1 tmpfs2
     fi
     if [ "$(id -u)" = 0 ]; then # a store that the caller may not enter
         mkdir -m 000 closed

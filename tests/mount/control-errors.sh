@@ -352,6 +352,7 @@ closed_directories() {
     mount_store "$TMP/store" all -o allow_other
     local part user
     assert_denied "echo 'take vault/inner.qcow2 stolen' >all/control"
+    assert_match "$(last_result all/control)" "EACCES take vault/inner.qcow2 stolen: cannot reach vault/inner.qcow2$"
     for part in disk snapshots/s layers/0-rests.qcow2 layers/1-inner.qcow2; do
         assert_denied "cat all/rests.qcow2/$part"
         cat "all/rests.qcow2/$part" >/dev/null || fail "$part as root"

@@ -71,6 +71,21 @@ covered() {
     done
 }
 
+# When the tree is out of reach already, what is there now is told of, and stays.
+replaced() {
+    [ "$(id -u)" = 0 ] || return 0
+    start_daemon
+    exec 3<mnt/web.qcow2/snapshots/a
+    umount -l mnt
+    mount -t tmpfs none mnt
+    kill -TERM "$DAEMON"
+    wait "$DAEMON" || fail "status $? of a replaced daemon: $(cat daemon.log)"
+    exec 3<&-
+    assert_match "$(cat daemon.log)" "$TMP/mnt: nothing unmounted, as what is mounted there now \\(tmpfs\\) is not ours"
+    umount mnt || fail "what was mounted in place of the tree is gone"
+    assert_nothing_left "a " "after it was replaced"
+}
+
 # What is mounted in the tree, and not over it, goes with it.
 mounted_inside() {
     [ "$(id -u)" = 0 ] || return 0
@@ -139,6 +154,7 @@ make_ends_store
 other_mount_stays
 successor_stays
 covered
+replaced
 mounted_inside
 without_the_table
 renamed

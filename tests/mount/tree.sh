@@ -43,6 +43,7 @@ make_store() {
 shows_images_only() {
     assert_listing mnt base.qcow2 $'byte-\xff.qcow2' control dangling.raw disk.img disk.iso disk.raw empty.raw \
         link.qcow2 named.vmdk $'new\nline.qcow2' no-extension "odd dir" team-a web.qcow2
+    assert_eq "$(ls -fa mnt | head -n 2 | tr '\n' ' ')" ". .. " "what every directory has"
     [ -d mnt/.raw ] || fail "a name that is nothing but its ending"
     [ -d mnt/.hidden.qcow2 ] || fail "a name with a dot in front is an image as well"
     [ ! -e mnt/notes.txt ] || fail "a file that is no image can be looked up"
@@ -154,6 +155,20 @@ fails(errno.EPERM, os.mkfifo, snapshots + "/new")
 fails(errno.EPERM, os.open, snapshots + "/new", os.O_CREAT | os.O_WRONLY)
 END
     check_clean store/web.qcow2
+}
+
+# More than one answer to the kernel holds.
+long_list() {
+    python3 - <<'END' || fail "see above"
+import os
+
+names = ["%0100d" % i for i in range(6000)]
+for name in names:
+    os.makedirs("store/long/" + name)
+listed = os.listdir("mnt/long")
+assert sorted(listed) == names, len(listed)
+END
+    rm -r store/long
 }
 
 # Directories in each other until no path can lead further down: what can be reached is listed.
@@ -316,6 +331,7 @@ contents_are_right
 stat_is_right
 modes_are_right
 nothing_else_is_writable
+long_list
 deep_directories
 too_long_names
 no_extended_attributes
