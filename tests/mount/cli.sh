@@ -214,11 +214,26 @@ daemon_comes_and_goes() {
     if [ "$(id -u)" = 0 ]; then # whatever the process that serves says
         assert_match "$(grep " $TMP/mnt " /proc/self/mountinfo)" ",nosymfollow[ ,]" "links in the tree"
     fi
+    if [ "$(id -u)" = 0 ]; then # who may set it
+        cat mnt/web.qcow2/disk >/dev/null
+        assert_eq "$(cat "/sys/class/bdi/$(mountpoint -d mnt)/read_ahead_kb")" 1024 "how far the kernel reads ahead"
+    fi
     assert_fails "$SNAPTREE" store mnt
     assert_match "$OUTPUT" "^snaptree: mountpoint mnt: a FUSE file system is mounted there already"
     unmount_store "$TMP/mnt"
     wait_for test ! -d "/proc/$pid"
     rmdir mnt && mkdir mnt || fail "the mount point is not free"
+}
+
+# Of files it may have open as many as the system lets it.
+open_files() {
+    (
+        ulimit -S -n 256
+        mount_store "$TMP/store" "$TMP/mnt"
+    )
+    ls mnt >/dev/null
+    assert_match "$(cat "/proc/$(worker_of "$(daemon_of "$TMP/mnt")")/limits")" "Max open files +$(ulimit -H -n) +$(ulimit -H -n) " "limits"
+    unmount_store "$TMP/mnt"
 }
 
 # Whatever the mount table calls it.
@@ -472,6 +487,7 @@ not_served
 wrong_places
 in_a_circle
 daemon_comes_and_goes
+open_files
 mounted_already
 in_the_foreground
 unread

@@ -87,6 +87,7 @@ s = json.load(sys.stdin)["snapshots"][0]; print("%d.%09d" % (s["date-sec"], s["d
     assert_eq "$(stat -c %.9Z mnt/web.qcow2/snapshots/one)" "$taken" "ctime of the snapshot"
     # With two links a directory is taken to have none in it, and walked no further.
     assert_eq "$(find mnt -type d ! -links 1 | head -n 3)" "" "directories that say how many are in them"
+    assert_eq "$(stat -f -c '%b %S' mnt)" "$(stat -f -c '%b %S' store)" "size of the file system"
     # What the files occupy: no more than what is there, in any unit du likes.
     [ "$(du -k mnt/web.qcow2/disk | cut -f1)" -le 4096 ] || fail "disk occupies more than its size"
 }
