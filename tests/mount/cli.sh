@@ -1,6 +1,6 @@
 # The command line: what it says, with which status, and that it leaves nothing behind.
 . "${SRCDIR:?run by ctest}/tests/functions.sh"
-requires qemu-img strace
+requires qemu-img setpriv strace
 requires_fuse
 
 # Fails with a status and exactly one line that matches; nothing is mounted.
@@ -111,6 +111,9 @@ not_served() {
         assert_eq "$(mounts_below_tmp)" "" "mounts after a slow end"
         grep -q umount2 trace || fail "nothing was unmounted"
     fi
+    # Also when it is gone before the one that was called looks, which takes long. (It looks twice.)
+    ! timeout 60 strace -D -f -qq -o trace -e trace=newfstatat,stat -P "$TMP/mnt" -e inject=newfstatat,stat:delay_enter=1000000 \
+        "$SNAPTREE" -o cache=1048576 "$TMP/store" "$TMP/mnt" >refused 2>&1 || fail "not served, and not said"
     ulimit -S -v unlimited
     ls mnt >/dev/null || fail "a dead mount"
 }
@@ -131,6 +134,15 @@ wrong_places() {
         assert_refused 1 "inside" store "$TMP.bound"
         umount "$TMP.bound"
     fi
+    if [ "$(id -u)" = 0 ]; then # directories of one number, in two file systems
+        mkdir tmpfs1 tmpfs2
+        mount -t tmpfs none tmpfs1
+        mount -t tmpfs none tmpfs2
+        mkdir tmpfs2/in
+        mount_store "$TMP/tmpfs1" "$TMP/tmpfs2/in"
+        unmount_store "$TMP/tmpfs2/in"
+        umount tmpfs1 tmpfs2
+    fi
     if [ "$(id -u)" = 0 ]; then # a store that the caller may not enter
         mkdir -m 000 closed
         assert_fails setpriv --bounding-set=-dac_override,-dac_read_search "$SNAPTREE" closed mnt
@@ -145,10 +157,16 @@ wrong_places() {
 # Trees in each other's stores: the one that would close the circle is refused. (Both daemons would
 # wait for each other, and could not be killed.)
 in_a_circle() {
-    mkdir -p circle/{a,b,"c, d"}/in
+    local as_user=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+    mkdir -p circle/{a,b,"c, d"}/in circle/out
     mount_store "$TMP/circle/b" circle/a/in
     assert_fails timeout -s KILL 20 "$SNAPTREE" circle/a circle/b/in
     assert_eq "$OUTPUT" "snaptree: mountpoint circle/b/in lies inside the store $TMP/circle/a, by way of another tree that is mounted in there"
+    if [ "$(id -u)" = 0 ]; then
+        chmod 755 "$TMP"
+        assert_fails timeout -s KILL 20 "${as_user[@]}" "$SNAPTREE" circle/a circle/b/in
+        assert_match "$OUTPUT" "by way of another tree" "a circle of a user's with a tree of root's"
+    fi
     mount_store "$TMP/circle/c, d" circle/b/in
     assert_fails timeout -s KILL 20 "$SNAPTREE" circle/a "circle/c, d/in"
     assert_match "$OUTPUT" "by way of another tree" "a longer circle"
@@ -157,16 +175,28 @@ in_a_circle() {
     timeout -s KILL 20 find circle/bb >/dev/null || fail "find: status $?"
     unmount_store circle/bb
     # What another user's mount says of itself is not believed, or anybody could keep root from mounting.
-    if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
-        mkdir -p circle/user/{store,in} circle/out
+    if [ "$(id -u)" = 0 ]; then
+        mkdir -p circle/user/{store,in}
         chown -R 65534 circle/user
-        chmod 755 "$TMP"
-        setpriv --reuid=65534 --regid=65534 --clear-groups "$SNAPTREE" -o fsname=/ "$TMP/circle/user/store" "$TMP/circle/user/in" ||
+        "${as_user[@]}" "$SNAPTREE" -o fsname=/ "$TMP/circle/user/store" "$TMP/circle/user/in" ||
             fail "a user's mount"
         mount_store "$TMP/circle/user" circle/out
         unmount_store circle/out
         umount circle/user/in
+        # He believes his own.
+        "${as_user[@]}" mkdir -p circle/user/{one,two}/in
+        "${as_user[@]}" "$SNAPTREE" "$TMP/circle/user/two" "$TMP/circle/user/one/in" || fail "a user's mount"
+        assert_fails timeout -s KILL 20 "${as_user[@]}" "$SNAPTREE" circle/user/one circle/user/two/in
+        assert_match "$OUTPUT" "by way of another tree" "a circle of a user's own trees"
+        umount circle/user/one/in
     fi
+    # What calls itself a tree of what it lies in leads round; what is no tree leads nowhere.
+    mkdir -p circle/round/{in,other}
+    mount_store "$TMP/store" circle/round/in -o "fsname=$TMP/circle/round"
+    mount_store "$TMP/store" circle/round/other -o subtype=sshfs,fsname=/
+    mount_store "$TMP/circle/round" circle/out
+    unmount_store circle/out
+    umount circle/round/in circle/round/other
     unmount_store circle/b/in
     unmount_store circle/a/in
     rm -r circle
@@ -179,16 +209,31 @@ daemon_comes_and_goes() {
     assert_eq "$(ls mnt/web.qcow2)" "$(printf '%s\n' control disk info.json layers snapshots)"
     pid=$(daemon_of "$TMP/mnt") || fail "no process serves the mount"
     assert_eq "$(readlink "/proc/$pid/cwd")" / "working directory of the daemon"
-    assert_eq "$(ps -o tty= -p "$pid" | tr -d ' ')" "?" "terminal of the daemon"
+    assert_eq "$(ps -o tty=,sid= -p "$pid" | tr -s ' ')" "? $pid" "terminal and session of the daemon"
     assert_match "$(grep " $TMP/mnt " /proc/self/mountinfo)" " fuse\.snaptree " "type of the mount"
     if [ "$(id -u)" = 0 ]; then # whatever the process that serves says
         assert_match "$(grep " $TMP/mnt " /proc/self/mountinfo)" ",nosymfollow[ ,]" "links in the tree"
+    fi
+    if [ "$(id -u)" = 0 ]; then # who may set it
+        cat mnt/web.qcow2/disk >/dev/null
+        assert_eq "$(cat "/sys/class/bdi/$(mountpoint -d mnt)/read_ahead_kb")" 1024 "how far the kernel reads ahead"
     fi
     assert_fails "$SNAPTREE" store mnt
     assert_match "$OUTPUT" "^snaptree: mountpoint mnt: a FUSE file system is mounted there already"
     unmount_store "$TMP/mnt"
     wait_for test ! -d "/proc/$pid"
     rmdir mnt && mkdir mnt || fail "the mount point is not free"
+}
+
+# Of files it may have open as many as the system lets it.
+open_files() {
+    (
+        ulimit -S -n 256
+        mount_store "$TMP/store" "$TMP/mnt"
+    )
+    ls mnt >/dev/null
+    assert_match "$(cat "/proc/$(worker_of "$(daemon_of "$TMP/mnt")")/limits")" "Max open files +$(ulimit -H -n) +$(ulimit -H -n) " "limits"
+    unmount_store "$TMP/mnt"
 }
 
 # Whatever the mount table calls it.
@@ -242,6 +287,71 @@ shot_at() {
     done
 }
 
+# The one that was called waits for the tree, and can be told not to; the tree comes all the same.
+impatient() {
+    local status=0
+    [ "$(id -u)" = 0 ] || return 0
+    strace -D -f -qq -o trace -e trace=setsid -e inject=setsid:delay_enter=3000000 "$SNAPTREE" "$TMP/store" "$TMP/mnt" 2>/dev/null &
+    wait_for mountpoint_of_table
+    kill -TERM $!
+    wait $! || status=$?
+    assert_eq "$status" 143 "status of who waited for the tree and was told to end"
+    ls mnt/web.qcow2 >/dev/null || fail "no tree"
+    unmount_store "$TMP/mnt"
+}
+
+# A second signal while the tree is unmounted, which takes long.
+signalled_twice() {
+    local pid
+    [ "$(id -u)" = 0 ] || return 0
+    is_unmounting() { # umount2 has the number 166 on x86-64, and 39 on most others
+        grep -qE '^(166|39) ' "/proc/$pid/task/"*/syscall
+    }
+    strace -D -f -qq -o trace -e trace=umount2 -e inject=umount2:delay_enter=1000000 "$SNAPTREE" -f -o sandbox=off \
+        "$TMP/store" "$TMP/mnt" 2>log &
+    pid=$!
+    PIDS+=("$pid")
+    wait_for mountpoint_of_table
+    ls mnt >/dev/null
+    kill -TERM "$pid"
+    wait_for is_unmounting
+    kill -TERM "$pid"
+    wait "$pid" || fail "status $? after two signals: $(cat log)"
+    ! mountpoint_of_table || fail "mounted after two signals"
+}
+
+mountpoint_of_table() {
+    grep -qF " $TMP/mnt " /proc/self/mountinfo
+}
+
+# What becomes of commands is said to the system's log, by a socket that the process which serves cannot
+# have. (A /dev of its own stands for the system's.)
+system_log() {
+    [ "$(id -u)" = 0 ] || return 0
+    # shellcheck disable=SC2016
+    timeout 60 unshare -m bash -c '
+        set -e
+        mount -t tmpfs none /dev
+        mknod /dev/null c 1 3
+        mknod -m 666 /dev/fuse c 10 229
+        python3 -c "import socket
+log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+log.bind(\"/dev/log\")
+open(\"ready\", \"w\").close()
+while True:
+    line = log.recv(4096)
+    print(line, flush=True)
+    if b\"take\" in line:
+        break" >said &
+        until [ -e ready ]; do sleep 0.05; done
+        "$SNAPTREE" "$TMP/store" "$TMP/mnt"
+        echo "take logged" >mnt/web.qcow2/control
+        echo "delete logged" >mnt/web.qcow2/control
+        wait $!
+        umount mnt' || fail "no line in the system's log: $(cat said)"
+    assert_match "$(cat said)" "snaptree\\[[0-9]+\\]: confined: .*snaptree\\[[0-9]+\\]: take web.qcow2 logged: ok" "the system's log"
+}
+
 options_work() {
     mount_store "$TMP/store" "$TMP/mnt" -o ro,fsname=my-images
     assert_match "$(grep " $TMP/mnt " /proc/self/mountinfo)" " ro,.* fuse\.snaptree my-images ro" "mount options"
@@ -282,6 +392,32 @@ in_any_encoding() {
             assert_refused 2 "unknown option -o frob" -o "frob$name" store mnt
         done
     done
+}
+
+# The store's path is what the mount table calls the tree, whatever is in it.
+odd_store() {
+    local name='a,b\c d'
+    cp -r store "$name"
+    mount_store "$TMP/$name" "$TMP/mnt"
+    assert_eq "$(printf %b "$(awk -v mnt="$TMP/mnt" '$5 == mnt { print $(NF - 1) }' /proc/self/mountinfo)")" "$TMP/$name" "source"
+    unmount_store "$TMP/mnt"
+    rm -r "$name"
+}
+
+# Of what the kernel offers: reads beside each other, and requests as large and as many as we serve;
+# but not that it asks for a file's attributes before each read from its page cache, nor READDIRPLUS,
+# nor that it writes later, nor look-ups of "..".
+asked_of_the_kernel() {
+    local flags
+    start_daemon -d
+    fusermount3 -u mnt
+    wait "$DAEMON" || fail "status $? with -d"
+    grep -A6 '^snaptree:    INIT: ' daemon.log >asked || fail "-d says nothing of the first answer"
+    flags=$(sed -n 's/.* flags=//p' asked)
+    assert_eq $((flags & 0x8001)) $((0x8001)) "what is wanted of $flags"
+    assert_eq $((flags & 0x17010)) 0 "what is not wanted of $flags"
+    assert_eq "$(sed -n 's/.* \(max_[wb][a-z]*=\|congestion\)/\1/p' asked | tr '\n' ' ')" \
+        "max_write=0x00100000 max_background=64 congestion_threshold=48 "
 }
 
 # The options of the mount, as the kernel has them.
@@ -351,12 +487,18 @@ not_served
 wrong_places
 in_a_circle
 daemon_comes_and_goes
+open_files
 mounted_already
 in_the_foreground
 unread
 shot_at
+impatient
+signalled_twice
+system_log
 options_work
 in_any_encoding
+odd_store
+asked_of_the_kernel
 no_set_user_id
 line_of_fstab
 by_mount

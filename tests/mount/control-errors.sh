@@ -87,22 +87,25 @@ links_to_nothing() {
     rm store/{dangling,loop,beneath}.qcow2
 }
 
-# What is asked of images that nobody has is not kept in the place of what was done to others.
+# What is asked of images that nobody has, or of directories, is not kept in the place of what was done
+# to others.
 made_up_images() {
+    mkdir store/dirs store/dirs/{1..1100}
     control_ok mnt/control "take quiet.qcow2 kept"
     python3 - <<'END'
 import errno
 
-for i in range(1100):
-    name = "x" * 300 + str(i)
+made_up = ["x" * 300 + str(i) for i in range(1100)]
+for name in made_up + ["dirs/%d" % i for i in range(1, 1101)]:
     try:
         with open("mnt/control", "wb", buffering=0) as control:
             control.write(b"check %s\n" % name.encode())
-        raise SystemExit("an image with a name of 300 bytes")
+        raise SystemExit(name + " is an image")
     except OSError as error:
         assert error.errno in (errno.ENAMETOOLONG, errno.ENOENT), error
 END
-    assert_match "$(last_result mnt/quiet.qcow2/control)" " ok take kept$" "the result, after 1,100 commands"
+    assert_match "$(last_result mnt/quiet.qcow2/control)" " ok take kept$" "the result, after 2,200 commands"
+    rm -r store/dirs
     control_ok mnt/quiet.qcow2/control "delete kept"
     # ... nor what comes in one write with something that is asked of an image that there is.
     control mnt/control "check quiet.qcow2" "check later.qcow2"
@@ -349,6 +352,7 @@ closed_directories() {
     mount_store "$TMP/store" all -o allow_other
     local part user
     assert_denied "echo 'take vault/inner.qcow2 stolen' >all/control"
+    assert_match "$(last_result all/control)" "EACCES take vault/inner.qcow2 stolen: cannot reach vault/inner.qcow2$"
     for part in disk snapshots/s layers/0-rests.qcow2 layers/1-inner.qcow2; do
         assert_denied "cat all/rests.qcow2/$part"
         cat "all/rests.qcow2/$part" >/dev/null || fail "$part as root"

@@ -2,8 +2,12 @@
 . "${SRCDIR:?run by ctest}/tests/mount/control.bash"
 
 four_commands() {
+    local from taken
+    from=$(date +%s)
     control_ok $C "take before-upgrade"
     assert_snapshots web.qcow2 before-upgrade
+    taken=$(stat -c %Y mnt/web.qcow2/snapshots/before-upgrade)
+    [ "$from" -le "$taken" ] && [ "$taken" -le "$(date +%s)" ] || fail "taken at $taken, and not between $from and now"
     set_byte store/web.qcow2 2
     assert_byte mnt/web.qcow2/disk 2
     assert_byte mnt/web.qcow2/snapshots/before-upgrade 1
@@ -29,6 +33,8 @@ store_control() {
     control_fails ENOENT mnt/control "take missing.qcow2 s"
     control_fails ENOENT mnt/control "take sub/missing.qcow2 s"
     control_fails ENOENT mnt/control "take missing/web.qcow2 s"
+    control_fails ENOENT mnt/control "take sub s"
+    assert_match "$(last_result mnt/control)" "sub is a directory, not an image$" "a directory"
     control_fails EINVAL mnt/control "take web.qcow2"
     control_fails EINVAL mnt/control "take"
     mkdir store/control # not shown, and so not there for commands
@@ -132,6 +138,16 @@ names_that_repeat() {
     for name in n~1 n~1~0 n~2; do
         control_ok $C "delete $name"
     done
+    # Four are named.
+    for name in n n n n; do
+        qemu-img snapshot -c $name store/web.qcow2
+    done
+    fails_unchanged ENOENT web.qcow2 "delete n"
+    assert_match "$(last_result $C)" "shows them as 'n~1', 'n~2', 'n~3', 'n~4'$" "four"
+    qemu-img snapshot -c n store/web.qcow2
+    fails_unchanged ENOENT web.qcow2 "delete n"
+    assert_match "$(last_result $C)" "has 5 snapshots of that name, and shows them as 'n~1', 'n~2', 'n~3', 'n~4' \.\.\.$" "five"
+    control_ok $C "delete n~1" "delete n~2" "delete n~3" "delete n~4" "delete n"
     assert_snapshots web.qcow2
 }
 

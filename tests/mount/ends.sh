@@ -2,22 +2,8 @@
 # nothing stays mounted or locked that it could take back, no process stays, and every image is as
 # before the command or as after it.
 IN_MEMORY=1 # so that only the syncs that are made slow are slow
-. "${SRCDIR:?run by ctest}/tests/functions.sh"
-requires qemu-img qemu-io python3 strace
-requires_fuse
-
-IMAGE=store/web.qcow2
-# What a mount without a daemon answers; the others for a moment, where requests came over io_uring.
-DEAD="($(message_of ENOTCONN)|$(message_of ECONNABORTED)|$(message_of ECANCELED))"
-export ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" # what is open when it ends is the kernel's to free
-
-# A daemon in the background: $DAEMON, and $WORKER, the process in it that serves.
-start() {
-    "$SNAPTREE" "$TMP/store" "$TMP/mnt" || fail "cannot mount"
-    ls mnt >/dev/null # once it serves, it has its worker
-    DAEMON=$(daemon_of "$TMP/mnt") || fail "no daemon"
-    WORKER=$(worker_of "$DAEMON")
-}
+. "${SRCDIR:?run by ctest}/tests/mount/ends.bash"
+requires strace
 
 # The same in the foreground; its syncs last, from the one of that number on. (The shell
 # lets its background processes ignore SIGINT.)
@@ -36,22 +22,6 @@ start_slow() { # FIRST-SLOW-SYNC [MICROSECONDS]
 is_in_sync() {
     grep -qE '^(75|83) ' "/proc/$WORKER/task/"*/syscall && sleep 0.1 &&
         grep -qE '^(75|83) ' "/proc/$WORKER/task/"*/syscall
-}
-
-snapshots() {
-    qemu-img snapshot -l "$IMAGE" | awk 'NR > 2 { print $2 }' | sort | tr '\n' ' '
-}
-
-# Nothing is left: no mount, no process, no lock, and the image is sound.
-assert_nothing_left() { # SNAPSHOTS WHEN
-    wait_for is_gone "$DAEMON"
-    wait_for is_gone "$WORKER"
-    ! mountpoint -q mnt || fail "mounted $2"
-    ls mnt >/dev/null || fail "a dead mount point $2"
-    ! daemon_of "$TMP/mnt" || fail "a process is left $2"
-    qemu-io -c "write -q -P 1 0 64K" "$IMAGE" || fail "the image is locked $2"
-    check_clean "$IMAGE"
-    [ "$1" = any ] || assert_eq "$(snapshots)" "$1" "snapshots $2"
 }
 
 # A command in the background; its status in $TMP/result when it is over.
@@ -404,106 +374,6 @@ keeper_killed() {
     qemu-img snapshot -d b "$IMAGE"
 }
 
-# Somebody else's mount is not touched, dead or not.
-other_mount_stays() {
-    "$SNAPTREE" -o subtype=other "$TMP/store" "$TMP/mnt"
-    DAEMON=$(daemon_of "$TMP/mnt") || fail "no daemon"
-    ls mnt >/dev/null
-    WORKER=$(worker_of "$DAEMON")
-    kill -KILL "$DAEMON" "$WORKER"
-    wait_for is_gone "$DAEMON"
-    wait_for is_gone "$WORKER"
-    assert_fails "$SNAPTREE" "$TMP/store" "$TMP/mnt"
-    assert_eq "$(wc -l <<<"$OUTPUT")" 1 "lines about a dead mount point: $OUTPUT"
-    assert_match "$OUTPUT" "$DEAD" "mounting over another's dead mount"
-    fusermount3 -u "$TMP/mnt"
-}
-
-# A daemon whose tree was unmounted lazily does not take away what is mounted there now.
-successor_stays() {
-    local first signal who
-    for who in DAEMON WORKER; do
-        start
-        exec 3<mnt/web.qcow2/snapshots/a
-        fusermount3 -u -z "$TMP/mnt"
-        first=$DAEMON
-        [ $who = DAEMON ] && signal=TERM || signal=KILL
-        "$SNAPTREE" "$TMP/store" "$TMP/mnt" || fail "cannot mount a second time"
-        kill -$signal "${!who}"
-        wait_for is_gone "$first"
-        assert_fails head -c 4096 <&3
-        exec 3<&-
-        cmp mnt/web.qcow2/snapshots/a a.raw || fail "the second tree after SIG$signal"
-        DAEMON=$(daemon_of "$TMP/mnt") || fail "no daemon after SIG$signal"
-        WORKER=$(worker_of "$DAEMON")
-        unmount_store "$TMP/mnt"
-        assert_nothing_left "a " "after a second tree"
-    done
-}
-
-# What somebody has mounted over the tree, or moved there, stays; and the log tells why the tree does.
-covered() {
-    local how
-    [ "$(id -u)" = 0 ] || return 0
-    for how in mount move; do
-        mkdir elsewhere
-        mount -t tmpfs none elsewhere
-        mount --make-private elsewhere # or nothing can be moved away from there
-        mkdir elsewhere/inside
-        mount -t tmpfs none elsewhere/inside
-        start_daemon
-        if [ $how = mount ]; then
-            mount -t tmpfs none mnt
-        else
-            mount --move elsewhere/inside mnt
-        fi
-        : >mnt/precious
-        kill -TERM "$DAEMON"
-        wait "$DAEMON" || fail "status $? of a covered daemon: $(cat daemon.log)"
-        [ -e mnt/precious ] || fail "what was mounted over the tree is gone ($how)"
-        assert_match "$(cat daemon.log)" "$TMP/mnt: not unmounted, as another file system \\(tmpfs\\)"
-        umount mnt
-        assert_fails ls mnt
-        assert_match "$OUTPUT" "$DEAD" "the tree beneath"
-        fusermount3 -u "$TMP/mnt"
-        umount -R elsewhere
-        rmdir elsewhere
-        assert_nothing_left "a " "after it was covered"
-    done
-}
-
-# Whether the kernel tells a mount from every later one: since 6.8.
-has_mount_numbers() {
-    [ "$(printf '%s\n' 6.8 "$(uname -r)" | sort -V | head -1)" = 6.8 ]
-}
-
-# The tree is taken away also when its place has another path by then.
-renamed() {
-    has_mount_numbers || return 0
-    mkdir above above/mnt
-    "$SNAPTREE" "$TMP/store" "$TMP/above/mnt" || fail "cannot mount"
-    ls above/mnt >/dev/null # once it serves, it has its worker
-    DAEMON=$(daemon_of "$TMP/above/mnt") || fail "no daemon"
-    WORKER=$(worker_of "$DAEMON")
-    mv above renamed
-    kill -TERM "$DAEMON"
-    wait_for is_gone "$DAEMON"
-    ! grep -qF " $TMP/renamed/mnt " /proc/self/mountinfo || fail "a dead mount below a renamed directory"
-    assert_nothing_left "a " "after a directory above was renamed"
-    rm -r renamed
-}
-
-# A forced unmount of a busy tree ends it, but leaves the mount.
-forced() {
-    [ "$(id -u)" = 0 ] || return 0
-    has_mount_numbers || return 0
-    start
-    exec 3<mnt/web.qcow2/snapshots/a
-    umount -f mnt 2>/dev/null || true
-    exec 3<&-
-    assert_nothing_left "a " "after a forced unmount"
-}
-
 # Killed at any moment while many read and command; then mounted again at the same place.
 killed_in_traffic() {
     local round
@@ -585,12 +455,7 @@ interrupted() {
     assert_nothing_left "a " "after interrupts"
 }
 
-mkdir store mnt
-qemu-img create -q -f qcow2 "$IMAGE" 16M
-scribble "$IMAGE" ends 0 10000000
-qemu-img snapshot -c a "$IMAGE"
-qemu-img convert -O raw "$IMAGE" a.raw
-scribble "$IMAGE" more 1000000 5000000
+make_ends_store
 idle
 with_signals_ignored
 with_ends_of_children_ignored
@@ -606,11 +471,6 @@ worker_ends_slowly
 storage_hangs
 commands_on_hanging_storage
 keeper_killed
-other_mount_stays
-successor_stays
-covered
-renamed
-forced
 killed_in_traffic
 lazily
 unmounted_in_a_command

@@ -28,7 +28,9 @@ END
 }
 
 assert_data() { # FILE RANGES
-    assert_eq "$(data_of "$1")" "$2" "data of $1"
+    local data
+    data=$(data_of "$1") || fail "seeking in $1"
+    assert_eq "$data" "$2" "data of $1"
 }
 
 make_store() {
@@ -65,7 +67,12 @@ seek_is_exact() {
     assert_data mnt/over.qcow2/layers/1-sparse.qcow2 "$(data_of mnt/sparse.qcow2/disk)"
     assert_data mnt/extl2.qcow2/disk "131072 133120"
     assert_data mnt/empty.qcow2/disk ""
-    assert_eq "$(data_of mnt/disk.raw/disk)" "$(data_of store/disk.raw)" "data of a raw image"
+    assert_data mnt/disk.raw/disk "$(data_of store/disk.raw)"
+}
+
+# A text is all data.
+seek_in_text() {
+    assert_data mnt/sparse.qcow2/info.json "0 $(stat -c %s mnt/sparse.qcow2/info.json)"
 }
 
 # A copy takes no more room than the data, and holds the same.
@@ -103,6 +110,7 @@ blocks_are_data() {
 make_store
 mount_store store mnt
 seek_is_exact
+seek_in_text
 tools_skip_holes
 blocks_are_data
 unmount_store mnt

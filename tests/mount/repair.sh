@@ -46,6 +46,20 @@ control_ok mnt/clean.qcow2/control repair
 assert_match "$(last_result mnt/clean.qcow2/control)" " ok repair: there was nothing to mend$"
 assert_eq "$(stat -c '%s %b %y %z' store/clean.qcow2; sha256sum <store/clean.qcow2)" "$before" "repair of a clean image"
 
+cp store/clean.qcow2 store/one.qcow2
+truncate -s 8M store/one.qcow2
+set_refcount store/one.qcow2 120 1
+control_ok mnt/one.qcow2/control check
+assert_match "$(last_result mnt/one.qcow2/control)" " ok check: no errors, 1 leaked cluster \\(repair gives"
+
+for mark in 1 2; do # not closed cleanly, and corrupt
+    cp store/clean.qcow2 store/marked.qcow2
+    patch_bytes store/marked.qcow2 79 0$mark
+    control_ok mnt/marked.qcow2/control repair
+    assert_match "$(last_result mnt/marked.qcow2/control)" " ok repair: no errors, no leaked clusters; its mark is taken away$"
+    assert_eq "$(od -An -tu1 -j 79 -N 1 store/marked.qcow2)" "   0" "the mark"
+done
+
 STATUS=0
 qemu-img check -q store/leaks.qcow2 || STATUS=$?
 assert_eq "$STATUS" 3 "qemu-img sees the leaks"

@@ -20,6 +20,7 @@ status_of() { # PID KEY
     awk -v key="$2:" '$1 == key { print $2 }' "/proc/$1/status"
 }
 
+EBADF=9
 EACCES=13
 ENOSYS=38
 O_RDONLY=0
@@ -40,6 +41,7 @@ confined_by_default() {
     assert_eq "$("$INSIDE" "$WORKER" open "$TMP/store/web.qcow2" $O_RDWR)" 0 "a file of the store"
     assert_eq "$("$INSIDE" "$WORKER" socket)" $ENOSYS "a socket"
     assert_eq "$("$INSIDE" "$WORKER" fork)" $ENOSYS "a process"
+    assert_eq "$("$INSIDE" "$WORKER" ring)" $ENOSYS "a ring, where none is wanted"
     assert_eq "$("$INSIDE" "$WORKER" dumpable)" 0 "dumpable"
     [ ! -e store/new ] || fail "a file was made"
     control_ok mnt/web.qcow2/control "take s"
@@ -57,6 +59,7 @@ not_confined_where_asked() {
     assert_eq "$("$INSIDE" "$WORKER" open "$TMP/store/new" $((O_RDWR | O_CREAT)))" 0 "a new file"
     rm store/new
     assert_eq "$("$INSIDE" "$WORKER" socket)" 0 "a socket"
+    assert_eq "$("$INSIDE" "$WORKER" ring)" $EBADF "a ring that is not there"
     control_ok mnt/web.qcow2/control "take t"
     stop_daemon
 }

@@ -43,6 +43,7 @@ make_store() {
 shows_images_only() {
     assert_listing mnt base.qcow2 $'byte-\xff.qcow2' control dangling.raw disk.img disk.iso disk.raw empty.raw \
         link.qcow2 named.vmdk $'new\nline.qcow2' no-extension "odd dir" team-a web.qcow2
+    assert_eq "$(ls -fa mnt | head -n 2 | tr '\n' ' ')" ". .. " "what every directory has"
     [ -d mnt/.raw ] || fail "a name that is nothing but its ending"
     [ -d mnt/.hidden.qcow2 ] || fail "a name with a dot in front is an image as well"
     [ ! -e mnt/notes.txt ] || fail "a file that is no image can be looked up"
@@ -86,6 +87,7 @@ s = json.load(sys.stdin)["snapshots"][0]; print("%d.%09d" % (s["date-sec"], s["d
     assert_eq "$(stat -c %.9Z mnt/web.qcow2/snapshots/one)" "$taken" "ctime of the snapshot"
     # With two links a directory is taken to have none in it, and walked no further.
     assert_eq "$(find mnt -type d ! -links 1 | head -n 3)" "" "directories that say how many are in them"
+    assert_eq "$(stat -f -c '%b %S' mnt)" "$(stat -f -c '%b %S' store)" "size of the file system"
     # What the files occupy: no more than what is there, in any unit du likes.
     [ "$(du -k mnt/web.qcow2/disk | cut -f1)" -le 4096 ] || fail "disk occupies more than its size"
 }
@@ -126,6 +128,49 @@ nothing_else_is_writable() {
     assert_fails ln -s x mnt/web.qcow2/x
     assert_fails rm -f mnt/web.qcow2/control
     check_clean store/web.qcow2
+    [ "$(id -u)" = 0 ] || return 0 # the modes keep others out before
+    python3 - <<'END' || fail "see above"
+import errno, os
+
+def fails(wanted, what, *arguments, **named):
+    try:
+        what(*arguments, **named)
+        raise SystemExit("%s%r is possible" % (what.__name__, arguments))
+    except OSError as error:
+        assert error.errno == wanted, (what.__name__, arguments, error)
+
+control, snapshots = "mnt/web.qcow2/control", "mnt/web.qcow2/snapshots"
+for path in "mnt/web.qcow2/disk", snapshots + "/one", "mnt/web.qcow2/info.json":
+    fails(errno.EROFS, os.open, path, os.O_WRONLY)
+    fails(errno.EROFS, os.open, path, os.O_RDONLY | os.O_TRUNC)
+    fails(errno.EROFS, os.truncate, path, 0)
+for path in "mnt/web.qcow2/disk", control, snapshots:
+    fails(errno.EPERM, os.chmod, path, 0o777)
+    fails(errno.EPERM, os.chown, path, 1, 1)
+    fails(errno.EPERM, os.utime, path, (1, 1))
+    fails(errno.EPERM, os.rename, path, path + ".new")
+fails(errno.EPERM, os.unlink, control)
+fails(errno.EPERM, os.link, control, "mnt/web.qcow2/new")
+fails(errno.EPERM, os.symlink, "x", snapshots + "/new")
+fails(errno.EPERM, os.mkdir, snapshots + "/new")
+fails(errno.EPERM, os.rmdir, snapshots)
+fails(errno.EPERM, os.mkfifo, snapshots + "/new")
+fails(errno.EPERM, os.open, snapshots + "/new", os.O_CREAT | os.O_WRONLY)
+END
+}
+
+# More than one answer to the kernel holds.
+long_list() {
+    python3 - <<'END' || fail "see above"
+import os
+
+names = ["%0100d" % i for i in range(6000)]
+for name in names:
+    os.makedirs("store/long/" + name)
+listed = os.listdir("mnt/long")
+assert sorted(listed) == names, len(listed)
+END
+    rm -r store/long
 }
 
 # Directories in each other until no path can lead further down: what can be reached is listed.
@@ -288,6 +333,7 @@ contents_are_right
 stat_is_right
 modes_are_right
 nothing_else_is_writable
+long_list
 deep_directories
 too_long_names
 no_extended_attributes

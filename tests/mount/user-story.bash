@@ -55,3 +55,14 @@ cmp mnt/vm.qcow2/layers/1-golden.qcow2 mnt/templates/golden.qcow2/disk || fail "
 
 unmount_store mnt
 wait_for test ! -d "/proc/$PID"
+
+# What a killed daemon leaves is the user's to take away, too: fusermount3 does it.
+mount_store store mnt
+PID=$(daemon_of mnt) || fail "no daemon"
+ls mnt >/dev/null
+kill -KILL "$PID" "$(worker_of "$PID")"
+wait_for is_gone "$PID"
+"$SNAPTREE" store mnt || fail "cannot mount over a dead mount point"
+ls mnt/web.qcow2 >/dev/null || fail "the tree over a dead mount point"
+assert_eq "$(grep -c " $TMP/mnt " /proc/self/mountinfo)" 1 "mounts at the mount point"
+unmount_store mnt

@@ -3,7 +3,7 @@
  * process can do is only seen from inside.
  *
  *   inside PID open PATH FLAGS
- *   inside PID socket | fork | dumpable
+ *   inside PID socket | fork | ring | dumpable
  *
  * Prints 0 or the errno; for dumpable what prctl(PR_GET_DUMPABLE) says. The process is stopped
  * while it waits in a system call, as the first thread of a daemon does: so the instruction for one
@@ -60,6 +60,8 @@ static bool parse(int argc, char **argv, Call *ret)
         *ret = (Call){SYS_socket, {AF_INET, SOCK_STREAM}, NULL, false};
     else if (strcmp(what, "fork") == 0 && argc == 3)
         *ret = (Call){SYS_clone, {SIGCHLD}, NULL, false};
+    else if (strcmp(what, "ring") == 0 && argc == 3)
+        *ret = (Call){SYS_io_uring_enter, {-1}, NULL, false};
     else if (strcmp(what, "dumpable") == 0 && argc == 3)
         *ret = (Call){SYS_prctl, {PR_GET_DUMPABLE}, NULL, true};
     else
@@ -138,7 +140,7 @@ int main(int argc, char **argv)
     pid_t pid = argc > 1 ? (pid_t)atol(argv[1]) : 0;
 
     if (pid <= 0 || !parse(argc, argv, &call)) {
-        fprintf(stderr, "usage: inside PID open PATH FLAGS | socket | fork | dumpable\n");
+        fprintf(stderr, "usage: inside PID open PATH FLAGS | socket | fork | ring | dumpable\n");
         return 2;
     }
     if (ptrace(PTRACE_ATTACH, pid, NULL, NULL) < 0)

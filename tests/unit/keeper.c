@@ -9,6 +9,7 @@
 #include <glib/gstdio.h>
 #include <limits.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -123,15 +124,21 @@ static char *expected(const pid_t *pids, unsigned n)
 /* Who only reads, under QEMU's lock or none, is in nobody's way. */
 Test(keeper, names_who_holds_a_lock, .timeout = 60)
 {
-    enum { OPEN = 6 };
+    enum { OPEN = 6, ALL_NAMED = 4 };
     g_autoptr(QcGate) gate = make_store(QC_BACKING_STORE);
     pid_t holders[OPEN + 2];
     struct stat st;
 
-    for (unsigned i = 0; i < OPEN; i++)
-        holders[i] = start_holder(i == 0 ? 100 : 0);
     cr_assert_eq(stat(image, &st), 0);
     const QcFileStat file = {.dev = st.st_dev, .ino = st.st_ino};
+    for (unsigned i = 0; i < OPEN; i++) {
+        holders[i] = start_holder(i == 0 ? 100 : 0);
+        if (i + 1 != ALL_NAMED)
+            continue;
+        g_autofree char *all = keeper_find_holder(NULL, &file);
+        g_autofree char *all_wanted = expected(holders, ALL_NAMED);
+        cr_expect_str_eq(all, all_wanted);
+    }
     g_autofree char *open = keeper_find_holder(NULL, &file);
     cr_expect_not_null(open);
     cr_expect_not_null(strstr(open, "), others have"), "%s", open);
@@ -147,6 +154,24 @@ Test(keeper, names_who_holds_a_lock, .timeout = 60)
         kill(holders[i], SIGKILL);
         waitpid(holders[i], NULL, 0);
     }
+    remove_store();
+}
+
+/* Whatever a process calls itself. */
+Test(keeper, names_have_one_line, .timeout = 60)
+{
+    g_autoptr(QcGate) gate = make_store(QC_BACKING_STORE);
+    struct stat st;
+
+    cr_assert_eq(stat(image, &st), 0);
+    const QcFileStat file = {.dev = st.st_dev, .ino = st.st_ino};
+    prctl(PR_SET_NAME, "a\nb");
+    pid_t holder = start_holder(0);
+    g_autofree char *found = keeper_find_holder(NULL, &file);
+    g_autofree char *wanted = g_strdup_printf("a\\x0ab (process %d) has", (int)holder);
+    cr_expect_str_eq(found, wanted);
+    kill(holder, SIGKILL);
+    waitpid(holder, NULL, 0);
     remove_store();
 }
 

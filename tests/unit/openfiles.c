@@ -60,18 +60,43 @@ Test(openfiles, only_locks_of_qemus_kind_count)
     close(fd);
 }
 
+/* That a consistent state is read is in no writer's way, unless nobody else may say so. */
+Test(openfiles, exclusive_locks_count)
+{
+    g_autofree char *name = NULL;
+    int fd = g_file_open_tmp(NULL, &name, NULL);
+    QcFileStat stat;
+
+    cr_assert_eq(qc_file_stat_at(fd, "", AT_EMPTY_PATH, &stat), 0);
+    for (unsigned exclusive = 0; exclusive < 2; exclusive++) {
+        struct flock byte = {.l_type = exclusive ? F_WRLCK : F_RDLCK, .l_start = 100, .l_len = 1};
+
+        cr_assert_eq(fcntl(fd, F_OFD_SETLK, &byte), 0);
+        g_autoptr(GArray) found = openfiles_find(is_same, &stat, 0, NULL);
+        cr_assert_eq(found->len, 1);
+        cr_expect_eq(g_array_index(found, OpenFile, 0).bars_writer, exclusive);
+    }
+    unlink(name);
+    close(fd);
+}
+
 /* That is no want of rights, which another user would have. */
 Test(openfiles, without_a_descriptor_to_look_with)
 {
     struct rlimit limit;
-    int err = 0, fd = open("/proc", O_RDONLY | O_CLOEXEC);
+    int err, held[2], null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
+    cr_assert_geq(null, 0);
+    for (unsigned i = 0; i < G_N_ELEMENTS(held); i++)
+        held[i] = open("/proc", O_RDONLY | O_CLOEXEC);
     cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
-    for (unsigned more = 0; more < 2; more++) { /* not even for /proc; or not for a process */
-        limit.rlim_cur = (rlim_t)fd + more;
-        close(fd);
-        cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = (rlim_t)held[1] + 1;
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    for (unsigned spare = 0; spare < 3; spare++) { /* for /proc, a process, the locks of a file */
+        if (spare > 0)
+            close(held[2 - spare]);
+        err = 0;
         g_autoptr(GArray) found = openfiles_find(is_null, NULL, 0, &err);
-        cr_expect_eq(err, -EMFILE, "%d", err);
+        cr_expect_eq(err, -EMFILE, "with %u: %d", spare, err);
     }
 }

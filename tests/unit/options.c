@@ -82,6 +82,21 @@ Test(options, flags)
     options_clear(&options);
 }
 
+/* Nothing behind "--" is an option, nor is nothing; and a backslash at the end is one. */
+Test(options, odd_places)
+{
+    Options options;
+
+    cr_assert(parse(&options, "snaptree -o ro,,cache=8, -- -oSTORE MNT", NULL));
+    cr_expect(options.read_only);
+    cr_expect_eq(options.cache_mib, 8);
+    cr_expect_str_eq(options.store, "-oSTORE");
+    options_clear(&options);
+    cr_assert(parse(&options, "snaptree -o 'fsname=a\\' STORE MNT", NULL));
+    cr_expect(g_ptr_array_find_with_equal_func(options.fuse, "fsname=a\\", g_str_equal, NULL));
+    options_clear(&options);
+}
+
 Test(options, wrong_ones_are_named)
 {
     static const struct {
