@@ -250,6 +250,17 @@ static void save_text(void)
     save("names", "many", names, sizeof(names) - 1);
 }
 
+static void save_options(void)
+{
+    static const char fstab[] = "STORE\0MNT\0-o\0rw,nodev,x-systemd.automount,_netdev,backing=any,"
+                                "cache=8,fsname=a\\,b,subtype=x,max_read=4096,allow_other";
+    static const char typed[] = "-f\0-oro,clone_fd\0-o\0sandbox=off,rw\0--\0-STORE\0MNT";
+    static const char wrong[] = "-o\0remount\0-d\0S\0M\0--version\0-omax_threads=0\0-V";
+    save("options", "fstab", fstab, sizeof(fstab));
+    save("options", "typed", typed, sizeof(typed));
+    save("options", "wrong", wrong, sizeof(wrong));
+}
+
 /*
  * What tests/fuzz/requests.c takes: how to mount, the first request, and a look-up of each file
  * (a.qcow2 is node 1, snapshots 2, one 3, two 4, disk 5, control 6, the store's 8, 0-a.qcow2 10);
@@ -312,6 +323,7 @@ int main(int argc, char **argv)
     save_compressed();
     save_luks();
     save_text();
+    save_options();
     save_requests();
     return 0;
 }
