@@ -244,6 +244,19 @@ static unsigned count_threads(void)
     return n;
 }
 
+static gpointer end_at_once(gpointer data)
+{
+    return data;
+}
+
+/* Of the process by itself, with those that a sanitizer starts together with the first thread. */
+static unsigned count_other_threads(void)
+{
+    g_thread_pool_set_max_unused_threads(0);
+    g_thread_join(g_thread_new("first", end_at_once, NULL));
+    return count_threads();
+}
+
 static void attach(Kernel *kernel)
 {
     static const struct fuse_custom_io io = {.read = on_read, .writev = on_answer};
@@ -264,8 +277,7 @@ Kernel *kernel_new(QcGate *gate, const Options *options, unsigned threads)
     g_mutex_init(&kernel->lock);
     g_cond_init(&kernel->answered);
     kernel->pending = g_hash_table_new(g_int64_hash, g_int64_equal);
-    g_thread_pool_set_max_unused_threads(0);
-    kernel->n_threads = count_threads();
+    kernel->n_threads = count_other_threads();
     kernel->fs = fs_new(gate, NULL, -1, -1, options);
     fuzz_require(kernel->fs);
     attach(kernel);
