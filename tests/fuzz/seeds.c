@@ -250,6 +250,65 @@ static void save_text(void)
     save("names", "many", names, sizeof(names) - 1);
 }
 
+static void save_options(void)
+{
+    static const char fstab[] = "STORE\0MNT\0-o\0rw,nodev,x-systemd.automount,_netdev,backing=any,"
+                                "cache=8,fsname=a\\,b,subtype=x,max_read=4096,allow_other";
+    static const char typed[] = "-f\0-oro,clone_fd\0-o\0sandbox=off,rw\0--\0-STORE\0MNT";
+    static const char wrong[] = "-o\0remount\0-d\0S\0M\0--version\0-omax_threads=0\0-V";
+    save("options", "fstab", fstab, sizeof(fstab));
+    save("options", "typed", typed, sizeof(typed));
+    save("options", "wrong", wrong, sizeof(wrong));
+}
+
+/*
+ * What tests/fuzz/requests.c takes: how to mount, the first request, and a look-up of each file
+ * (a.qcow2 is node 1, snapshots 2, one 3, two 4, disk 5, control 6, the store's 8, 0-a.qcow2 10);
+ * then some visits, of a step between two commas.
+ */
+static const char look_ups[] = "0 0 2 255 255 255 255, 0 0 0 0, 0 1 7 0, 0 2 9 0, 0 2 10 0, "
+                               "0 1 6 0, 0 1 4 0, 0 0 1 0, 0 0 4 0, 0 1 8 0, 0 9 13 0, 0 0 3 0, ";
+/* List, read, search, forget, close. */
+static const char browse[] =
+    "8 0 0, 9 0 0 0 0 0 0 16 0, 9 0 0 0 0 0 0 100 0, 4 3 0 0 0 0, 6 1 0 0 0 0 0 64 1 0, "
+    "4 4 0 0 0 0, 6 2 0 16 1 0 0 32 1 1, 11 2 0 0 0 4 0, 16 1 0, 21 0 0 1 3 0, 12 3 1, 0 0 0 15, "
+    "24 2 4 1 9 1, 4 3 0 0 0 15, 14 0 1, 14 1 0";
+/* Take, read back, delete what is open, interrupt, and ask from processes that are to end. */
+static const char commands[] =
+    "4 6 2 0 0 0, 10 0 0 0 0 0 0, 6 0 0 0 0 0 0 2 1 0, 4 3 0 0 0 0, 6 1 0 0 0 0 0 64 1 1, "
+    "10 0 1 0 0 0 1, 19 0, 10 0 3 0 0 0 1, 19 1, 0 2 9 1, 23, 22 4, 10 0 4 0 0 0 1, 19 0, "
+    "10 0 0 0 0 0 1, 19 0, 23, 22 6, 10 0 0 0 0 0 1, 23, 22 0, 4 8 1 0 0 0, 10 2 6 0 0 0 1, 22 1, "
+    "20 8 0 0 0 0 0 0 0 0 0 0";
+/* The image is gone, is another, is back. */
+static const char changes[] =
+    "4 3 0 0 0 0, 6 0 0 0 0 0 0 32 1 1, 4 10 0 0 0 1, 18 128, 6 0 0 0 0 0 0 64 1 1, 16 0 1, 18 3, "
+    "6 0 0 0 0 0 0 64 1 0, 0 2 9 1, 4 3 0 0 0 15, 18 2, 11 0 0 0 0 3 1, 17 6 8 0 0 0 0 0 0 0 0 0 0";
+
+static void add_numbers(GByteArray *input, const char *text)
+{
+    g_auto(GStrv) numbers = g_strsplit_set(text, ", ", -1);
+    for (char **at = numbers; *at; at++) {
+        uint8_t number = (uint8_t)strtoul(*at, NULL, 10);
+        if (**at)
+            g_byte_array_append(input, &number, 1);
+    }
+}
+
+/* Each visit one request at a time, several at a time, and to a mount without commands. */
+static void save_requests(void)
+{
+    static const uint8_t hows[] = {0, 16, 7};
+    const char *const visits[] = {browse, commands, changes};
+    for (unsigned i = 0; i < G_N_ELEMENTS(visits) * G_N_ELEMENTS(hows); i++) {
+        g_autofree char *name = g_strdup_printf("%u", i);
+        g_autoptr(GByteArray) input = g_byte_array_new();
+        g_byte_array_append(input, &hows[i % G_N_ELEMENTS(hows)], 1);
+        add_numbers(input, look_ups);
+        add_numbers(input, visits[i / G_N_ELEMENTS(hows)]);
+        save("requests", name, input->data, input->len);
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 2) {
@@ -264,5 +323,7 @@ int main(int argc, char **argv)
     save_compressed();
     save_luks();
     save_text();
+    save_options();
+    save_requests();
     return 0;
 }

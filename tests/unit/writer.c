@@ -4,6 +4,7 @@
 #include <criterion/criterion.h>
 #include <glib.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -94,4 +95,20 @@ Test(writer, a_process_that_ends)
     waitpid(child, NULL, 0);
     cr_expect(writer_has_ended(child, &seen));
     cr_expect_not(writer_has_ended(child, &never), "it may be hidden");
+}
+
+/* A program calls itself what it likes: here, what could be taken for a field of /proc. */
+Test(writer, names_are_no_fields)
+{
+    static const char *const names[] = {") 1 1 1 1 1 1 4", "\nSigPnd:\tffffff", "x) R 1 (", "",
+                                        "\n\n"};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
+        bool seen = false;
+
+        cr_assert_eq(prctl(PR_SET_NAME, names[i]), 0);
+        cr_expect_not(writer_has_ended(gettid(), &seen), "%s", names[i]);
+        cr_expect(seen);
+        cr_expect_not(writer_asked_to_stop(gettid(), true), "%s", names[i]);
+    }
 }
