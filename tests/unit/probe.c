@@ -15,12 +15,10 @@ static const Beginning qcow2 = {"QFI\xfb\0\0\0\3", 8, 0, 512}, nothing = {"", 0,
 
 static MemFile *file_of(const Beginning *b)
 {
-    MemFile *file = mem_file_new(NULL, 0);
+    g_autofree char *bytes = g_malloc0(b->size + 1);
 
-    g_byte_array_set_size(file->data, (guint)b->size);
-    memset(file->data->data, 0, b->size);
-    memcpy(file->data->data + b->at, b->bytes, MIN(b->len, b->size - b->at));
-    return file;
+    memcpy(bytes + b->at, b->bytes, MIN(b->len, b->size - b->at));
+    return mem_file_new(bytes, b->size);
 }
 
 static void expect_format(MemFile *file, const char *name, QcFormat format, const char *called)
