@@ -5,6 +5,7 @@ requires_fuse
 
 IMAGE=store/web.qcow2
 # What a mount without a daemon answers; the others for a moment, where requests came over io_uring.
+# shellcheck disable=SC2034 # for the tests
 DEAD="($(message_of ENOTCONN)|$(message_of ECONNABORTED)|$(message_of ECANCELED))"
 export ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" # what is open when it ends is the kernel's to free
 
