@@ -263,8 +263,23 @@ Test(crash, what_an_unknown_outcome_may_need_is_not_cut_off)
     }
 }
 
-/* A write of the header that fails, but not before it has written, is taken back like any other. */
 static unsigned headers_written;
+
+/* Run a command on a file that is written in another way. */
+static int run_written_by(__typeof__(failing.ops.pwrite) pwrite, MemFile *file, const Step *command,
+                          bool *ret_unknown)
+{
+    failing.usual = file->base.ops;
+    failing.ops = *file->base.ops;
+    failing.ops.pwrite = pwrite;
+    headers_written = 0;
+    file->base.ops = &failing.ops;
+    int r = script_run(file, command, ret_unknown);
+    file->base.ops = failing.usual;
+    return r;
+}
+
+/* A write of the header that fails, but not before it has written, is taken back like any other. */
 
 static ssize_t write_second_header_and_fail(QcFile *file, const void *buf, size_t len,
                                             uint64_t offset)
@@ -281,14 +296,8 @@ Test(crash, a_header_that_is_there_although_its_write_failed_is_taken_back)
         g_autofree char *before = judge_digest(file), *was_wrong = judge_check(file);
         Step c = sample_command(s, i);
         bool unknown;
-        failing.usual = file->base.ops;
-        failing.ops = *file->base.ops;
-        failing.ops.pwrite = write_second_header_and_fail;
-        headers_written = 0;
-        file->base.ops = &failing.ops;
-        cr_expect_eq(-EIO, script_run(file, &c, &unknown));
+        cr_expect_eq(-EIO, run_written_by(write_second_header_and_fail, file, &c, &unknown));
         cr_expect_not(unknown);
-        file->base.ops = failing.usual;
         g_autofree char *now = judge_digest(file), *wrong = judge_check(file);
         cr_expect(g_strcmp0(wrong, was_wrong) == 0, "%s: %s", sample_command_name(s, i), wrong);
         cr_expect_str_eq(now, before, "%s", sample_command_name(s, i));
@@ -312,15 +321,10 @@ Test(crash, a_header_that_cannot_be_written_at_all_is_the_old_one)
         g_autofree char *before = judge_digest(file);
         Step c = sample_command(s, i);
         bool unknown;
-        failing.usual = file->base.ops;
-        failing.ops = *file->base.ops;
-        failing.ops.pwrite = refuse_second_header;
-        headers_written = 0;
-        file->base.ops = &failing.ops;
-        cr_expect_eq(-ENOSPC, script_run(file, &c, &unknown), "%s", sample_command_name(s, i));
+        cr_expect_eq(-ENOSPC, run_written_by(refuse_second_header, file, &c, &unknown), "%s",
+                     sample_command_name(s, i));
         cr_expect_not(unknown, "%s", sample_command_name(s, i));
         cr_expect_eq(headers_written, 2, "%s", sample_command_name(s, i));
-        file->base.ops = failing.usual;
         g_autofree char *now = judge_digest(file);
         cr_expect_str_eq(now, before, "%s", sample_command_name(s, i));
         qc_file_unref(mem_file(file));

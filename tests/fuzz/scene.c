@@ -21,23 +21,6 @@ static char *store;
 static MemFile *images[N_IMAGES];
 static const char *const paths[] = {"a.qcow2", "sub/b.qcow2", "c.raw"};
 
-static MemFile *make_image(const Kind *kind)
-{
-    static const Step history[] = {
-        {.kind = STEP_WRITE, .offset = 0, .len = 6000, .seed = 1},
-        {.kind = STEP_TAKE, .name = "one"},
-        {.kind = STEP_WRITE, .offset = 3000, .len = 5000, .seed = 2},
-        {.kind = STEP_TAKE, .name = "two"},
-        {.kind = STEP_WRITE, .offset = 1000, .len = 1500, .seed = 3},
-    };
-    MemFile *file = script_image(kind, SCENE_DISK_BYTES);
-    bool unknown;
-
-    for (size_t i = 0; i < G_N_ELEMENTS(history); i++)
-        fuzz_require(script_run(file, &history[i], &unknown) == 0);
-    return file;
-}
-
 static void put(const char *path, const MemFile *image)
 {
     g_autofree char *full = g_build_filename(store, path, NULL);
@@ -73,8 +56,8 @@ static void begin_store(void)
     fuzz_require(g_mkdtemp(store));
     sub = g_build_filename(store, "sub", NULL);
     fuzz_require(mkdir(sub, 0755) == 0);
-    images[0] = make_image(&script_kinds[0]);
-    images[1] = make_image(&script_kinds[3]);
+    images[0] = script_used_image(&script_kinds[0], SCENE_DISK_BYTES, SCRIPT_HISTORY - 1);
+    images[1] = script_used_image(&script_kinds[3], SCENE_DISK_BYTES, SCRIPT_HISTORY - 1);
     images[2] = mem_file_new(images[0]->data->data + 512, SCENE_DISK_BYTES / 4);
 }
 

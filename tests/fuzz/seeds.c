@@ -92,22 +92,7 @@ static void save_image(const char *name, const uint8_t *bytes, size_t len)
 /* What happens to a seed; with large clusters less, or it would be too long to be of use. */
 static MemFile *make_image(const Kind *kind)
 {
-    static const Step history[] = {
-        {.kind = STEP_WRITE, .offset = 0, .len = 6000, .seed = 1},
-        {.kind = STEP_TAKE, .name = "one"},
-        {.kind = STEP_WRITE, .offset = 3000, .len = 5000, .seed = 2},
-        {.kind = STEP_TAKE, .name = "two"},
-        {.kind = STEP_WRITE, .offset = 1000, .len = 1500, .seed = 3},
-        {.kind = STEP_WRITE, .offset = 70000, .len = 100, .seed = 4},
-    };
-    size_t steps = kind->cluster_bits > 12 ? 3 : G_N_ELEMENTS(history);
-    MemFile *file = script_image(kind, 100 * 1024);
-    for (size_t i = 0; i < steps; i++) {
-        bool unknown;
-        if (script_run(file, &history[i], &unknown) < 0)
-            exit(1);
-    }
-    return file;
+    return script_used_image(kind, 100 * 1024, kind->cluster_bits > 12 ? 3 : SCRIPT_HISTORY);
 }
 
 static void put_word(MemFile *file, uint64_t at, uint64_t value)

@@ -26,6 +26,26 @@ MemFile *script_image(const Kind *kind, uint64_t size)
     return file;
 }
 
+MemFile *script_used_image(const Kind *kind, uint64_t size, unsigned n_steps)
+{
+    static const Step history[SCRIPT_HISTORY] = {
+        {.kind = STEP_WRITE, .offset = 0, .len = 6000, .seed = 1},
+        {.kind = STEP_TAKE, .name = "one"},
+        {.kind = STEP_WRITE, .offset = 3000, .len = 5000, .seed = 2},
+        {.kind = STEP_TAKE, .name = "two"},
+        {.kind = STEP_WRITE, .offset = 1000, .len = 1500, .seed = 3},
+        {.kind = STEP_WRITE, .offset = 70000, .len = 100, .seed = 4},
+    };
+    MemFile *file = script_image(kind, size);
+
+    for (unsigned i = 0; i < n_steps; i++) {
+        bool unknown;
+        if (script_run(file, &history[i], &unknown) < 0)
+            g_error("step %u of an image's history", i);
+    }
+    return file;
+}
+
 uint64_t script_size(const MemFile *file)
 {
     QcDiskHeader h;

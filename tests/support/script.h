@@ -17,8 +17,14 @@ typedef struct Kind {
 extern const Kind script_kinds[];
 extern const size_t script_n_kinds;
 
+enum {
+    SCRIPT_HISTORY = 6, /* steps: two snapshots; the last writes at 70,000 */
+};
+
 /* A new image of size bytes. */
 MemFile *script_image(const Kind *kind, uint64_t size);
+/* The same after the first steps of a history. */
+MemFile *script_used_image(const Kind *kind, uint64_t size, unsigned n_steps);
 
 /* One step of a history: a command, or a write of the guest. */
 typedef enum StepKind {

@@ -165,10 +165,11 @@ Test(keeper, names_have_one_line, .timeout = 60)
 
     cr_assert_eq(stat(image, &st), 0);
     const QcFileStat file = {.dev = st.st_dev, .ino = st.st_ino};
-    prctl(PR_SET_NAME, "a\nb");
+    prctl(PR_SET_NAME, "qemu\n\x1b[2J\xc2\x9b");
     pid_t holder = start_holder(0);
     g_autofree char *found = keeper_find_holder(NULL, &file);
-    g_autofree char *wanted = g_strdup_printf("a\\x0ab (process %d) has", (int)holder);
+    g_autofree char *wanted =
+        g_strdup_printf("qemu\\x0a\\x1b[2J\\xc2\\x9b (process %d) has", (int)holder);
     cr_expect_str_eq(found, wanted);
     kill(holder, SIGKILL);
     waitpid(holder, NULL, 0);
