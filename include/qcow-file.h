@@ -21,6 +21,9 @@ G_BEGIN_DECLS
 /* A file, or what a test puts in its place. Reference-counted, thread-safe. */
 typedef struct QcFile QcFile;
 
+/* A second, in the unit of the engine's times. */
+#define QC_NS_PER_SECOND INT64_C(1000000000)
+
 /* What identifies a file and its state from outside; times are nanoseconds since the epoch. */
 typedef struct QcFileStat {
     uint64_t dev, ino;

@@ -11,7 +11,6 @@
 #include <sys/stat.h>
 
 enum {
-    NS_PER_SECOND = 1000000000,
     SNAPSHOT_BYTES = 6144, /* what a snapshot takes while the text is made, besides its name */
 };
 
@@ -31,8 +30,8 @@ static void put_qemu_snapshots(Json *json, const QcInfo *info)
         json_put_int(json, "vm-state-size", s->vm_state_size);
         json_put_int(json, "date-sec", (uint64_t)s->date_sec);
         json_put_int(json, "date-nsec", s->date_nsec);
-        json_put_int(json, "vm-clock-sec", s->vm_clock_nsec / NS_PER_SECOND);
-        json_put_int(json, "vm-clock-nsec", s->vm_clock_nsec % NS_PER_SECOND);
+        json_put_int(json, "vm-clock-sec", s->vm_clock_nsec / QC_NS_PER_SECOND);
+        json_put_int(json, "vm-clock-nsec", s->vm_clock_nsec % QC_NS_PER_SECOND);
         if (s->icount != UINT64_MAX)
             json_put_int(json, "icount", s->icount);
         json_end_object(json);

@@ -9,7 +9,6 @@
 #include <sys/stat.h>
 
 enum {
-    NS_PER_SECOND = 1000000000,
     BLOCK_SIZE = 128 * 1024, /* what programs are told to read at a time */
     STAT_BLOCK = 512,        /* what st_blocks counts */
     ENTRY_BYTES = 600,       /* what an entry of a listing takes, with the longest name */
@@ -19,10 +18,10 @@ enum {
 
 static struct timespec timespec_of(int64_t ns)
 {
-    int64_t second = ns / NS_PER_SECOND, rest = ns % NS_PER_SECOND;
+    int64_t second = ns / QC_NS_PER_SECOND, rest = ns % QC_NS_PER_SECOND;
 
     if (rest < 0) {
-        rest += NS_PER_SECOND;
+        rest += QC_NS_PER_SECOND;
         second--;
     }
     return (struct timespec){.tv_sec = second, .tv_nsec = rest};

@@ -14,10 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    NS_PER_SECOND = 1000000000,
-};
-
 /* ---- names and ids ---------------------------------------------------------------------- */
 
 static int check_name(const QcImage *image, const char *name, GError **error)
@@ -114,7 +110,7 @@ int qc_snapshot_take(QcImage *image, const char *name, int64_t now_ns, QcRun *ru
         return err;
     if (image->info.n_snapshots >= QC_MAX_SNAPSHOTS)
         return qc_fail(error, -EFBIG, "an image has at most %u snapshots", QC_MAX_SNAPSHOTS);
-    if (now_ns < 0 || now_ns / NS_PER_SECOND > UINT32_MAX)
+    if (now_ns < 0 || now_ns / QC_NS_PER_SECOND > UINT32_MAX)
         return qc_fail(error, -EINVAL, "a snapshot's date lies between 1970 and 2106");
 
     QcSnapshot s = {
@@ -122,8 +118,8 @@ int qc_snapshot_take(QcImage *image, const char *name, int64_t now_ns, QcRun *ru
         .name = name,
         .name_len = strlen(name),
         .disk_size = image->info.virtual_size,
-        .date_sec = now_ns / NS_PER_SECOND,
-        .date_nsec = (uint32_t)(now_ns % NS_PER_SECOND),
+        .date_sec = now_ns / QC_NS_PER_SECOND,
+        .date_nsec = (uint32_t)(now_ns % QC_NS_PER_SECOND),
         .icount = UINT64_MAX,
     };
     err = take_tree(txn, &s);

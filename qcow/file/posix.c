@@ -18,8 +18,6 @@
 #include <time.h>
 #include <unistd.h>
 
-static const int64_t SECOND = 1000000000;
-
 enum {
     KEPT_TOGETHER = 4 << 20, /* bytes: no page of the kernel's cache is larger */
 };
@@ -83,14 +81,16 @@ static int posix_sync(QcFile *file)
 /* Of the years that 64 bits hold; what is beyond them is shown as their end. */
 static int64_t nanoseconds(struct statx_timestamp t)
 {
-    return CLAMP(t.tv_sec, INT64_MIN / SECOND, INT64_MAX / SECOND - 1) * SECOND + t.tv_nsec;
+    return CLAMP(t.tv_sec, INT64_MIN / QC_NS_PER_SECOND, INT64_MAX / QC_NS_PER_SECOND - 1) *
+               QC_NS_PER_SECOND +
+           t.tv_nsec;
 }
 
 static int64_t file_clock(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME_COARSE, &now);
-    return now.tv_sec * SECOND + now.tv_nsec;
+    return now.tv_sec * QC_NS_PER_SECOND + now.tv_nsec;
 }
 
 int qc_file_stat_at(int dirfd, const char *path, int flags, QcFileStat *ret)

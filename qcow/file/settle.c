@@ -28,7 +28,6 @@ enum {
     MAX_CHANGES = 2, /* of the ctime: then a program writes all the time */
 };
 
-static const int64_t SECOND_NS = 1000000000;
 static const int64_t WRITE_NS = 20 * 1000000, COARSE_NS = 2020 * 1000000LL;
 
 static int64_t age_of(const QcFileStat *st)
@@ -44,7 +43,7 @@ static bool is_settled(const QcFile *file, const QcFileStat *st)
     if (!qc_file_has_our_clock(file))
         return false;
     /* The clock was set back: from a time far ahead any later write will differ, too. */
-    return age < -COARSE_NS || (age > WRITE_NS && st->ctime % SECOND_NS != 0);
+    return age < -COARSE_NS || (age > WRITE_NS && st->ctime % QC_NS_PER_SECOND != 0);
 }
 
 QcTrust qc_file_trust(QcFile *file, const QcFileStat *st)
