@@ -23,13 +23,13 @@ static void open_standard_files(void)
         close(fd);
 }
 
-/* Called at the end: help that could not be printed is not help. */
-static void check_output(void)
+/* Help that could not be printed is not help. */
+static int print(const char *text)
 {
-    if (fflush(stdout) == 0 && !ferror(stdout))
-        return;
+    if (fputs(text, stdout) >= 0 && fflush(stdout) == 0)
+        return EXIT_SUCCESS;
     log_error("cannot write to standard output");
-    _exit(EXIT_FAILURE);
+    return EXIT_FAILURE;
 }
 
 int main(int argc, char **argv)
@@ -40,13 +40,14 @@ int main(int argc, char **argv)
 
     closefrom(STDERR_FILENO + 1); /* a daemon must not keep locks, pipes and files of its caller */
     open_standard_files();
-    atexit(check_output); /* GLib prints the help, and ends the process */
 
     if (!options_parse(&options, argc, argv, &error)) {
         log_error("%s", error->message);
         status = EXIT_USAGE;
+    } else if (options.help) {
+        status = print(options.help);
     } else if (options.version) {
-        printf("snaptree %s\n", SNAPTREE_VERSION);
+        status = print("snaptree " SNAPTREE_VERSION "\n");
     } else {
         status = daemon_run(&options);
     }

@@ -309,16 +309,27 @@ static char **separate_values(int argc, char **argv, GPtrArray *made)
     return (char **)made->pdata;
 }
 
+/* GLib's text, but for a character in it that ASCII lacks: GLib prints '?' in its place. */
+static char *help_of(GOptionContext *context)
+{
+    g_autofree char *help = g_option_context_get_help(context, TRUE, NULL);
+    GString *text = g_string_new(help);
+
+    g_string_replace(text, "[OPTION\342\200\246]", "[options]", 1);
+    return g_string_free(text, FALSE);
+}
+
 bool options_parse(Options *options, int argc, char **argv, GError **error)
 {
     g_auto(GStrv) rest = NULL;
-    gboolean foreground = FALSE, debug = FALSE, version = FALSE;
+    gboolean foreground = FALSE, debug = FALSE, help = FALSE, version = FALSE;
     GOptionEntry entries[] = {
         {"foreground", 'f', 0, G_OPTION_ARG_NONE, &foreground,
          "Stay in the foreground, log to standard error", NULL},
         {"debug", 'd', 0, G_OPTION_ARG_NONE, &debug, "Print every request; implies -f", NULL},
         {"option", 'o', G_OPTION_FLAG_FILENAME /* bytes, in any locale */, G_OPTION_ARG_CALLBACK,
          (gpointer)on_option, "Mount options, see below", "OPTION[,OPTION...]"},
+        {"help", 'h', 0, G_OPTION_ARG_NONE, &help, "Print this", NULL},
         {"version", 'V', 0, G_OPTION_ARG_NONE, &version, "Print the version", NULL},
         {G_OPTION_REMAINING, 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &rest, NULL, "STORE MOUNTPOINT"},
         G_OPTION_ENTRY_NULL};
@@ -329,6 +340,7 @@ bool options_parse(Options *options, int argc, char **argv, GError **error)
     options->sandbox = SANDBOX_BY_DEFAULT;
     options->cache_mib = DEFAULT_CACHE_MIB;
     options->fuse = g_ptr_array_new_with_free_func(g_free);
+    g_option_context_set_help_enabled(context, FALSE);
     g_option_group_add_entries(group, entries);
     g_option_context_set_main_group(context, group);
     g_option_context_set_summary(context, summary);
@@ -339,16 +351,18 @@ bool options_parse(Options *options, int argc, char **argv, GError **error)
     if (!g_option_context_parse(context, &argc, &argv, error))
         return false;
 
+    options->help = help ? help_of(context) : NULL;
     options->version = version;
     options->debug = debug;
     options->foreground = foreground || debug;
-    return options->version || set_positionals(options, rest, error);
+    return help || version || set_positionals(options, rest, error);
 }
 
 void options_clear(Options *options)
 {
     g_free(options->store);
     g_free(options->mountpoint);
+    g_free(options->help);
     if (options->fuse)
         g_ptr_array_unref(options->fuse);
     memset(options, 0, sizeof(*options));

@@ -7,6 +7,7 @@
 typedef struct Options {
     char *store, *mountpoint;
     bool foreground, debug, read_only, clone_fd, io_uring, sandbox;
+    char *help;   /* print this and leave */
     bool version; /* print it and leave */
     QcBackingPolicy backing;
     unsigned cache_mib;
@@ -16,10 +17,7 @@ typedef struct Options {
     bool has_fsname, has_subtype;
 } Options;
 
-/*
- * Read the command line. --help is answered here, and ends the program. A GError's message
- * names the argument that is wrong.
- */
+/* Read the command line. A GError's message names the argument that is wrong. */
 bool options_parse(Options *options, int argc, char **argv, GError **error);
 void options_clear(Options *options);
 

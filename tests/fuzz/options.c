@@ -9,17 +9,10 @@ enum {
     MAX_ARGUMENTS = 16,
 };
 
-/* Those that GLib answers by ending the program. */
-static bool asks_for_help(const char *argument)
-{
-    bool is_short = argument[0] == '-' && argument[1] != '-' && argument[1] != 'o';
-    return g_str_has_prefix(argument, "--help") || (is_short && strpbrk(argument, "h?"));
-}
-
 /* Those that have a value have one, and what is passed on is one option each. */
 static void check_options(const Options *options)
 {
-    fuzz_require(options->version || (options->store && options->mountpoint));
+    fuzz_require(options->help || options->version || (options->store && options->mountpoint));
     fuzz_require(options->foreground || !options->debug);
     fuzz_require(options->cache_mib > 0 && options->max_read <= G_MAXINT32);
     for (guint i = 0; i < options->fuse->len; i++) {
@@ -41,7 +34,7 @@ void fuzz_input(const uint8_t *data, size_t size)
     g_ptr_array_add(arguments, "snaptree");
     for (size_t at = 0; at < size && arguments->len < MAX_ARGUMENTS;) {
         char *end = memchr(copy + at, 0, size - at);
-        if (!end || asks_for_help(copy + at))
+        if (!end)
             break;
         g_ptr_array_add(arguments, copy + at);
         at = (size_t)(end - copy) + 1;

@@ -22,6 +22,7 @@ help_and_version() {
     done
     "$SNAPTREE" -h >help2 || fail "-h: status $?"
     assert_same help help2 "-h and --help"
+    assert_eq "$(sed -n 2p help)" "  snaptree [options] STORE MOUNTPOINT" "usage"
     assert_match "$("$SNAPTREE" --version)" "^snaptree [0-9]+\.[0-9]+" "--version"
     local option
     for option in --help --version; do

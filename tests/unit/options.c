@@ -80,6 +80,9 @@ Test(options, flags)
     cr_assert(parse(&options, "snaptree --version", NULL));
     cr_expect(options.version);
     options_clear(&options);
+    cr_assert(parse(&options, "snaptree -h", NULL));
+    cr_expect(g_str_is_ascii(options.help) && strstr(options.help, "\n  -h, --help "));
+    options_clear(&options);
 }
 
 /* Nothing behind "--" is an option, nor is nothing; and a backslash at the end is one. */
