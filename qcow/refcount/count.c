@@ -180,8 +180,7 @@ static int collect_table(void *data, uint32_t index, uint64_t entry)
 {
     Count *c = data;
     uint64_t offset, size = c->image->info.stat.size;
-    /* COPIED, but of nothing: qemu-img check takes it for a table at 0. */
-    if (qc_l1_decode(c->layout, entry, &offset) < 0 || offset == 0 || offset >= size ||
+    if (qc_l1_decode_strictly(c->layout, entry, &offset) < 0 || offset >= size ||
         size - offset < qc_cluster_size(c->layout)) {
         qc_find(c->findings, "entry %u of the L1 table" AT "is broken", index, c->at);
         return 0;
