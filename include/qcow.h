@@ -400,7 +400,7 @@ unsigned qc_chain_layers(const QcChain *chain);
 QcImage *qc_chain_image(const QcChain *chain, unsigned layer); /* borrowed from the chain */
 /*
  * Whether the path of a layer still leads, through the gate, to the file that the chain has, in the
- * state that it had, by its stat, and if the image is guarded, by its header, too. False for a
+ * state that it had, by its stat, and with QC_TRUST_METADATA by its header, too. False for a
  * device, whose stat does not tell its state.
  */
 bool qc_chain_layer_is_same(const QcChain *chain, QcGate *gate, unsigned layer);

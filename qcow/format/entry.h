@@ -1,7 +1,8 @@
 /*
  * entry.h - L1 and L2 entries: bytes to struct and back. Pure, no I/O. §"Cluster mapping".
  *
- * An L2 entry is decoded and validated here, once; nothing else looks at its bits.
+ * An L2 entry is decoded and validated here, once; nothing else looks at its bits, but for guesses
+ * at what memory will be needed (qc_refs_prefetch_use()).
  */
 #ifndef QCOW_ENTRY_H
 #define QCOW_ENTRY_H
