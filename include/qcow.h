@@ -145,7 +145,8 @@ int qc_image_open(QcFile *file, const char *path, QcFormat format, QcCache *cach
                   GError **error);
 /*
  * The same for reading the disk only, of which there may be many: snapshots and bitmaps, which can
- * take megabytes, are not read, and info says that there are none. No commands.
+ * take megabytes, are not read, and info says that there are none. No commands. So it also opens an
+ * image whose table of snapshots or of bitmaps is broken, for which qc_image_open() gives -EUCLEAN.
  */
 int qc_image_open_disk(QcFile *file, const char *path, QcFormat format, QcCache *cache,
                        QcImage **ret, GError **error);
