@@ -6,7 +6,8 @@
  * struct to record writes, tear them, or make any call fail.
  *
  * Offsets and lengths are bytes. Functions return 0 or a count, or a negative errno.
- * A QcFile is reference-counted; all operations may be called from several threads at once.
+ * A QcFile is reference-counted; its operations may be called from several threads at once, but
+ * those that write, truncate or lock by one at a time.
  */
 #ifndef QCOW_FILE_H
 #define QCOW_FILE_H
@@ -18,7 +19,7 @@
 
 G_BEGIN_DECLS
 
-/* A file, or what a test puts in its place. Reference-counted, thread-safe. */
+/* A file, or what a test puts in its place. Reference-counted, thread-safe as said above. */
 typedef struct QcFile QcFile;
 
 /* A second, in the unit of the engine's times. */
@@ -33,7 +34,7 @@ typedef struct QcFileStat {
     int64_t mtime, ctime;
     int64_t btime; /* when it was made, later than a file that had its ino before; 0: not known */
     uint32_t mode, uid, gid; /* as in struct stat */
-    int64_t now; /* just before that, by the clock from which the kernel gives files their times */
+    int64_t now; /* just before it was asked, by the clock that the kernel takes such times from */
 } QcFileStat;
 
 /* How far what is read of a file holds while its stat stays the same. In this order. */
@@ -70,7 +71,8 @@ typedef struct QcFileOps {
      * for a moment. ours: there is a shared lock of ours on it, which stays. NULL: it is right. */
     int (*lock_held_surely)(QcFile *file, unsigned byte, bool ours);
     /* 1 when a process has the file open for writing, or mapped so; 0 when none has; an error when
-     * that cannot be told: of a file opened for writing itself, on a network file system. */
+     * that cannot be told: of a block device, of a file opened for writing itself, on a network
+     * file system. */
     int (*has_writer)(QcFile *file);
     /* See qc_file_refresh(). NULL: there is nothing to do. */
     void (*refresh)(QcFile *file, uint64_t offset, uint64_t len);

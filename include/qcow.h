@@ -145,7 +145,8 @@ int qc_image_open(QcFile *file, const char *path, QcFormat format, QcCache *cach
                   GError **error);
 /*
  * The same for reading the disk only, of which there may be many: snapshots and bitmaps, which can
- * take megabytes, are not read, and info says that there are none. No commands.
+ * take megabytes, are not read, and info says that there are none. No commands. So it also opens an
+ * image whose table of snapshots or of bitmaps is broken, for which qc_image_open() gives -EUCLEAN.
  */
 int qc_image_open_disk(QcFile *file, const char *path, QcFormat format, QcCache *cache,
                        QcImage **ret, GError **error);
@@ -400,7 +401,7 @@ unsigned qc_chain_layers(const QcChain *chain);
 QcImage *qc_chain_image(const QcChain *chain, unsigned layer); /* borrowed from the chain */
 /*
  * Whether the path of a layer still leads, through the gate, to the file that the chain has, in the
- * state that it had, by its stat, and if the image is guarded, by its header, too. False for a
+ * state that it had, by its stat, and with QC_TRUST_METADATA by its header, too. False for a
  * device, whose stat does not tell its state.
  */
 bool qc_chain_layer_is_same(const QcChain *chain, QcGate *gate, unsigned layer);

@@ -157,6 +157,12 @@ scribble() {
     qemu-io -f "${5:-qcow2}" -c "write -q -s $TMP/.noise $3 $4" "$1" >/dev/null
 }
 
+# Make an image whose disk has this byte everywhere, in clusters of its own.
+uniform_image() { # PATH SIZE BYTE [OPTION OF CREATE...]
+    qemu-img create -q -f qcow2 "${@:4}" "$1" "$2"
+    qemu-io -c "write -q -P $3 0 $2" "$1"
+}
+
 # What QEMU says the disk is: image [options of convert]; into file $TMP/.raw, whose name is printed.
 qemu_raw() {
     local image=$1

@@ -7,7 +7,7 @@
  *   begin      claim the file inside this daemon (claims.h)
  *   open       the same file for writing, QEMU's writer lock, then the metadata; of a block device,
  *              no process may use another node of it
- *   resolve    the snapshot's name; claim the part that will change
+ *   resolve    the snapshot's name (naming.h); claim the part that will change
  *   act        the engine's operation: atomic and durable
  *
  * The lock is taken before the metadata is read, so nothing changes in between. A lock does not
@@ -17,12 +17,11 @@
 #include "perform.h"
 
 #include "memory.h"
+#include "naming.h"
 #include "subject.h"
 
 #include <errno.h>
 #include <string.h>
-
-#define NO_SNAPSHOT G_MAXUINT
 
 void said_clear(Said *said)
 {
@@ -47,8 +46,6 @@ typedef struct Work {
 enum {
     PERFORM_CACHE_BYTES = 8 * 1024 * 1024, /* for tables, while the command runs */
     READERS_SHOWN = 4,
-    NAMES_SHOWN = 4,
-    FORMER_NOTED = 16,
 };
 
 /* Returns r, -errno; the message is for people. */
@@ -197,118 +194,7 @@ static int open_for_writing(const Work *work, QcFile **ret, GError **error)
     return r;
 }
 
-/* ---- resolve ----------------------------------------------------------------------------- */
-
-static int names_of(QcImage *image, Names **ret, GError **error)
-{
-    const QcInfo *info = qc_image_info(image);
-
-    if (!names_room_for(info, NAMES_BYTES))
-        return fail(error, -ENOMEM, "no memory for the names of %u snapshots", info->n_snapshots);
-    *ret = names_new(info->snapshots, info->n_snapshots);
-    return 0;
-}
-
-/* How to name each of the snapshots that an argument may mean (g_free). */
-static char *list_meant(const Names *names, const char *arg)
-{
-    g_autoptr(GString) list = g_string_new(NULL);
-    g_auto(GStrv) meant = names_meant(names, arg);
-    unsigned n = g_strv_length(meant);
-
-    for (unsigned i = 0; i < MIN(n, NAMES_SHOWN); i++) {
-        g_autofree char *quoted = g_shell_quote(meant[i]);
-
-        g_string_append_printf(list, "%s%s", i > 0 ? ", " : "", quoted);
-    }
-    return g_strdup_printf("this image has %u snapshots of that name, and shows them as %s%s", n,
-                           list->str, n > NAMES_SHOWN ? " ..." : "");
-}
-
-/* What no other snapshot has in common with this one, not even one that took its ID (g_free). */
-static char *identity_of(const QcSnapshot *snapshot)
-{
-    g_autofree char *part = subject_part_of_snapshot(snapshot);
-
-    return g_strdup_printf("%s %" G_GINT64_MODIFIER "d.%09u", part, snapshot->date_sec,
-                           snapshot->date_nsec);
-}
-
-/* The snapshot that a list which was made before may show so. */
-static int resolve_former(const Work *work, const QcInfo *info, const char *arg, unsigned *ret)
-{
-    g_autofree char *wanted = formerly_find(work->fs->formerly, &work->target->file, arg);
-
-    for (unsigned i = 0; wanted && i < info->n_snapshots; i++) {
-        g_autofree char *identity = identity_of(&info->snapshots[i]);
-
-        *ret = i;
-        if (strcmp(identity, wanted) == 0)
-            return 0;
-    }
-    return -ENOENT;
-}
-
-static int resolve(const Work *work, const QcInfo *info, const Names *names, unsigned *ret,
-                   GError **error)
-{
-    const char *arg = work->command->name;
-    int r = names_resolve(names, arg, ret);
-
-    if (r == 0) /* whoever gave the name to it */
-        formerly_forget(work->fs->formerly, &work->target->file, arg);
-    if (r == -ENOENT)
-        r = resolve_former(work, info, arg, ret);
-    if (r == -ENOTUNIQ) {
-        g_autofree char *message = list_meant(names, arg);
-
-        return fail(error, -ENOENT, "%s", message);
-    }
-    return r < 0 ? fail(error, r, "this image has no snapshot of that name") : 0;
-}
-
-/*
- * The name that a snapshot is to get (g_free); renamed: which one it is, or NO_SNAPSHOT. What the
- * tree shows another snapshot as is taken: its path would come to mean this one.
- */
-static int new_name(const Work *work, const Names *names, unsigned renamed, const char *arg,
-                    char **ret, GError **error)
-{
-    g_autoptr(GBytes) bytes = name_from_argument(arg);
-    size_t len;
-    const char *name = g_bytes_get_data(bytes, &len);
-    unsigned found;
-
-    if (len > 0 && memchr(name, '\0', len))
-        return fail(error, -EINVAL, "a name cannot contain a NUL byte");
-
-    g_autofree char *shown = name_escape(name, len);
-    if (names_find(names, shown, &found) == 0 && found != renamed)
-        return fail(error, -EEXIST, "this image already has a snapshot of that name");
-    formerly_forget(work->fs->formerly, &work->target->file, shown);
-    *ret = g_strndup(name ? name : "", len);
-    return 0;
-}
-
-/*
- * Others may be shown by another name, now that a snapshot is gone or has another name: info and
- * names are from before that. Of an image that was made so that very many are, some are noted.
- */
-static void note_former(const Work *work, const QcInfo *info, const Names *names, unsigned index)
-{
-    g_autoptr(Names) rest = names_room_for(info, NAMES_BYTES) ? names_without(names, index) : NULL;
-    unsigned noted = 0;
-
-    for (unsigned i = 0; rest && i < info->n_snapshots && noted < FORMER_NOTED; i++) {
-        const char *shown = names_shown(names, i);
-
-        if (i == index || strcmp(shown, names_shown(rest, i - (i > index))) == 0)
-            continue;
-        g_autofree char *identity = identity_of(&info->snapshots[i]);
-        formerly_note(work->fs->formerly, &work->target->file, shown, identity);
-        noted++;
-    }
-}
+/* ---- claim ------------------------------------------------------------------------------- */
 
 /* Whether the caller can see that there is an image at this path: by listing its directory. */
 static bool may_see(const Work *work, const char *path)
@@ -356,20 +242,21 @@ static int claim_part(const Work *work, const QcSnapshot *snapshot, GError **err
 
 /* ---- act --------------------------------------------------------------------------------- */
 
-static int take(Work *work, QcImage *image, const Names *names, GError **error)
+static int take(Work *work, QcImage *image, const Naming *naming, GError **error)
 {
     g_autofree char *name = NULL;
-    int r = new_name(work, names, NO_SNAPSHOT, work->command->name, &name, error);
+    int r = naming_choose(naming, NAMING_NONE, work->command->name, &name, error);
 
     if (r < 0)
         return r;
     return qc_snapshot_take(image, name, g_get_real_time() * 1000, work->run, error);
 }
 
-static int rename_to(Work *work, QcImage *image, const Names *names, unsigned index, GError **error)
+static int rename_to(Work *work, QcImage *image, const Naming *naming, unsigned index,
+                     GError **error)
 {
     g_autofree char *name = NULL;
-    int r = new_name(work, names, index, work->command->new_name, &name, error);
+    int r = naming_choose(naming, index, work->command->new_name, &name, error);
 
     if (r < 0)
         return r;
@@ -439,32 +326,32 @@ static int change_part(Work *work, QcImage *image, unsigned index, GError **erro
 }
 
 /* The commands on one snapshot that exists. */
-static int act_on_snapshot(Work *work, QcImage *image, const Names *names, GError **error)
+static int act_on_snapshot(Work *work, QcImage *image, const Naming *naming, GError **error)
 {
-    const QcInfo *info = qc_image_info(image);
     CommandVerb verb = work->command->verb;
     unsigned index = 0;
-    int r = resolve(work, info, names, &index, error);
+    int r = naming_find(naming, work->command->name, &index, error);
 
     if (r < 0)
         return r;
-    r = verb == COMMAND_RENAME ? rename_to(work, image, names, index, error)
+    r = verb == COMMAND_RENAME ? rename_to(work, image, naming, index, error)
                                : change_part(work, image, index, error);
     if (r == 0 && verb != COMMAND_REVERT)
-        note_former(work, info, names, index);
+        naming_note_former(naming, index);
     return r;
 }
 
 /* The commands that take a name. */
 static int act_by_name(Work *work, QcImage *image, GError **error)
 {
-    g_autoptr(Names) names = NULL;
-    int r = names_of(image, &names, error);
+    g_auto(Naming) naming = {0};
+    int r =
+        naming_begin(&naming, work->fs->formerly, &work->target->file, qc_image_info(image), error);
 
     if (r < 0)
         return r;
-    return work->command->verb == COMMAND_TAKE ? take(work, image, names, error)
-                                               : act_on_snapshot(work, image, names, error);
+    return work->command->verb == COMMAND_TAKE ? take(work, image, &naming, error)
+                                               : act_on_snapshot(work, image, &naming, error);
 }
 
 static int act(Work *work, QcImage *image, GError **error)

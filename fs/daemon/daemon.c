@@ -276,14 +276,14 @@ static int wait_for_tree(const Mounted *mounted, pid_t daemon)
     return EXIT_FAILURE;
 }
 
-/* Go on in a process of its own. */
-static int become_daemon(const Mounted *mounted)
+/* Go on in a process of its own. False, after saying why: it cannot. */
+static bool become_daemon(const Mounted *mounted)
 {
     pid_t daemon = fork();
 
     if (daemon < 0) {
         log_error("cannot become a daemon: %s", g_strerror(errno));
-        return -errno;
+        return false;
     }
     if (daemon > 0)
         _exit(wait_for_tree(mounted, daemon));
@@ -293,12 +293,12 @@ static int become_daemon(const Mounted *mounted)
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (chdir("/") < 0 || null < 0) {
         log_error("cannot become a daemon: %s", g_strerror(errno));
-        return -errno;
+        return false;
     }
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
         dup2(null, fd);
     close(null);
-    return 0;
+    return true;
 }
 
 /* The device number of the tree; 0: not known. The tree does not answer before it is served. */
@@ -315,7 +315,7 @@ static int serve_as_daemon(Mounted *mounted)
 
     qc_gate_set_own_device(mounted->gate, mounted->device);
     mountpoint_forbid_links(mounted->gate, mounted->mountpoint);
-    if (!options->foreground && become_daemon(mounted) < 0)
+    if (!options->foreground && !become_daemon(mounted))
         return EXIT_FAILURE;
     if (options->sandbox)
         return serve_confined(mounted);

@@ -144,11 +144,10 @@ char *keeper_find_holder(Keeper *keeper, const QcFileStat *file)
 {
     Request request = {.kind = REQUEST_HOLDER, .dev = file->dev, .ino = file->ino};
     Reply reply;
-    int passed;
 
     if (!keeper)
         return holder_find(file, getpid());
-    if (ask(keeper, &request, &reply, &passed) < 0 || reply.text[0] == '\0')
+    if (ask(keeper, &request, &reply, NULL) < 0 || reply.text[0] == '\0')
         return NULL;
     return g_strndup(reply.text, sizeof(reply.text));
 }

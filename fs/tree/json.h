@@ -15,7 +15,8 @@ typedef struct Json {
     bool has_members; /* the innermost object or array has one already */
 } Json;
 
-/* key: NULL for the outermost object and inside arrays. value need not be valid UTF-8. */
+/* key: NULL for the outermost object and inside arrays. A string need not be valid UTF-8; a number
+ * is written with a sign, as QEMU writes it. */
 void json_begin_object(Json *json, const char *key);
 void json_end_object(Json *json);
 void json_begin_array(Json *json, const char *key);

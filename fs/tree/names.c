@@ -240,7 +240,7 @@ const char *names_shown(const Names *names, unsigned index)
 
 int names_find(const Names *names, const char *shown, unsigned *ret)
 {
-    guint found = count_of(names->index, shown);
+    guint found = GPOINTER_TO_UINT(g_hash_table_lookup(names->index, shown));
 
     if (found == 0)
         return -ENOENT;

@@ -47,10 +47,7 @@ static bool needs_more_room(const QcImage *image, unsigned i, const QcSnapshot *
 static int copy_entries(QcTxn *txn, const QcTableEdit *edit, NewTable *table)
 {
     const QcHeader *h = &txn->image->header;
-    QcSnapReader reader = {.file = txn->image->file,
-                           .layout = &h->layout,
-                           .disk_size = txn->image->info.virtual_size,
-                           .at = h->snapshots_offset};
+    QcSnapReader reader = qc_snap_reader_at(txn->image, h->snapshots_offset);
     int err = 0;
     for (unsigned i = 0; i < h->n_snapshots && !err; i++) {
         QcSnapshot s;

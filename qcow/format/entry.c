@@ -96,3 +96,8 @@ int qc_l1_decode(const QcLayout *l, uint64_t entry, uint64_t *ret_offset)
     *ret_offset = offset;
     return 0;
 }
+
+int qc_l1_decode_strictly(const QcLayout *l, uint64_t entry, uint64_t *ret_offset)
+{
+    return entry == QC_COPIED ? -EUCLEAN : qc_l1_decode(l, entry, ret_offset);
+}

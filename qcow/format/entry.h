@@ -1,7 +1,8 @@
 /*
  * entry.h - L1 and L2 entries: bytes to struct and back. Pure, no I/O. §"Cluster mapping".
  *
- * An L2 entry is decoded and validated here, once; nothing else looks at its bits.
+ * An L2 entry is decoded and validated here, once; nothing else looks at its bits, but for guesses
+ * at what memory will be needed (qc_refs_prefetch_use()).
  */
 #ifndef QCOW_ENTRY_H
 #define QCOW_ENTRY_H
@@ -44,5 +45,10 @@ void qc_cluster_span(const QcLayout *l, const QcCluster *c, uint64_t *ret_first,
 
 /* The host offset of an L2 table: 0 when there is none. -EUCLEAN when the entry is not valid. */
 int qc_l1_decode(const QcLayout *l, uint64_t entry, uint64_t *ret_offset);
+/*
+ * The same for who checks or changes a tree: -EUCLEAN also when the entry is COPIED, but of
+ * nothing. qemu-img check takes that for a table at 0; a reader, for none.
+ */
+int qc_l1_decode_strictly(const QcLayout *l, uint64_t entry, uint64_t *ret_offset);
 
 #endif

@@ -162,10 +162,7 @@ static int read_snapshots(QcImage *image, GError **error)
     image->snapshots_end = h->snapshots_offset;
     if (h->n_snapshots == 0)
         return 0;
-    QcSnapReader reader = {.file = image->file,
-                           .layout = &h->layout,
-                           .disk_size = image->info.virtual_size,
-                           .at = h->snapshots_offset};
+    QcSnapReader reader = qc_snap_reader_at(image, h->snapshots_offset);
     /* The file holds at least 40 bytes an entry: a lie costs no more memory than the file. */
     if (h->snapshots_offset > image->info.stat.size ||
         h->n_snapshots > (image->info.stat.size - h->snapshots_offset) / sizeof(QcDiskSnapshot))

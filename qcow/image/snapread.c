@@ -7,6 +7,14 @@ enum {
     READ_STEP = 64 << 10,
 };
 
+QcSnapReader qc_snap_reader_at(const QcImage *image, uint64_t at)
+{
+    return (QcSnapReader){.file = image->file,
+                          .layout = &image->header.layout,
+                          .disk_size = image->info.virtual_size,
+                          .at = at};
+}
+
 /* Have at least need unread bytes in the buffer. The end of the file is the table's too. */
 static int fill(QcSnapReader *reader, size_t need)
 {

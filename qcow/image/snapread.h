@@ -4,9 +4,10 @@
 #ifndef QCOW_SNAPREAD_H
 #define QCOW_SNAPREAD_H
 
+#include "image.h"
 #include "snaptable.h"
 
-/* Where a reader stands. Fill in the first four, leave the rest zero. */
+/* Where a reader stands. Without an image, fill in the first four, leave the rest zero. */
 typedef struct QcSnapReader {
     QcFile *file;
     const QcLayout *layout;
@@ -16,6 +17,9 @@ typedef struct QcSnapReader {
     uint8_t *buf;
     size_t start, len, room; /* unread bytes are buf[start .. start+len) */
 } QcSnapReader;
+
+/* A reader of the table at a file offset, in the file and the layout of an image; borrows these. */
+QcSnapReader qc_snap_reader_at(const QcImage *image, uint64_t at);
 
 /*
  * The next entry. Its strings point into the reader's buffer until the next call.

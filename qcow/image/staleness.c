@@ -85,10 +85,7 @@ static bool is_same_entry(const QcSnapshot *entry, size_t id_len, const QcSnapsh
 static int search_table(const QcImage *image, const QcSnapshot *want, uint64_t at, uint32_t n,
                         uint64_t *ret_at)
 {
-    QcSnapReader reader = {.file = image->file,
-                           .layout = &image->header.layout,
-                           .disk_size = image->info.virtual_size,
-                           .at = at};
+    QcSnapReader reader = qc_snap_reader_at(image, at);
     int err = n > QC_MAX_SNAPSHOTS ? -EUCLEAN : 0;
     bool found = false;
     for (uint32_t i = 0; i < n && !err && !found; i++) {

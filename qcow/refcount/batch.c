@@ -13,6 +13,8 @@ enum {
     FEW = 32, /* items that are sorted the simple way */
 };
 
+G_STATIC_ASSERT(RUN_BYTES >> QC_MAX_CLUSTER_BITS > 0);
+
 typedef struct Batch {
     QcFile *file;
     QcMeter *meter;
@@ -134,7 +136,7 @@ static int read_run(Batch *b, const QcBatchItem *items, size_t n)
 
 static int read_all(Batch *b, const QcBatchItem *items, size_t n)
 {
-    size_t most = (size_t)MAX(1, RUN_BYTES / b->cluster_size);
+    size_t most = (size_t)(RUN_BYTES / b->cluster_size);
     int err = 0;
     for (size_t i = 0, run; i < n && !err; i += run) {
         run = 1;
@@ -168,7 +170,7 @@ int qc_batch_read(QcImage *image, QcBatchItem *items, size_t n, QcMeter *meter, 
     err = check_items(&b, items, n);
     if (err < 0)
         return err;
-    b.buf = g_try_malloc(MIN(n, MAX(1, RUN_BYTES / cluster_size)) * cluster_size);
+    b.buf = g_try_malloc(MIN(n, RUN_BYTES / cluster_size) * cluster_size);
     if (!b.buf)
         return -ENOMEM;
     err = read_all(&b, items, n);

@@ -57,11 +57,13 @@ int qc_refs_alloc(QcRefs *refs, uint64_t count, uint64_t value, uint64_t *ret_fi
 
 /*
  * Find a place for every refcount block that changed and for the table, and account for
- * them, the old ones included. Nothing may be added or given out afterwards.
+ * them, the old ones included. Nothing may be added or given out afterwards. Errors of
+ * qc_refs_add() and qc_refs_alloc(); -EFBIG when the table becomes too large.
  */
 int qc_refs_place(QcRefs *refs, uint64_t *ret_table_offset, uint32_t *ret_table_clusters);
 
-/* Hand the blocks that were placed, one by one, and then the table as a whole to put. */
+/* Hand the blocks that were placed, one by one, and then the table as a whole to put. -ENOMEM, or
+ * the first result of put other than 0. */
 typedef int (*QcRefsPut)(void *data, uint64_t offset, const void *bytes, size_t len);
 int qc_refs_write(QcRefs *refs, QcRefsPut put, void *data);
 

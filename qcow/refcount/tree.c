@@ -49,11 +49,9 @@ int qc_tree_walk(QcImage *image, const uint64_t *l1, uint32_t n, QcMeter *meter,
     used = 0;
     for (uint32_t i = 0; i < n; i++) {
         uint64_t offset;
-        int err = qc_l1_decode(l, l1[i], &offset);
+        int err = qc_l1_decode_strictly(l, l1[i], &offset);
         if (err < 0)
             return err;
-        if (!offset && l1[i]) /* COPIED, but of nothing: qemu-img check takes it for a table at 0 */
-            return -EUCLEAN;
         if (offset)
             items[used++] = (QcBatchItem){.offset = offset, .tag = i};
     }

@@ -42,8 +42,7 @@ static void trim(QcExtent *e, uint64_t skipped, uint64_t length)
 int qc_area_begin(QcAreaBuilder *builder, uint64_t start, uint64_t length, unsigned grain_bits)
 {
     uint64_t grain = UINT64_C(1) << grain_bits;
-    *builder =
-        (QcAreaBuilder){.start = start, .grain = grain, .grain_bits = grain_bits, .length = length};
+    *builder = (QcAreaBuilder){.start = start, .grain_bits = grain_bits, .length = length};
     builder->n = builder->last = (unsigned)((length + grain - 1) >> grain_bits);
     builder->grains = g_try_new0(QcExtent, builder->n);
     return builder->grains ? 0 : -ENOMEM;
@@ -62,7 +61,7 @@ static bool is_gap(const QcAreaBuilder *builder, unsigned i)
 /* The offset, from the start of the area, where a grain begins. */
 static uint64_t start_of(const QcAreaBuilder *builder, unsigned i)
 {
-    return MIN(i * builder->grain, builder->length);
+    return MIN((uint64_t)i << builder->grain_bits, builder->length);
 }
 
 bool qc_area_next_gap(QcAreaBuilder *builder, uint64_t *ret_from, uint64_t *ret_end)
@@ -81,7 +80,7 @@ void qc_area_offer(QcAreaBuilder *builder, uint64_t offset, const QcExtent *exte
     uint64_t from = offset - builder->start, end = from + extent->length;
     if (extent->kind == QC_EXTENT_HOLE)
         return;
-    for (unsigned i = (unsigned)(from / builder->grain); start_of(builder, i) < end; i++) {
+    for (unsigned i = (unsigned)(from >> builder->grain_bits); start_of(builder, i) < end; i++) {
         uint64_t start = start_of(builder, i);
         if (!is_gap(builder, i))
             continue;

@@ -19,8 +19,8 @@ enum {
  * one way. For one thread.
  */
 typedef struct QcAreaBuilder {
-    uint64_t start, grain;
-    unsigned grain_bits;
+    uint64_t start;
+    unsigned grain_bits;  /* log2 of a grain's bytes */
     unsigned n;           /* of the grains; the last may be shorter */
     unsigned first, last; /* no grain before first is a gap, and none from last on */
     uint64_t length;

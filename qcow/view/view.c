@@ -9,9 +9,9 @@
  * after all layers were checked: from then on none of their tables is looked at for it.
  *
  * Views do not change, apart from the hint where to find a snapshot's table entry (under
- * hint_lock); the time when all layers were last seen to be what they were, or that one was not;
- * when what is known of a device was last forgotten; what one thread prepares; and the list of
- * layers, made when it is first needed.
+ * hint_lock, which is held while the entry is looked for in the file); the time when all layers
+ * were last seen to be what they were, or that one was not; when what is known of a device was last
+ * forgotten; what one thread prepares; and the list of layers, made when it is first needed.
  */
 #include "view.h"
 #include "area.h"

@@ -185,8 +185,7 @@ END
 other_backing_file() {
     local layer
     for layer in a b; do
-        qemu-img create -q -f qcow2 store/low-$layer.qcow2 16M
-        qemu-io -c "write -q -P 0x$layer 0 16M" store/low-$layer.qcow2
+        uniform_image store/low-$layer.qcow2 16M 0x$layer
     done
     (cd store && qemu-img create -q -f qcow2 -b low-a.qcow2 -F qcow2 top.qcow2)
     qemu-img snapshot -c s store/top.qcow2

@@ -86,8 +86,7 @@ broken_beneath() {
 # before it.
 before_a_bad_place() {
     mkdir bad
-    qemu-img create -q -f qcow2 bad/bad.qcow2 1M
-    qemu-io -c "write -q -P 5 0 1M" bad/bad.qcow2
+    uniform_image bad/bad.qcow2 1M 5
     qemu-img snapshot -c s bad/bad.qcow2
     python3 - <<'END'
 import struct

@@ -18,8 +18,7 @@ has_no_writer() {
 }
 
 mkdir store mnt
-qemu-img create -q -f qcow2 "$IMAGE" 1M
-qemu-io -c 'write -q -P 1 0 1M' "$IMAGE"
+uniform_image "$IMAGE" 1M 1
 DEVICE=$(stat -c %d "$IMAGE")
 PLACE=$(printf '%02x:%02x:%s' $((DEVICE >> 8)) $((DEVICE & 255)) "$(stat -c %i "$IMAGE")")
 start_daemon

@@ -6,8 +6,7 @@ requires qemu-img qemu-io python3
 requires_fuse
 
 mkdir store
-qemu-img create -q -f qcow2 store/busy.qcow2 8M
-qemu-io -c 'write -q -P 1 0 8M' store/busy.qcow2
+uniform_image store/busy.qcow2 8M 1
 mount_store "$TMP/store" mnt
 python3 - <<'END' || fail "reads next to commands without a pause"
 import os, sys, threading, time

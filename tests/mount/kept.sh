@@ -7,8 +7,7 @@ requires_fuse
 
 new_store() { # DIRECTORY
     mkdir "$1"
-    qemu-img create -q -f qcow2 "$1/base.qcow2" 4M
-    qemu-io -c 'write -q -P 0x11 0 4M' "$1/base.qcow2"
+    uniform_image "$1/base.qcow2" 4M 0x11
     (cd "$1" && qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 top.qcow2)
     qemu-img snapshot -c s "$1/top.qcow2"
     sync -f "$1"

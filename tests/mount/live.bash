@@ -4,8 +4,7 @@ requires qemu-img qemu-io python3
 requires_fuse
 
 new_image() { # PATH BYTE
-    qemu-img create -q -f qcow2 "$1" 1M
-    qemu-io -c "write -q -P $2 0 1M" "$1"
+    uniform_image "$1" 1M "$2"
 }
 
 # All bytes of the file are this one.

@@ -42,13 +42,26 @@ assert_readable() { # WHEN
     ls -lR mnt >/dev/null || fail "ls $1"
 }
 
+# The last command, "take b", has found no room, and has changed nothing of what there was BEFORE.
+assert_no_room() { # WHEN REASON
+    assert_match "$OUTPUT" "$(message_of ENOSPC)" "take $1"
+    assert_match "$(tail -n1 mnt/web.qcow2/control)" "Z ENOSPC take b: .*$2.*; nothing was changed$" "result line"
+    assert_eq "$(state_of_image)" "$BEFORE" "the image after ENOSPC $1"
+    check_clean disk/store/web.qcow2
+    assert_readable "$1"
+}
+
+state_of_image() {
+    stat -c %s disk/store/web.qcow2
+    sha256sum <disk/store/web.qcow2
+}
+
 # With less room than a command needs, however much that is, nothing changes; with enough, it works.
 full() { # TYPE
-    local room size refused=0
+    local room refused=0
     make_disk "$1"
     mount_store "$TMP/disk/store" "$TMP/mnt"
-    size=$(stat -c %s disk/store/web.qcow2)
-    sha256sum <disk/store/web.qcow2 >before
+    BEFORE=$(state_of_image)
     for room in 0 4 8 16 32 64; do
         fill_up $room
         if control mnt/web.qcow2/control "take b" && [ "$STATUS" = 0 ]; then
@@ -56,12 +69,7 @@ full() { # TYPE
             break
         fi
         refused=$((refused + 1))
-        assert_match "$OUTPUT" "$(message_of ENOSPC)" "take with $room KiB on $1"
-        assert_match "$(tail -n1 mnt/web.qcow2/control)" "Z ENOSPC take b: web.qcow2: .*; nothing was changed$" "result line"
-        assert_eq "$(stat -c %s disk/store/web.qcow2)" "$size" "size of the image after ENOSPC"
-        assert_same <(sha256sum <disk/store/web.qcow2) before "the image after ENOSPC"
-        check_clean disk/store/web.qcow2
-        assert_readable "on a full $1"
+        assert_no_room "with $room KiB on $1" "web.qcow2: "
     done
     [ $refused -gt 1 ] || fail "$1 was never full"
     rm disk/filler
@@ -83,18 +91,14 @@ limited() {
     ls mnt >/dev/null # once it serves, it has its worker
     worker=$(worker_of "$(daemon_of "$TMP/mnt")")
     size=$(stat -c %s disk/store/web.qcow2)
-    sha256sum <disk/store/web.qcow2 >before
+    BEFORE=$(state_of_image)
     for room in 0 4 6 8 16 32 64; do
         prlimit --pid "$worker" --fsize=$((size + room * 1024)):
         if control mnt/web.qcow2/control "take b" && [ "$STATUS" = 0 ]; then
             break
         fi
         refused=$((refused + 1))
-        assert_match "$OUTPUT" "$(message_of ENOSPC)" "take with $room KiB to the limit"
-        assert_match "$(tail -n1 mnt/web.qcow2/control)" "Z ENOSPC take b: .*ulimit -f.*; nothing was changed$" "result line"
-        assert_eq "$(stat -c %s disk/store/web.qcow2)" "$size" "size of the image at the limit"
-        assert_same <(sha256sum <disk/store/web.qcow2) before "the image at the limit"
-        assert_readable "at the limit"
+        assert_no_room "with $room KiB to the limit" "ulimit -f"
     done
     [ $refused -gt 0 ] || fail "there was no limit"
     prlimit --pid "$worker" --fsize=unlimited:

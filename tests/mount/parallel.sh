@@ -10,8 +10,7 @@ make_store() {
     mkdir store
     local i
     for ((i = 0; i < IMAGES; i++)); do
-        qemu-img create -q -f qcow2 store/$i.qcow2 4M
-        qemu-io -c "write -q -P $((i + 1)) 0 4M" store/$i.qcow2
+        uniform_image store/$i.qcow2 4M $((i + 1))
     done
     cp store/0.qcow2 store/still.qcow2
 }

@@ -8,8 +8,7 @@ requires_root # fusermount3 does not mount for who is traced
 NOW='[0-9]{4}-[0-9-]{5}T[0-9:]{8}Z'
 
 # Small clusters, and every table of them by itself: many reads.
-qemu-img create -q -f qcow2 -o cluster_size=512 image.qcow2 8M
-qemu-io -c 'write -q -P 5 0 8M' image.qcow2
+uniform_image image.qcow2 8M 5 -o cluster_size=512
 mkdir store mnt
 cp image.qcow2 store/slow.qcow2
 cp image.qcow2 store/other.qcow2

@@ -5,20 +5,15 @@
 requires qemu-img qemu-io qemu-nbd python3 cmp
 requires_fuse
 
-new_image() { # FILE BYTE
-    qemu-img create -q -f qcow2 "$1" 4M
-    qemu-io -c "write -q -P $2 0 4M" "$1"
-}
-
 mkdir store out
-new_image store/live.qcow2 1
-new_image store/shots.qcow2 1
+uniform_image store/live.qcow2 4M 1
+uniform_image store/shots.qcow2 4M 1
 qemu-img snapshot -c s store/shots.qcow2
-new_image store/again.qcow2 1
-new_image store/text.qcow2 1
+uniform_image store/again.qcow2 4M 1
+uniform_image store/text.qcow2 4M 1
 qemu-img create -q -u -f qcow2 -b one.raw -F raw store/astray.qcow2 1M
-new_image store/base.qcow2 1
-new_image new-base.qcow2 2
+uniform_image store/base.qcow2 4M 1
+uniform_image new-base.qcow2 4M 2
 (cd store && qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 over.qcow2)
 mount_store store "$TMP/mnt"
 

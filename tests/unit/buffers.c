@@ -44,22 +44,26 @@ static void use(unsigned from, unsigned step)
     buffers_free(buffers);
 }
 
-Test(buffers, are_kept_and_used_again)
+Test(buffers, who_has_one_has_it_alone)
 {
     use(0, 1);
     use(USED - 1, USED - 1);
     use(KEPT, 5);
 }
 
-Test(buffers, that_are_small_or_huge_are_not_kept)
+/* What was given back last is given out next, but not to who wants a small or a huge one. */
+Test(buffers, large_ones_are_kept_and_used_again)
 {
     Buffers *buffers = buffers_new(SIZE, KEPT);
     static const size_t lengths[] = {1, 4096, 65536, 65537, SIZE, SIZE + 1, 4 * SIZE};
 
     for (size_t i = 0; i < G_N_ELEMENTS(lengths); i++) {
+        char *last = buffers_get(buffers, SIZE);
+        buffers_put(buffers, last, SIZE);
         char *buffer = buffers_get(buffers, lengths[i]);
 
         cr_assert_not_null(buffer);
+        cr_expect_eq(buffer == last, lengths[i] > 65536 && lengths[i] <= SIZE, "%zu", lengths[i]);
         memset(buffer, 1, lengths[i]);
         buffers_put(buffers, buffer, lengths[i]);
     }

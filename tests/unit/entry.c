@@ -1,6 +1,7 @@
 /* L1 and L2 entries: what each bit pattern means, and that nothing invalid passes. */
 #include "entry.h"
 #include <criterion/criterion.h>
+#include <errno.h>
 
 static const QcLayout v2 = {.version = 2, .cluster_bits = 16, .refcount_order = 4};
 static const QcLayout v3 = {.version = 3, .cluster_bits = 16, .refcount_order = 4};
@@ -96,6 +97,19 @@ Test(entry, l1_entries)
     cr_expect_neq(qc_l1_decode(&v3, 0x4000000000030000, &offset), 0);
     cr_expect_neq(qc_l1_decode(&v3, 0x30001, &offset), 0);
     cr_expect_eq(offset, 0x30000, "untouched on failure");
+}
+
+Test(entry, l1_entries_of_nothing)
+{
+    uint64_t offset = 7;
+    cr_expect_eq(qc_l1_decode(&v3, QC_COPIED, &offset), 0, "to a reader");
+    cr_expect_eq(offset, 0);
+    cr_expect_eq(qc_l1_decode_strictly(&v3, QC_COPIED, &offset), -EUCLEAN);
+    cr_expect_eq(qc_l1_decode_strictly(&v3, 0, &offset), 0);
+    cr_expect_eq(offset, 0);
+    cr_expect_eq(qc_l1_decode_strictly(&v3, 0x8000000000030000, &offset), 0);
+    cr_expect_eq(offset, 0x30000);
+    cr_expect_eq(qc_l1_decode_strictly(&v3, 0x30200, &offset), -EUCLEAN);
 }
 
 Test(entry, encoding)
