@@ -351,7 +351,7 @@ int daemon_run(const Options *options)
     g_autoptr(GError) error = NULL;
     g_autoptr(QcGate) gate = NULL;
 
-    log_catch_fuse();
+    log_catch_libraries();
     signal(SIGTERM, SIG_DFL); /* ends us, whatever our caller ignores */
     signal(SIGCHLD, SIG_DFL); /* or nobody is told how a child has ended */
     signal(SIGPIPE, SIG_IGN); /* of a standard error whose reader is gone */

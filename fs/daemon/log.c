@@ -99,7 +99,15 @@ static void from_fuse(enum fuse_log_level level, const char *format, va_list arg
     log_text((int)level, format, args); /* libfuse's levels are those of syslog */
 }
 
-void log_catch_fuse(void)
+/* Mostly why it ends the process, which cannot create a thread or has no memory. */
+static void from_glib(const char *domain G_GNUC_UNUSED, GLogLevelFlags level G_GNUC_UNUSED,
+                      const char *message, void *data G_GNUC_UNUSED)
+{
+    log_error("%s", message);
+}
+
+void log_catch_libraries(void)
 {
     fuse_set_log_func(from_fuse);
+    g_log_set_default_handler(from_glib, NULL);
 }

@@ -17,7 +17,7 @@ void log_line(int priority, const char *line);
 void log_info(const char *format, ...) G_GNUC_PRINTF(1, 2);
 void log_error(const char *format, ...) G_GNUC_PRINTF(1, 2);
 
-/* Send what libfuse has to say the same way. */
-void log_catch_fuse(void);
+/* Send what libfuse and GLib have to say the same way. */
+void log_catch_libraries(void);
 
 #endif

@@ -3,24 +3,12 @@
 
 #include <cap-ng.h>
 #include <errno.h>
-#include <execinfo.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
 enum {
     LANDLOCK_TRUNCATES = 3, /* the first version that knows truncating */
 };
-
-/*
- * Threads are cancelled when the session ends, and then libc loads libgcc, which it could no
- * longer open. Asking for a backtrace loads it now.
- */
-static void load_what_is_loaded_late(void)
-{
-    void *frame;
-
-    backtrace(&frame, 1);
-}
 
 /*
  * Of root's rights keep those to read and write images whatever their modes say, as the files of
@@ -69,7 +57,6 @@ char *sandbox_enter(const SandboxPolicy *policy)
     GString *text = g_string_new(NULL);
     int abi = 0;
 
-    load_what_is_loaded_late();
     say(text, "no core dumps", forbid_core_dumps());
     say(text, "no capabilities but to reach files", drop_capabilities());
     say(text, "no new privileges", forbid_new_privileges());

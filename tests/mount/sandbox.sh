@@ -106,6 +106,29 @@ orphaned_and_gone() {
     umount -l mnt 2>/dev/null || fail "cannot unmount"
 }
 
+# Nothing of what libc loads late is missing where the program was copied with its libraries alone, as
+# into a small container.
+with_its_libraries_alone() {
+    local library
+    mkdir -p root/{dev,proc,store,tree}
+    cp "$SNAPTREE" root/snaptree
+    ldd "$SNAPTREE" | grep -o '/[^ ]*' >libraries
+    while read -r library; do
+        mkdir -p "root${library%/*}"
+        cp -L "$library" "root$library"
+    done <libraries
+    # shellcheck disable=SC2016 # for the inner shell
+    unshare --mount bash -c 'mount --bind /dev root/dev && mount --bind store root/store &&
+        mount -t proc proc root/proc && exec chroot root /snaptree -f /store /tree' 2>alone.log &
+    DAEMON=$!
+    PIDS+=("$DAEMON")
+    wait_for test -e "/proc/$DAEMON/root/tree/web.qcow2/disk"
+    cmp "/proc/$DAEMON/root/tree/web.qcow2/disk" "$(qemu_raw store/web.qcow2)" || fail "disk"
+    kill "$DAEMON"
+    wait "$DAEMON" || fail "the daemon's status is $?: $(cat alone.log)"
+    ! complaints alone.log || fail "the daemon complains"
+}
+
 mkdir mnt
 make_store
 confined_by_default
@@ -115,4 +138,5 @@ outside_is_for_reading_where_allowed
 threads_of_their_own_descriptor
 killed_and_cleaned_up
 orphaned_and_gone
+with_its_libraries_alone
 check_clean store/web.qcow2

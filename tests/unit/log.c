@@ -1,4 +1,4 @@
-/* What libfuse says goes to our log, but not the same thing a thousand times a second. */
+/* What libfuse and GLib say goes to our log, but not the same thing a thousand times a second. */
 #include "log.h"
 
 #include <criterion/criterion.h>
@@ -19,7 +19,7 @@ Test(log, libfuse_does_not_repeat_itself)
     g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
 
     log_to_sink(count, lines);
-    log_catch_fuse();
+    log_catch_libraries();
     for (unsigned i = 0; i < 1000; i++)
         fuse_log(FUSE_LOG_ERR, threads, "short");
     fuse_log(FUSE_LOG_ERR, memory);
@@ -27,6 +27,18 @@ Test(log, libfuse_does_not_repeat_itself)
     cr_assert_eq(lines->len, 3);
     cr_expect_str_eq(lines->pdata[0], "no thread: short");
     cr_expect_str_eq(lines->pdata[1], "no memory");
+}
+
+/* The daemon's standard error is closed when GLib ends the process. */
+Test(log, why_glib_ends_the_process)
+{
+    g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
+
+    log_to_sink(count, lines);
+    log_catch_libraries();
+    g_log("GLib", G_LOG_LEVEL_WARNING, "creating thread '%s': no more", "watch");
+    cr_assert_eq(lines->len, 1);
+    cr_expect_str_eq(lines->pdata[0], "creating thread 'watch': no more");
 }
 
 Test(log, nothing_that_a_terminal_obeys)
