@@ -10,7 +10,8 @@
  * The kernel takes the time when a write begins, and of a mapping when a page is first written to;
  * the bytes may come later: so the ctime has to be older than most writes take. What was read is
  * kept for long only if no process had the file open for writing then. Where writers cannot be
- * asked about, the ctime has to be older than any write takes.
+ * asked about, the ctime has to be older than any write takes. And where a write through a mapping
+ * may leave the times as they are, one that comes later may not show at all: nothing is kept.
  *
  * A process that takes part in QEMU's locks may write for as long as a virtual machine runs, and
  * the image is not to be opened anew at each look meanwhile. All that such a writer can change of
@@ -50,6 +51,8 @@ QcTrust qc_file_trust(QcFile *file, const QcFileStat *st)
 {
     if (S_ISBLK(st->mode) || !is_settled(file, st))
         return QC_TRUST_NOTHING;
+    if (!qc_file_times_mapped_writes(file))
+        return QC_TRUST_READING;
     int writer = qc_file_has_writer(file);
     if (writer == 0)
         return QC_TRUST_ALL;

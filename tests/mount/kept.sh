@@ -1,6 +1,6 @@
 # What was read of a file is kept only while its change time tells of every later write. That does
-# not hold of a write under way, whose time was taken when it began, nor for a while of files whose
-# times are whole seconds.
+# not hold of a write under way, whose time was taken when it began; nor for a while of files whose
+# times are whole seconds; nor where a write through a mapping may change no time at all.
 . "${SRCDIR:?run by ctest}/tests/functions.sh"
 requires qemu-img qemu-io python3 cmp mkfs.ext4
 requires_fuse
@@ -87,6 +87,43 @@ END
 python3 late.py locked/top.qcow2 "$TMP/mnt/top.qcow2/disk" "$TMP/mnt/top.qcow2/snapshots" ||
     fail "written late by who takes QEMU's locks"
 unmount_store "$TMP/mnt"
+
+# ---- somebody who has it mapped where that changes no times ----
+
+cat >unnoticed.py <<'END'
+import mmap, os, sys
+
+image, old, new = sys.argv[1:]
+before = os.stat(image).st_ctime_ns
+with open(image, "r+b") as file, mmap.mmap(file.fileno(), 0) as pages:
+    was = pages[:]  # of a tmpfs, what was read can be written from here on
+    pages[:] = was.replace(bytes([int(old)]) * 65536, bytes([int(new)]) * 65536)
+print("noticed" if os.stat(image).st_ctime_ns != before else "unnoticed")
+END
+
+expect_unnoticed() { # DIRECTORY
+    local part seen
+    new_store "$1/store"
+    mount_store "$1/store" "$TMP/mnt"
+    sleep 0.1 # so that the times of the files are old enough to be trusted
+    for part in "${PARTS[@]}"; do
+        cmp -s "$TMP/mnt/top.qcow2/$part" "$TMP/mnt/top.qcow2/disk" || fail "$1: $part"
+    done
+    seen=$(python3 unnoticed.py "$1/store/base.qcow2" 17 119)
+    [ "$seen" = unnoticed ] || echo "$1: such a write is noticed here"
+    expect_all "$TMP/mnt" "$(qemu_raw "$1/store/top.qcow2")" "$1: after who had it mapped"
+    unmount_store "$TMP/mnt"
+}
+
+if [ "$(id -u)" = 0 ]; then
+    mkdir memory
+    mount -t tmpfs -o size=64M tmpfs memory
+    expect_unnoticed memory
+    mkdir memory/{lower,upper,work} over
+    if mount -t overlay -o lowerdir=memory/lower,upperdir=memory/upper,workdir=memory/work overlay over; then
+        expect_unnoticed over
+    fi
+fi
 
 # ---- whole seconds ----
 
