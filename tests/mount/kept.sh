@@ -2,7 +2,7 @@
 # not hold of a write under way, whose time was taken when it began; nor for a while of files whose
 # times are whole seconds; nor where a write through a mapping may change no time at all.
 . "${SRCDIR:?run by ctest}/tests/functions.sh"
-requires qemu-img qemu-io python3 cmp mkfs.ext4
+requires qemu-img qemu-io python3 cmp mkfs.ext4 debugfs
 requires_fuse
 
 new_store() { # DIRECTORY
@@ -155,4 +155,33 @@ time.sleep(2)
 END
 python3 twice.py fs/store/base.qcow2 "${PARTS[@]/#/$TMP/mnt/top.qcow2/}"
 expect_all "$TMP/mnt" "$(qemu_raw fs/store/top.qcow2)" "written twice in a second"
+unmount_store "$TMP/mnt"
+
+# ---- whole seconds, and a clock that was set back: it comes to the time of the last write again ----
+
+rm -r fs/store
+new_store fs/store
+umount fs
+ahead=$(($(date +%s) + 8))
+debugfs -w -R "set_inode_field /store/base.qcow2 ctime @$ahead" volume >debugfs.log 2>&1
+debugfs -w -R "set_inode_field /store/base.qcow2 mtime @$ahead" volume >>debugfs.log 2>&1
+mount -o loop volume fs
+[ "$(stat -c %Z fs/store/base.qcow2)" = "$ahead" ] || fail "the time of the file: $(<debugfs.log)"
+mount_store fs/store "$TMP/mnt"
+
+cat >again.py <<'END'
+import os, sys, time
+
+base, ahead, parts = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+for part in parts:
+    with open(part, "rb") as disk:
+        disk.read()
+with open(base, "rb") as file:
+    new = file.read().replace(b"\x11" * 65536, b"\x77" * 65536)
+time.sleep(max(0, ahead + 0.3 - time.time()))  # within that second, most likely
+with open(base, "r+b", buffering=0) as file:
+    file.write(new)
+END
+python3 again.py fs/store/base.qcow2 "$ahead" "${PARTS[@]/#/$TMP/mnt/top.qcow2/}"
+expect_all "$TMP/mnt" "$(qemu_raw fs/store/top.qcow2)" "written again at the time of the last write"
 unmount_store "$TMP/mnt"

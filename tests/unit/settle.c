@@ -34,7 +34,7 @@ Test(settle, trust_is_a_matter_of_age_and_writers)
         /* the clock was set back */
         {-1, 0, 0, QC_TRUST_NOTHING, QC_TRUST_NOTHING},
         {-2020 * MS, 0, 0, QC_TRUST_NOTHING, QC_TRUST_NOTHING},
-        {-2020 * MS - 1, 0, 0, QC_TRUST_ALL, QC_TRUST_ALL},
+        {-2020 * MS - 1, 0, 0, QC_TRUST_READING, QC_TRUST_ALL},
         /* somebody may write */
         {20 * MS, 1, 1, QC_TRUST_NOTHING, QC_TRUST_NOTHING},
         {20 * MS + 1, 1, 0, QC_TRUST_NOTHING, QC_TRUST_READING},
