@@ -40,7 +40,8 @@ typedef struct QcFileStat {
 /* How far what is read of a file holds while its stat stays the same. In this order. */
 typedef enum QcTrust {
     QC_TRUST_NOTHING,  /* a later write might not show in the stat */
-    QC_TRUST_READING,  /* it shows; but writes may be under way of which the stat tells already */
+    QC_TRUST_READING,  /* it shows, unless it is through a mapping where that does not; but writes
+                        * may be under way of which the stat tells already */
     QC_TRUST_METADATA, /* such are only of a process that takes part in QEMU's locks */
     QC_TRUST_ALL,      /* there are none */
 } QcTrust;
@@ -160,6 +161,12 @@ bool qc_file_is_local(const QcFile *file);
  * true of a file of another kind.
  */
 bool qc_file_has_our_clock(const QcFile *file);
+
+/*
+ * Whether a write through a mapping changes the times of such a file when the page is first written
+ * to, as far as that is known; true of a file of another kind.
+ */
+bool qc_file_times_mapped_writes(const QcFile *file);
 
 /*
  * Whether two stats are of the same file, in whatever state: by dev and ino, which are a file's own

@@ -35,3 +35,11 @@ bool qc_file_has_our_clock(const QcFile *file)
     return qc_file_fd(file) < 0 || qc_file_is_local(file) ||
            file_system_of(file) == OVERLAYFS_SUPER_MAGIC;
 }
+
+/* On tmpfs, a page that is read through a mapping can be written from then on, and nothing notices.
+ * An overlay may have its files on one; it does not tell. */
+bool qc_file_times_mapped_writes(const QcFile *file)
+{
+    unsigned long type = file_system_of(file);
+    return type != TMPFS_MAGIC && type != OVERLAYFS_SUPER_MAGIC;
+}

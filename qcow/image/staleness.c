@@ -10,6 +10,7 @@
  * header again, until both were of one moment.
  */
 #include "staleness.h"
+#include "settle.h"
 #include "snapread.h"
 #include <errno.h>
 #include <string.h>
@@ -47,7 +48,7 @@ bool qc_image_is_current(const QcImage *image)
         return st.size == image->info.stat.size &&
                (image->info.format == QC_FORMAT_RAW || qc_image_has_same_sector0(image) == 1);
     return image->trust != QC_TRUST_NOTHING && qc_file_same_stat(&st, &image->info.stat) &&
-           qc_image_has_same_header(image);
+           !qc_file_time_has_come(&image->info.stat, &st) && qc_image_has_same_header(image);
 }
 
 QcTrust qc_image_trust(const QcImage *image)

@@ -116,6 +116,39 @@ Test(steady, a_write_that_began_may_not_have_ended)
     cr_expect(may_be_kept(ago(60 * SECOND), -EOPNOTSUPP, 0));
 }
 
+static int64_t passed;
+static const QcFileOps *usual;
+
+static int stat_later(QcFile *file, QcFileStat *ret)
+{
+    int err = usual->stat(file, ret);
+    ret->now += passed;
+    return err;
+}
+
+/* The clock was set back after a write: when it comes to that time again, so may another write. */
+Test(steady, of_a_time_to_come_only_what_is_until_then_is_known)
+{
+    MemFile *file = script_image(&script_kinds[0], 1 << 20);
+    QcFileOps ops = *file->base.ops;
+    usual = file->base.ops;
+    ops.stat = stat_later;
+    file->base.ops = &ops;
+    file->mtime = (ago(-3600 * SECOND) / SECOND) * SECOND;
+    {
+        g_auto(Opened) o = opened_new(mem_file(file), NULL);
+        cr_expect_eq(qc_image_trust(o.image), QC_TRUST_READING, "nothing is kept for long");
+        cr_expect(qc_image_is_current(o.image));
+        passed = 3590 * SECOND;
+        cr_expect(qc_image_is_current(o.image));
+        passed = 3599 * SECOND;
+        cr_expect_not(qc_image_is_current(o.image), "about now there may be another write");
+        passed = 7200 * SECOND;
+        cr_expect_not(qc_image_is_current(o.image), "there may have been one");
+    }
+    qc_file_unref(mem_file(file));
+}
+
 /*
  * A header that is written after its ctime was set, by who takes QEMU's locks: at byte at, while
  * the stat stays what it was. Whether the image is still called current.

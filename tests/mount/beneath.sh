@@ -230,7 +230,10 @@ pages_beneath_a_writer() {
     assert_all mnt/vm.qcow2/disk 1
     qemu-io -c 'write -q -P 2 0 64K' store/vm.qcow2
     kept=$(cached mnt/vm.qcow2/layers/1-golden.qcow2)
-    [ "$kept" -ge 524288 ] || fail "of 1048576 bytes of the layer $kept are left"
+    case $(stat -f -c %T store) in
+        tmpfs | overlayfs) [ "$kept" = 0 ] || fail "$kept bytes of the layer are kept, where writes may not show" ;;
+        *) [ "$kept" -ge 524288 ] || fail "of 1048576 bytes of the layer $kept are left" ;;
+    esac
     assert_eq "$(cached mnt/vm.qcow2/disk)" 0 "of the disk"
     qemu-io -c 'write -q -P 3 0 1M' store/golden.qcow2
     assert_eq "$(cached mnt/vm.qcow2/layers/1-golden.qcow2)" 0 "of a layer that has changed"

@@ -1,8 +1,8 @@
 # What was read of a file is kept only while its change time tells of every later write. That does
-# not hold of a write under way, whose time was taken when it began, nor for a while of files whose
-# times are whole seconds.
+# not hold of a write under way, whose time was taken when it began; nor for a while of files whose
+# times are whole seconds; nor where a write through a mapping may change no time at all.
 . "${SRCDIR:?run by ctest}/tests/functions.sh"
-requires qemu-img qemu-io python3 cmp mkfs.ext4
+requires qemu-img qemu-io python3 cmp mkfs.ext4 debugfs
 requires_fuse
 
 new_store() { # DIRECTORY
@@ -87,6 +87,43 @@ python3 late.py locked/top.qcow2 "$TMP/mnt/top.qcow2/disk" "$TMP/mnt/top.qcow2/s
     fail "written late by who takes QEMU's locks"
 unmount_store "$TMP/mnt"
 
+# ---- somebody who has it mapped where that changes no times ----
+
+cat >unnoticed.py <<'END'
+import mmap, os, sys
+
+image, old, new = sys.argv[1:]
+before = os.stat(image).st_ctime_ns
+with open(image, "r+b") as file, mmap.mmap(file.fileno(), 0) as pages:
+    was = pages[:]  # of a tmpfs, what was read can be written from here on
+    pages[:] = was.replace(bytes([int(old)]) * 65536, bytes([int(new)]) * 65536)
+print("noticed" if os.stat(image).st_ctime_ns != before else "unnoticed")
+END
+
+expect_unnoticed() { # DIRECTORY
+    local part seen
+    new_store "$1/store"
+    mount_store "$1/store" "$TMP/mnt"
+    sleep 0.1 # so that the times of the files are old enough to be trusted
+    for part in "${PARTS[@]}"; do
+        cmp -s "$TMP/mnt/top.qcow2/$part" "$TMP/mnt/top.qcow2/disk" || fail "$1: $part"
+    done
+    seen=$(python3 unnoticed.py "$1/store/base.qcow2" 17 119)
+    [ "$seen" = unnoticed ] || echo "$1: such a write is noticed here"
+    expect_all "$TMP/mnt" "$(qemu_raw "$1/store/top.qcow2")" "$1: after who had it mapped"
+    unmount_store "$TMP/mnt"
+}
+
+if [ "$(id -u)" = 0 ]; then
+    mkdir memory
+    mount -t tmpfs -o size=64M tmpfs memory
+    expect_unnoticed memory
+    mkdir memory/{lower,upper,work} over
+    if mount -t overlay -o lowerdir=memory/lower,upperdir=memory/upper,workdir=memory/work overlay over; then
+        expect_unnoticed over
+    fi
+fi
+
 # ---- whole seconds ----
 
 [ "$(id -u)" = 0 ] && [ -e /dev/loop-control ] || exit 0
@@ -117,4 +154,33 @@ time.sleep(2)
 END
 python3 twice.py fs/store/base.qcow2 "${PARTS[@]/#/$TMP/mnt/top.qcow2/}"
 expect_all "$TMP/mnt" "$(qemu_raw fs/store/top.qcow2)" "written twice in a second"
+unmount_store "$TMP/mnt"
+
+# ---- whole seconds, and a clock that was set back: it comes to the time of the last write again ----
+
+rm -r fs/store
+new_store fs/store
+umount fs
+ahead=$(($(date +%s) + 8))
+debugfs -w -R "set_inode_field /store/base.qcow2 ctime @$ahead" volume >debugfs.log 2>&1
+debugfs -w -R "set_inode_field /store/base.qcow2 mtime @$ahead" volume >>debugfs.log 2>&1
+mount -o loop volume fs
+[ "$(stat -c %Z fs/store/base.qcow2)" = "$ahead" ] || fail "the time of the file: $(<debugfs.log)"
+mount_store fs/store "$TMP/mnt"
+
+cat >again.py <<'END'
+import os, sys, time
+
+base, ahead, parts = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+for part in parts:
+    with open(part, "rb") as disk:
+        disk.read()
+with open(base, "rb") as file:
+    new = file.read().replace(b"\x11" * 65536, b"\x77" * 65536)
+time.sleep(max(0, ahead + 0.3 - time.time()))  # within that second, most likely
+with open(base, "r+b", buffering=0) as file:
+    file.write(new)
+END
+python3 again.py fs/store/base.qcow2 "$ahead" "${PARTS[@]/#/$TMP/mnt/top.qcow2/}"
+expect_all "$TMP/mnt" "$(qemu_raw fs/store/top.qcow2)" "written again at the time of the last write"
 unmount_store "$TMP/mnt"

@@ -13,6 +13,7 @@ static char *dir;
 static QcGate *gate;
 static QcCache *cache;
 static Images *images;
+static bool keeps; /* on this file system */
 
 static void set_up(void)
 {
@@ -27,6 +28,7 @@ static void set_up(void)
     cr_assert_eq(0, qc_file_new_fd(fd, &file));
     cr_assert_eq(0, qc_create(file, &options, NULL));
     qc_file_settle(file, NULL);
+    keeps = qc_file_times_mapped_writes(file);
     cr_assert_eq(0, qc_gate_new(dir, QC_BACKING_STORE, &gate, NULL));
     cache = qc_cache_new(1 << 20);
     images = images_new(gate, cache);
@@ -52,7 +54,7 @@ Test(images, one_that_is_the_same_is_used_again)
 
     cr_assert_eq(0, images_get(images, "a", IMAGE_ALL_LAYERS, &first));
     cr_assert_eq(0, images_get(images, "a", IMAGE_ALL_LAYERS, &second));
-    cr_expect_eq(first, second);
+    cr_expect_eq(first == second, keeps);
 }
 
 /* The file was changed after its stat was taken and before it was opened. */
@@ -65,7 +67,7 @@ Test(images, a_stat_of_before_is_not_trusted)
     cr_assert_eq(0, store_look(gate, "a", &item));
     cr_assert_eq(0, images_open(images, "a", &item, &right));
     known = image_identity(right, gate, 0);
-    cr_expect(known);
+    cr_expect_eq(known != NULL, keeps);
     item.stat.mtime -= 1000000000;
     cr_assert_eq(0, images_open(images, "a", &item, &wrong));
     unknown = image_identity(wrong, gate, 0);
@@ -80,5 +82,5 @@ Test(images, one_that_is_in_use_is_not_let_go)
     cr_assert_eq(0, images_get(images, "a", IMAGE_ALL_LAYERS, &held));
     g_usleep(6 * G_USEC_PER_SEC); /* those that nobody uses go after five */
     cr_assert_eq(0, images_get(images, "a", IMAGE_ALL_LAYERS, &later));
-    cr_expect_eq(held, later);
+    cr_expect_eq(held == later, keeps);
 }
