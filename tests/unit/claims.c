@@ -242,7 +242,11 @@ Test(claims, only_what_commands_work_on_is_paused, .timeout = 20)
     claims_end(claims, &file, false);
     cr_expect_not(claims_pause(claims, &other, 0));
     cr_expect_not(claims_pause(claims, &file, g_get_monotonic_time() + 1), "that was before");
-    cr_expect(claims_pause(claims, &file, 0));
+    cr_assert_eq(claims_begin(claims, &other), 0);
+    claims_end(claims, &other, false);
+    cr_expect(claims_pause(claims, &file, 0), "a command on another file changes nothing");
+    cr_expect(claims_pause(claims, &other, 0));
+    claims_resume(claims, &other);
     claims_resume(claims, &file);
     claims_free(claims);
 }
@@ -307,6 +311,7 @@ Test(claims, who_asks_waits_while_a_command_takes_its_locks, .timeout = 20)
     GThread *thread = g_thread_new("command", lock_soon, claims);
     cr_expect(claims_busy(claims, &file, &epoch));
     cr_expect_eq(g_atomic_int_get(&over), 1);
+    cr_expect_eq(epoch, epoch_of(claims), "that of the answer");
     g_thread_join(thread);
     claims_end(claims, &file, false);
     claims_free(claims);

@@ -62,6 +62,25 @@ Test(node, numbers_are_stable_and_differ)
     cr_expect_eq(look(NODE_ROOT, "a", NODE_IMAGE), image);
 }
 
+/* By themselves: else a number would depend on what was looked up before. */
+Test(node, numbers_are_of_all_that_makes_a_node)
+{
+    Node *root = nodes_get(nodes, NODE_ROOT);
+    Node *dir = nodes_get(nodes, look(NODE_ROOT, "dir", NODE_DIR));
+    const NodeFile file = {.dev = 1, .ino = 2}, other = {.dev = 1, .ino = 3};
+    const NodeFile same = {.dev = 4, .ino = 2}; /* after a reboot */
+    uint64_t ino = node_child_ino(root, "a", NODE_LAYER, file);
+
+    cr_expect_neq(ino, node_child_ino(dir, "a", NODE_LAYER, file));
+    cr_expect_neq(ino, node_child_ino(root, "b", NODE_LAYER, file));
+    cr_expect_neq(ino, node_child_ino(root, "a", NODE_SNAPSHOT, file));
+    cr_expect_neq(ino, node_child_ino(root, "a", NODE_LAYER, other));
+    cr_expect_neq(ino, node_child_ino(root, "a", NODE_LAYER, none));
+    cr_expect_eq(ino, node_child_ino(root, "a", NODE_LAYER, same));
+    node_unref(nodes, dir);
+    node_unref(nodes, root);
+}
+
 Test(node, lives_while_looked_up_or_parent)
 {
     uint64_t image = look(NODE_ROOT, "a", NODE_IMAGE);
