@@ -99,6 +99,21 @@ Test(node, lives_while_looked_up_or_parent)
     cr_expect(is_known(NODE_ROOT));
 }
 
+Test(node, look_ups_are_counted)
+{
+    uint64_t image = look(NODE_ROOT, "a", NODE_IMAGE);
+    uint64_t disk = look(image, "disk", NODE_DISK);
+
+    look(image, "disk", NODE_DISK);
+    nodes_forget(nodes, disk, 1);
+    cr_expect(is_known(disk), "it was looked up twice");
+    nodes_forget(nodes, image, 5); /* more than there were: as if all */
+    cr_expect(is_known(image), "it has a child");
+    nodes_forget(nodes, disk, 1);
+    cr_expect_not(is_known(disk));
+    cr_expect_not(is_known(image));
+}
+
 Test(node, paths)
 {
     uint64_t dir = look(NODE_ROOT, "team", NODE_DIR);
