@@ -143,6 +143,20 @@ control_and_read() { # FILE LINE
 
 # What is read is the disk of the image, but what is open is an overlay. Its name is for the user who
 # has asked, not for all who may read the image.
+only_some_readers_are_named() {
+    local i fds=()
+    for i in 1 2 3 4 5; do
+        qemu-img create -q -f qcow2 -b web.qcow2 -F qcow2 store/over$i.qcow2
+        exec {fds[i]}<mnt/over$i.qcow2/disk
+    done
+    control_fails EBUSY $C "revert a"
+    assert_match "$(tail -n1 $C)" " in over1.qcow2, over2.qcow2, over3.qcow2, over4.qcow2; close it first" "of five readers"
+    for i in 1 2 3 4 5; do
+        exec {fds[i]}<&-
+    done
+    rm store/over?.qcow2
+}
+
 ebusy_by_readers_of_overlays() {
     control_ok $C "take a"
     qemu-img create -q -f qcow2 -b web.qcow2 -F qcow2 store/over.qcow2
@@ -160,6 +174,7 @@ ebusy_by_readers_of_overlays() {
     assert_match "$OUTPUT" "EBUSY revert a: .* in over.qcow2, web.qcow2; close it first" "result"
     exec 3<&- 4<&-
     rm store/over.qcow2
+    only_some_readers_are_named
     control_ok $C "revert a" "delete a"
     assert_snapshots web.qcow2
 }
