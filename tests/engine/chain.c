@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <malloc.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -332,4 +333,42 @@ Test(chain, a_layer_that_somebody_may_write_to_is_not_taken_over)
     cr_expect_not(is_taken_over(gate));
     close(fd);
     cr_expect(is_taken_over(gate));
+}
+
+/* A chain of n images above a raw file that is not there; its name is ret_missing (g_free). */
+static QcChain *open_broken(QcGate *gate, unsigned n, char **ret_missing)
+{
+    g_autofree char *name = NULL;
+    for (unsigned i = 0; i < n; i++) {
+        g_autofree char *backing = g_strdup_printf("%u-%u", n, i + 1);
+        g_free(name);
+        name = g_strdup_printf("%u-%u", n, i);
+        make_overlay(name, backing, i + 1 < n ? "qcow2" : "raw");
+        *ret_missing = i + 1 < n ? NULL : g_steal_pointer(&backing);
+    }
+    g_autofree char *top = g_strdup_printf("%u-0", n);
+    QcChain *chain = open_chain(gate, top);
+    cr_assert_eq(qc_chain_layers(chain), n);
+    cr_assert(qc_chain_error(chain));
+    return chain;
+}
+
+/* Of a chain that ended there nothing is taken over: behind its layers its memory holds anything.
+ */
+Test(chain, a_layer_that_was_missing_is_found)
+{
+    g_autoptr(QcGate) gate = new_gate(QC_BACKING_STORE);
+    mallopt(M_PERTURB, 0x55);
+    for (unsigned n = 1; n < 6; n++) {
+        g_autofree char *missing = NULL;
+        g_autoptr(QcChain) broken = open_broken(gate, n, &missing), like = NULL, again = NULL;
+        QcImage *top = qc_chain_image(broken, 0);
+        make_raw(missing, "below");
+        cr_assert_eq(0, qc_chain_open_like(gate, top, cache, broken, &like));
+        cr_assert_eq(0, qc_chain_reopen(gate, top, cache, broken, &again));
+        cr_expect_eq(qc_chain_layers(like), n + 1, "%s", qc_chain_error(like));
+        cr_expect_eq(qc_chain_layers(again), n + 1, "%s", qc_chain_error(again));
+        cr_expect_eq(first_byte(like), 'b');
+        cr_expect_eq(first_byte(again), 'b');
+    }
 }
