@@ -143,18 +143,32 @@ control_and_read() { # FILE LINE
 
 # What is read is the disk of the image, but what is open is an overlay. Its name is for the user who
 # has asked, not for all who may read the image.
-only_some_readers_are_named() {
+# The disks of five overlays are open, whose names begin so, while the command fails.
+fails_by_overlays() { # PREFIX LINE
     local i fds=()
     for i in 1 2 3 4 5; do
-        qemu-img create -q -f qcow2 -b web.qcow2 -F qcow2 store/over$i.qcow2
-        exec {fds[i]}<mnt/over$i.qcow2/disk
+        qemu-img create -q -f qcow2 -b web.qcow2 -F qcow2 "store/$1$i.qcow2"
+        exec {fds[i]}<"mnt/$1$i.qcow2/disk"
     done
-    control_fails EBUSY $C "revert a"
-    assert_match "$(tail -n1 $C)" " in over1.qcow2, over2.qcow2, over3.qcow2, over4.qcow2; close it first" "of five readers"
+    control_fails EBUSY $C "$2"
     for i in 1 2 3 4 5; do
         exec {fds[i]}<&-
     done
-    rm store/over?.qcow2
+    rm store/"$1"?.qcow2
+}
+
+only_some_readers_are_named() {
+    fails_by_overlays over "revert a"
+    assert_match "$(tail -n1 $C)" " in over1.qcow2, over2.qcow2, over3.qcow2, over4.qcow2; close it first" "of five readers"
+}
+
+# Of a line that is too long it is the end that is left out, where the command is short.
+long_reasons() {
+    local long
+    long=$(head -c 240 /dev/zero | tr '\0' x)
+    fails_by_overlays "$long" "revert a"
+    assert_match "$(tail -n1 $C)" "EBUSY revert a: somebody .* in ${long}1.qcow2, ${long}2.qcow2, " "a long reason"
+    assert_eq "$(tail -n1 $C | wc -c)" 1025 "its length"
 }
 
 ebusy_by_readers_of_overlays() {
@@ -175,6 +189,7 @@ ebusy_by_readers_of_overlays() {
     exec 3<&- 4<&-
     rm store/over.qcow2
     only_some_readers_are_named
+    long_reasons
     control_ok $C "revert a" "delete a"
     assert_snapshots web.qcow2
 }
