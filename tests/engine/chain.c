@@ -372,3 +372,26 @@ Test(chain, a_layer_that_was_missing_is_found)
         cr_expect_eq(first_byte(again), 'b');
     }
 }
+
+/* Each image is one layer, whatever names it. */
+Test(chain, a_loop_ends_where_it_closes)
+{
+    g_autoptr(QcGate) gate = new_gate(QC_BACKING_STORE);
+    make_overlay("self", "self", "qcow2");
+    make_overlay("top", "middle", "qcow2");
+    make_overlay("middle", "low", "qcow2");
+    static const struct {
+        const char *low;
+        unsigned layers;
+    } cases[] = {{"top", 3}, {"middle", 3}, {"low", 3}, {"self", 4}};
+    g_autoptr(QcChain) alone = open_chain(gate, "self");
+    cr_expect_eq(qc_chain_layers(alone), 1);
+    expect(alone, -EIO, "is a loop through self");
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *loop = g_strdup_printf("is a loop through %s", cases[i].low);
+        make_overlay("low", cases[i].low, "qcow2");
+        g_autoptr(QcChain) chain = open_chain(gate, "top");
+        cr_expect_eq(qc_chain_layers(chain), cases[i].layers, "%s", cases[i].low);
+        expect(chain, -EIO, loop);
+    }
+}
