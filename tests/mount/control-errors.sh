@@ -84,6 +84,9 @@ links_to_nothing() {
         [ "$(id -u)" = 0 ] || continue # nobody else may write there
         control_fails ENOENT mnt/$name.qcow2/control "take s"
     done
+    for name in dangling beneath; do
+        assert_match "$(cat mnt/$name.qcow2/error)" "$name.qcow2 is a link that leads to no file$"
+    done
     rm store/{dangling,loop,beneath}.qcow2
 }
 
@@ -351,6 +354,8 @@ eacces() {
     [[ "$(as_nobody cat all/control)" != *secret* ]] || fail "the user sees others' commands"
     as_nobody bash -c 'for i in $(seq 40); do echo rubbish >all/control; done' 2>/dev/null || true
     assert_match "$(cat all/control)" "take secret.qcow2 hidden" "what root sees, after 40 lines of somebody else's"
+    as_nobody bash -c "echo 'take nobodys.qcow2 own' >all/control" || fail "a user who has written 40 times may not any more"
+    as_nobody bash -c "echo 'delete nobodys.qcow2 own' >all/control"
     assert_eq "$("$QCTOOL" list store/roots.qcow2)" "" "snapshots of root's image"
     unmount_store all
     check_clean store/nobodys.qcow2 store/groups.qcow2
