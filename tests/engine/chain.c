@@ -373,6 +373,23 @@ Test(chain, a_layer_that_was_missing_is_found)
     }
 }
 
+/* Another file by the name is for who opens the image, not for who has it open. */
+Test(chain, who_opens_again_stays_on_the_files)
+{
+    g_autoptr(QcGate) gate = new_gate(QC_BACKING_STORE);
+    g_autofree char *base = at("base"), *later = at("later");
+    make_raw("base", "was");
+    make_overlay("top", "base", "raw");
+    g_autoptr(QcChain) chain = open_chain(gate, "top"), like = NULL, again = NULL;
+    QcImage *top = qc_chain_image(chain, 0);
+    make_raw("later", "is");
+    cr_assert_eq(0, g_rename(later, base));
+    cr_assert_eq(0, qc_chain_open_like(gate, top, cache, chain, &like));
+    cr_assert_eq(0, qc_chain_reopen(gate, top, cache, chain, &again));
+    expect(like, 'i', NULL);
+    expect(again, 'w', NULL);
+}
+
 /* Each image is one layer, whatever names it. */
 Test(chain, a_loop_ends_where_it_closes)
 {

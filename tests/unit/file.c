@@ -2,6 +2,7 @@
 #include "qcow-file.h"
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -198,6 +199,16 @@ static QcFile *new_file(void)
     QcFile *file;
     cr_assert_eq(0, qc_file_new_fd(memfd_create("file", MFD_CLOEXEC), &file));
     return file;
+}
+
+Test(file, what_is_no_file_is_closed)
+{
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    QcFile *file = NULL;
+    cr_assert_geq(fd, 0);
+    cr_expect_eq(-EINVAL, qc_file_new_fd(fd, &file));
+    cr_expect_null(file);
+    cr_expect_eq(-1, fcntl(fd, F_GETFD));
 }
 
 /* An image may say that something lies there. */
