@@ -348,8 +348,12 @@ static QcChain *open_broken(QcGate *gate, unsigned n, char **ret_missing)
     }
     g_autofree char *top = g_strdup_printf("%u-0", n);
     QcChain *chain = open_chain(gate, top);
+    QcExtent e;
     cr_assert_eq(qc_chain_layers(chain), n);
     cr_assert(qc_chain_error(chain));
+    cr_assert_eq(0, qc_view_map(qc_chain_view(chain, 0), 0, 1, &e));
+    cr_expect_eq(e.kind, QC_EXTENT_BAD);
+    cr_expect_eq(e.error, -ENOENT);
     return chain;
 }
 
