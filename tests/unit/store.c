@@ -111,6 +111,26 @@ Test(store, a_file_beside_the_store_is_outside)
     expect_passing(store, beside, true);
 }
 
+/* Who owns both is none of the others: that he cannot pass is his matter. */
+Test(store, what_the_owner_may_not_the_rest_may)
+{
+    g_autofree char *store = g_build_filename(dir, "store", NULL);
+    g_autofree char *in = g_path_get_dirname(inside);
+    g_autoptr(QcGate) gate = NULL;
+    g_autoptr(QcFile) file = NULL;
+    QcFileStat stat;
+
+    if (getuid() == 0) /* who can pass anyway */
+        cr_assert(chown(in, 1, 1) == 0 && chown(inside, 1, 1) == 0);
+    cr_assert_eq(0, qc_gate_new(store, QC_BACKING_STORE, &gate, NULL));
+    cr_assert_eq(0, qc_file_new_fd(open(inside, O_RDONLY | O_CLOEXEC), &file));
+    cr_assert_eq(0, qc_file_stat(file, &stat));
+    cr_assert_eq(0, chmod(in, 0055));
+    store_limit(gate, file, &stat);
+    cr_expect_eq(stat.mode & 0777, 0044, "%o", stat.mode);
+    cr_assert_eq(0, chmod(in, 0755));
+}
+
 Test(store, paths_that_a_person_types)
 {
     static const char *const paths[][2] = {
