@@ -23,7 +23,6 @@ enum {
     MOMENT_MS = 500,
     PAUSE_MS = 1000,
     REMEMBERED_MS = 60 * 1000, /* far longer than a reader tries */
-    MAX_NAMED = 16,            /* paths that claims_readers() gives */
 };
 
 /* "file" stands for claims_key(). */
@@ -184,7 +183,7 @@ char **claims_readers(Claims *claims, const QcFileStat *file, const char *part)
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&claims->lock);
     GPtrArray *paths = g_hash_table_lookup(claims->readers, key);
 
-    for (guint i = 0; paths && i < paths->len && found->len < MAX_NAMED; i++) {
+    for (guint i = 0; paths && i < paths->len && found->len < CLAIMS_NAMED; i++) {
         if (!g_ptr_array_find_with_equal_func(found, paths->pdata[i], g_str_equal, NULL))
             g_ptr_array_add(found, g_strdup(paths->pdata[i]));
     }

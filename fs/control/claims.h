@@ -9,7 +9,8 @@
 
 typedef struct Claims Claims;
 
-#define CLAIMS_DISK "disk" /* the part that the active disk is */
+#define CLAIMS_DISK  "disk" /* the part that the active disk is */
+#define CLAIMS_NAMED 16u    /* paths that claims_readers() gives at most */
 
 /* What a file is known by here, whatever its names are (g_free). */
 char *claims_key(const QcFileStat *file);

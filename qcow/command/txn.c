@@ -117,7 +117,7 @@ typedef enum Recount {
 } Recount;
 
 /* The refcounts as they are stored, when they protect all that the tables refer to. */
-static int load_refs(QcTxn *txn, bool give_back, bool *ret_recounted, GError **error)
+static int load_refs(QcTxn *txn, bool give_back, GError **error)
 {
     g_autoptr(QcRefs) counted = NULL;
     QcCheck findings = {0};
@@ -126,14 +126,13 @@ static int load_refs(QcTxn *txn, bool give_back, bool *ret_recounted, GError **e
         err = count_refs(txn, txn->refs, &findings, &counted, error);
     if (err < 0)
         return err;
-    *ret_recounted = findings.leaks > 0 && give_back;
-    if (*ret_recounted)
+    if (findings.leaks > 0 && give_back)
         qc_tally_adopt(txn->refs, counted);
     return 0;
 }
 
 /* The refcounts to go on from. */
-static int begin_refs(QcTxn *txn, Recount recount, bool *ret_recounted, GError **error)
+static int begin_refs(QcTxn *txn, Recount recount, GError **error)
 {
     const QcImage *image = txn->image;
     /* A file system may call a hole what it has not written yet (OpenZFS did), a table, say. */
@@ -141,11 +140,10 @@ static int begin_refs(QcTxn *txn, Recount recount, bool *ret_recounted, GError *
     if (err < 0)
         return qc_txn_fail(err, error);
     qc_file_refresh(image->file, 0, 0);
-    *ret_recounted = recount == RECOUNT_ALWAYS || image->info.dirty;
-    if (*ret_recounted)
+    if (recount == RECOUNT_ALWAYS || image->info.dirty)
         return renew_refs(txn, error);
     bool give_back = recount == RECOUNT_LEAKS && knows_all(&image->header);
-    return load_refs(txn, give_back, ret_recounted, error);
+    return load_refs(txn, give_back, error);
 }
 
 static int begin(QcImage *image, Recount recount, QcRun *run, QcTxn **ret, GError **error)
@@ -156,7 +154,6 @@ static int begin(QcImage *image, Recount recount, QcRun *run, QcTxn **ret, GErro
     image->spent = true;
 
     g_autoptr(QcTxn) txn = g_try_new0(QcTxn, 1);
-    bool recounted = false;
     if (!txn)
         return qc_txn_fail(-ENOMEM, error);
     txn->image = qc_image_ref(image);
@@ -165,11 +162,11 @@ static int begin(QcImage *image, Recount recount, QcRun *run, QcTxn **ret, GErro
     txn->meter = (QcMeter){.run = run, .passes = recount == RECOUNT_ALWAYS ? 4 : 3};
     txn->next = image->header;
     txn->old_size = image->info.stat.size;
-    err = begin_refs(txn, recount, &recounted, error);
+    err = begin_refs(txn, recount, error);
     if (err < 0)
         return err;
-    if (recounted)
-        txn->next.incompatible &= ~(QC_INCOMPAT_DIRTY | QC_INCOMPAT_CORRUPT);
+    /* An image with one of these marks has been counted anew, or was refused. */
+    txn->next.incompatible &= ~(QC_INCOMPAT_DIRTY | QC_INCOMPAT_CORRUPT);
     *ret = g_steal_pointer(&txn);
     return 0;
 }
@@ -326,14 +323,12 @@ static int write_refs_and_sync(QcTxn *txn)
 
 /*
  * The autoclear bits that are still true. A program that changes the image clears those that it
- * does not know; and without a data file none can be raw: QEMU does not open an image that says so.
+ * does not know; and without a data file (an image with one is refused) none can be raw: QEMU does
+ * not open an image that says so.
  */
 static uint64_t kept_autoclear(const QcHeader *h)
 {
-    uint64_t kept = QC_AUTOCLEAR_KNOWN;
-    if (!(h->incompatible & QC_INCOMPAT_DATA_FILE))
-        kept &= ~QC_AUTOCLEAR_RAW;
-    return h->autoclear & kept;
+    return h->autoclear & QC_AUTOCLEAR_KNOWN & ~QC_AUTOCLEAR_RAW;
 }
 
 /* The first sector with the fields of next that a command may change. */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <malloc.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -332,4 +333,86 @@ Test(chain, a_layer_that_somebody_may_write_to_is_not_taken_over)
     cr_expect_not(is_taken_over(gate));
     close(fd);
     cr_expect(is_taken_over(gate));
+}
+
+/* A chain of n images above a raw file that is not there; its name is ret_missing (g_free). */
+static QcChain *open_broken(QcGate *gate, unsigned n, char **ret_missing)
+{
+    g_autofree char *name = NULL;
+    for (unsigned i = 0; i < n; i++) {
+        g_autofree char *backing = g_strdup_printf("%u-%u", n, i + 1);
+        g_free(name);
+        name = g_strdup_printf("%u-%u", n, i);
+        make_overlay(name, backing, i + 1 < n ? "qcow2" : "raw");
+        *ret_missing = i + 1 < n ? NULL : g_steal_pointer(&backing);
+    }
+    g_autofree char *top = g_strdup_printf("%u-0", n);
+    QcChain *chain = open_chain(gate, top);
+    QcExtent e;
+    cr_assert_eq(qc_chain_layers(chain), n);
+    cr_assert(qc_chain_error(chain));
+    cr_assert_eq(0, qc_view_map(qc_chain_view(chain, 0), 0, 1, &e));
+    cr_expect_eq(e.kind, QC_EXTENT_BAD);
+    cr_expect_eq(e.error, -ENOENT);
+    return chain;
+}
+
+/* Of a chain that ended there nothing is taken over: behind its layers its memory holds anything.
+ */
+Test(chain, a_layer_that_was_missing_is_found)
+{
+    g_autoptr(QcGate) gate = new_gate(QC_BACKING_STORE);
+    mallopt(M_PERTURB, 0x55);
+    for (unsigned n = 1; n < 6; n++) {
+        g_autofree char *missing = NULL;
+        g_autoptr(QcChain) broken = open_broken(gate, n, &missing), like = NULL, again = NULL;
+        QcImage *top = qc_chain_image(broken, 0);
+        make_raw(missing, "below");
+        cr_assert_eq(0, qc_chain_open_like(gate, top, cache, broken, &like));
+        cr_assert_eq(0, qc_chain_reopen(gate, top, cache, broken, &again));
+        cr_expect_eq(qc_chain_layers(like), n + 1, "%s", qc_chain_error(like));
+        cr_expect_eq(qc_chain_layers(again), n + 1, "%s", qc_chain_error(again));
+        cr_expect_eq(first_byte(like), 'b');
+        cr_expect_eq(first_byte(again), 'b');
+    }
+}
+
+/* Another file by the name is for who opens the image, not for who has it open. */
+Test(chain, who_opens_again_stays_on_the_files)
+{
+    g_autoptr(QcGate) gate = new_gate(QC_BACKING_STORE);
+    g_autofree char *base = at("base"), *later = at("later");
+    make_raw("base", "was");
+    make_overlay("top", "base", "raw");
+    g_autoptr(QcChain) chain = open_chain(gate, "top"), like = NULL, again = NULL;
+    QcImage *top = qc_chain_image(chain, 0);
+    make_raw("later", "is");
+    cr_assert_eq(0, g_rename(later, base));
+    cr_assert_eq(0, qc_chain_open_like(gate, top, cache, chain, &like));
+    cr_assert_eq(0, qc_chain_reopen(gate, top, cache, chain, &again));
+    expect(like, 'i', NULL);
+    expect(again, 'w', NULL);
+}
+
+/* Each image is one layer, whatever names it. */
+Test(chain, a_loop_ends_where_it_closes)
+{
+    g_autoptr(QcGate) gate = new_gate(QC_BACKING_STORE);
+    make_overlay("self", "self", "qcow2");
+    make_overlay("top", "middle", "qcow2");
+    make_overlay("middle", "low", "qcow2");
+    static const struct {
+        const char *low;
+        unsigned layers;
+    } cases[] = {{"top", 3}, {"middle", 3}, {"low", 3}, {"self", 4}};
+    g_autoptr(QcChain) alone = open_chain(gate, "self");
+    cr_expect_eq(qc_chain_layers(alone), 1);
+    expect(alone, -EIO, "is a loop through self");
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *loop = g_strdup_printf("is a loop through %s", cases[i].low);
+        make_overlay("low", cases[i].low, "qcow2");
+        g_autoptr(QcChain) chain = open_chain(gate, "top");
+        cr_expect_eq(qc_chain_layers(chain), cases[i].layers, "%s", cases[i].low);
+        expect(chain, -EIO, loop);
+    }
 }

@@ -264,6 +264,12 @@ Test(crash, what_an_unknown_outcome_may_need_is_not_cut_off)
 }
 
 static unsigned headers_written;
+static bool reads_fail; /* from the second header on */
+
+static ssize_t read_or_fail(QcFile *file, void *buf, size_t len, uint64_t offset)
+{
+    return reads_fail && headers_written > 1 ? -EIO : failing.usual->pread(file, buf, len, offset);
+}
 
 /* Run a command on a file that is written in another way. */
 static int run_written_by(__typeof__(failing.ops.pwrite) pwrite, MemFile *file, const Step *command,
@@ -272,6 +278,7 @@ static int run_written_by(__typeof__(failing.ops.pwrite) pwrite, MemFile *file, 
     failing.usual = file->base.ops;
     failing.ops = *file->base.ops;
     failing.ops.pwrite = pwrite;
+    failing.ops.pread = read_or_fail;
     headers_written = 0;
     file->base.ops = &failing.ops;
     int r = script_run(file, command, ret_unknown);
@@ -279,7 +286,10 @@ static int run_written_by(__typeof__(failing.ops.pwrite) pwrite, MemFile *file, 
     return r;
 }
 
-/* A write of the header that fails, but not before it has written, is taken back like any other. */
+/*
+ * A write of the header that fails, but not before it has written, is taken back like any other;
+ * and where nobody can see what came of it, too.
+ */
 
 static ssize_t write_second_header_and_fail(QcFile *file, const void *buf, size_t len,
                                             uint64_t offset)
@@ -291,11 +301,13 @@ static ssize_t write_second_header_and_fail(QcFile *file, const void *buf, size_
 Test(crash, a_header_that_is_there_although_its_write_failed_is_taken_back)
 {
     const Sample *s = sample_named("v3-4k");
-    for (unsigned i = 0; i < sample_n_commands(s); i++) {
+    for (unsigned n = 0; n < 2 * sample_n_commands(s); n++) {
+        unsigned i = n / 2;
         MemFile *file = sample_make_for(s, gate, i);
         g_autofree char *before = judge_digest(file), *was_wrong = judge_check(file);
         Step c = sample_command(s, i);
         bool unknown;
+        reads_fail = n % 2;
         cr_expect_eq(-EIO, run_written_by(write_second_header_and_fail, file, &c, &unknown));
         cr_expect_not(unknown);
         g_autofree char *now = judge_digest(file), *wrong = judge_check(file);
@@ -303,6 +315,7 @@ Test(crash, a_header_that_is_there_although_its_write_failed_is_taken_back)
         cr_expect_str_eq(now, before, "%s", sample_command_name(s, i));
         qc_file_unref(mem_file(file));
     }
+    reads_fail = false;
 }
 
 /* One that nothing came of needs nothing to be put back: a file that cannot be written any more is

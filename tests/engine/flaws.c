@@ -365,3 +365,51 @@ Test(flaws, bitmaps_that_are_not_valid_are_dropped)
         qc_file_unref(mem_file(file));
     }
 }
+
+/* Something in the header that nobody knows, and that might refer to clusters. */
+typedef enum Unknown {
+    UNKNOWN_NOTHING,
+    UNKNOWN_EXTENSION,
+    UNKNOWN_FIELD,
+    UNKNOWN_AUTOCLEAR,
+    UNKNOWN_COMPATIBLE,
+    UNKNOWN_ALL,
+} Unknown;
+
+static void put_unknown(MemFile *file, Unknown what)
+{
+    const uint64_t extension = UINT64_C(0x12345678) << 32, field = 8, bit = UINT64_C(1) << 63;
+    uint64_t order_and_length = mem_file_word(file, offsetof(QcDiskHeader, refcount_order));
+    uint8_t *behind = file->data->data + (uint32_t)order_and_length;
+    if (what == UNKNOWN_AUTOCLEAR)
+        mem_file_put_word(file, offsetof(QcDiskHeader, autoclear_features), bit);
+    if (what == UNKNOWN_COMPATIBLE)
+        mem_file_put_word(file, offsetof(QcDiskHeader, compatible_features), bit);
+    if (what != UNKNOWN_EXTENSION && what != UNKNOWN_FIELD)
+        return;
+    memmove(behind + 8, behind, 200);
+    mem_file_put_word(file, (uint32_t)order_and_length, what == UNKNOWN_EXTENSION ? extension : 0);
+    if (what == UNKNOWN_FIELD)
+        mem_file_put_word(file, offsetof(QcDiskHeader, refcount_order), order_and_length + field);
+}
+
+Test(flaws, what_may_be_of_something_unknown_is_not_given_back)
+{
+    static const Kind kind = {"v3-64k", 3, 16, 16, false};
+    for (Unknown what = UNKNOWN_NOTHING; what < UNKNOWN_ALL; what++) {
+        for (size_t c = 0; c < G_N_ELEMENTS(mending); c++) {
+            MemFile *file = prepared(&kind);
+            bool unknown;
+            craft_leaks(file, 2);
+            put_unknown(file, what);
+            uint64_t lost = check(file).leaks;
+            cr_expect_eq(lost, 3);
+            cr_expect_eq(0, script_run(file, &mending[c], &unknown));
+            QcCheck after = check(file);
+            cr_expect_eq(after.errors, 0, "%s", after.first);
+            cr_expect_eq(after.leaks, what == UNKNOWN_NOTHING ? 0 : lost, "%u, command %zu", what,
+                         c);
+            qc_file_unref(mem_file(file));
+        }
+    }
+}

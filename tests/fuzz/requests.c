@@ -6,13 +6,14 @@
  * What the kernel cannot do is not done here either: inode numbers and handles are ones that were
  * given out, nothing that is open is forgotten, and nothing is released while it is in use. For
  * that much the daemon relies on it. What must come of it: every request is answered once
- * (kernel.c); what a snapshot was once read as, it is through the same handle for ever; and of what
- * the kernel has forgotten, nothing is left.
+ * (kernel.c); what a snapshot was once read as, it is through the same handle for ever; what the
+ * kernel has not forgotten is there; and of what it has forgotten, nothing is left.
  */
 #include "scene.h"
 #include "world.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <string.h>
 
 enum {
@@ -317,6 +318,21 @@ static void greet(World *world)
     world->nodes[0] = (Known){.ino = NODE_ROOT, .lookups = 1, .is_dir = true};
 }
 
+/* What the kernel has not forgotten as often as it has looked it up is there. */
+static void require_known(World *world)
+{
+    Nodes *nodes = kernel_nodes(world->kernel);
+
+    for (unsigned i = 0; i < WORLD_NODES; i++) {
+        const Known *known = &world->nodes[i];
+        Node *node = known->lookups > 0 ? nodes_get(nodes, known->ino) : NULL;
+
+        fuzz_require(node || known->lookups == 0, "%" PRIu64, known->ino);
+        if (node)
+            node_unref(nodes, node);
+    }
+}
+
 /* As at the end of a mount: all is closed and forgotten. */
 static void part(World *world)
 {
@@ -324,6 +340,7 @@ static void part(World *world)
     for (unsigned i = 0; i < WORLD_HANDLES; i++)
         if (world->handles[i].node)
             world_release(world, &world->handles[i]);
+    require_known(world);
     for (unsigned i = 1; i < WORLD_NODES; i++)
         if (world->nodes[i].lookups > 0)
             world_forget(world, &world->nodes[i], world->nodes[i].lookups);

@@ -253,11 +253,11 @@ static void save_options(void)
  */
 static const char look_ups[] = "0 0 2 255 255 255 255, 0 0 0 0, 0 1 7 0, 0 2 9 0, 0 2 10 0, "
                                "0 1 6 0, 0 1 4 0, 0 0 1 0, 0 0 4 0, 0 1 8 0, 0 9 13 0, 0 0 3 0, ";
-/* List, read, search, forget, close. */
+/* List, read, search, forget, close; forget one of two look-ups. */
 static const char browse[] =
     "8 0 0, 9 0 0 0 0 0 0 16 0, 9 0 0 0 0 0 0 100 0, 4 3 0 0 0 0, 6 1 0 0 0 0 0 64 1 0, "
     "4 4 0 0 0 0, 6 2 0 16 1 0 0 32 1 1, 11 2 0 0 0 4 0, 16 1 0, 21 0 0 1 3 0, 12 3 1, 0 0 0 15, "
-    "24 2 4 1 9 1, 4 3 0 0 0 15, 14 0 1, 14 1 0";
+    "24 2 4 1 9 1, 4 3 0 0 0 15, 14 0 1, 14 1 0, 0 1 6 0, 12 5 1";
 /* Take, read back, delete what is open, interrupt, and ask from processes that are to end. */
 static const char commands[] =
     "4 6 2 0 0 0, 10 0 0 0 0 0 0, 6 0 0 0 0 0 0 2 1 0, 4 3 0 0 0 0, 6 1 0 0 0 0 0 64 1 1, "

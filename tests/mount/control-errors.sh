@@ -84,6 +84,9 @@ links_to_nothing() {
         [ "$(id -u)" = 0 ] || continue # nobody else may write there
         control_fails ENOENT mnt/$name.qcow2/control "take s"
     done
+    for name in dangling beneath; do
+        assert_match "$(cat mnt/$name.qcow2/error)" "$name.qcow2 is a link that leads to no file$"
+    done
     rm store/{dangling,loop,beneath}.qcow2
 }
 
@@ -143,6 +146,34 @@ control_and_read() { # FILE LINE
 
 # What is read is the disk of the image, but what is open is an overlay. Its name is for the user who
 # has asked, not for all who may read the image.
+# The disks of five overlays are open, whose names begin so, while the command fails.
+fails_by_overlays() { # PREFIX LINE
+    local i fds=()
+    for i in 1 2 3 4 5; do
+        qemu-img create -q -f qcow2 -b web.qcow2 -F qcow2 "store/$1$i.qcow2"
+        exec {fds[i]}<"mnt/$1$i.qcow2/disk"
+    done
+    control_fails EBUSY $C "$2"
+    for i in 1 2 3 4 5; do
+        exec {fds[i]}<&-
+    done
+    rm store/"$1"?.qcow2
+}
+
+only_some_readers_are_named() {
+    fails_by_overlays over "revert a"
+    assert_match "$(tail -n1 $C)" " in over1.qcow2, over2.qcow2, over3.qcow2, over4.qcow2; close it first" "of five readers"
+}
+
+# Of a line that is too long it is the end that is left out, where the command is short.
+long_reasons() {
+    local long
+    long=$(head -c 240 /dev/zero | tr '\0' x)
+    fails_by_overlays "$long" "revert a"
+    assert_match "$(tail -n1 $C)" "EBUSY revert a: somebody .* in ${long}1.qcow2, ${long}2.qcow2, " "a long reason"
+    assert_eq "$(tail -n1 $C | wc -c)" 1025 "its length"
+}
+
 ebusy_by_readers_of_overlays() {
     control_ok $C "take a"
     qemu-img create -q -f qcow2 -b web.qcow2 -F qcow2 store/over.qcow2
@@ -160,6 +191,8 @@ ebusy_by_readers_of_overlays() {
     assert_match "$OUTPUT" "EBUSY revert a: .* in over.qcow2, web.qcow2; close it first" "result"
     exec 3<&- 4<&-
     rm store/over.qcow2
+    only_some_readers_are_named
+    long_reasons
     control_ok $C "revert a" "delete a"
     assert_snapshots web.qcow2
 }
@@ -321,6 +354,8 @@ eacces() {
     [[ "$(as_nobody cat all/control)" != *secret* ]] || fail "the user sees others' commands"
     as_nobody bash -c 'for i in $(seq 40); do echo rubbish >all/control; done' 2>/dev/null || true
     assert_match "$(cat all/control)" "take secret.qcow2 hidden" "what root sees, after 40 lines of somebody else's"
+    as_nobody bash -c "echo 'take nobodys.qcow2 own' >all/control" || fail "a user who has written 40 times may not any more"
+    as_nobody bash -c "echo 'delete nobodys.qcow2 own' >all/control"
     assert_eq "$("$QCTOOL" list store/roots.qcow2)" "" "snapshots of root's image"
     unmount_store all
     check_clean store/nobodys.qcow2 store/groups.qcow2

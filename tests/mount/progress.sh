@@ -185,7 +185,7 @@ stops_in_the_line
 goes_on_after_other_signals
 chown 65534 store/other.qcow2
 chmod 777 .
-asynchronous_writes 65534
 asynchronous_writes 0
+asynchronous_writes 65534
 check_clean store/slow.qcow2 store/other.qcow2
 unmount_store "$TMP/mnt"

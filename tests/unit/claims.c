@@ -47,6 +47,27 @@ Test(claims, who_reads_is_known_by_name)
     claims_free(claims);
 }
 
+/* However many there are, and however often one of them has the part open. */
+Test(claims, of_many_readers_some_are_named)
+{
+    Claims *claims = claims_new();
+
+    for (unsigned i = 0; i < 2 * CLAIMS_NAMED; i++)
+        claims_hold(claims, &file, "one", "often");
+    claims_hold(claims, &file, "one", "rarely");
+    g_auto(GStrv) two = claims_readers(claims, &file, "one");
+    for (unsigned i = 0; i < 2 * CLAIMS_NAMED; i++) {
+        g_autofree char *path = g_strdup_printf("%u", i);
+
+        claims_hold(claims, &file, "one", path);
+    }
+    g_auto(GStrv) some = claims_readers(claims, &file, "one");
+    cr_expect(
+        g_strv_equal((const char *const *)two, (const char *const[]){"often", "rarely", NULL}));
+    cr_expect_eq(g_strv_length(some), CLAIMS_NAMED);
+    claims_free(claims);
+}
+
 Test(claims, a_part_that_changes_is_not_opened)
 {
     Claims *claims = claims_new();
@@ -108,6 +129,31 @@ Test(claims, busy)
     claims_end(claims, &file, false);
     cr_expect_not(claims_busy(claims, &file, &after));
     cr_expect(before < during && during < after);
+    claims_free(claims);
+}
+
+static uint64_t epoch_of(Claims *claims)
+{
+    uint64_t epoch;
+
+    cr_expect_not(claims_busy(claims, &other, &epoch));
+    return epoch;
+}
+
+/* Who has asked before and after knows whether a command was there in between, on whatever file. */
+Test(claims, each_step_of_a_command_begins_an_epoch)
+{
+    Claims *claims = claims_new();
+    uint64_t before = epoch_of(claims);
+
+    cr_expect_eq(epoch_of(claims), before);
+    claims_begin(claims, &file);
+    uint64_t begun = epoch_of(claims);
+    claims_locked(claims, &file);
+    uint64_t locked = epoch_of(claims);
+    claims_unlocking(claims, &file);
+    claims_end(claims, &file, false);
+    cr_expect(before < begun && begun < locked && locked < epoch_of(claims));
     claims_free(claims);
 }
 
@@ -196,7 +242,11 @@ Test(claims, only_what_commands_work_on_is_paused, .timeout = 20)
     claims_end(claims, &file, false);
     cr_expect_not(claims_pause(claims, &other, 0));
     cr_expect_not(claims_pause(claims, &file, g_get_monotonic_time() + 1), "that was before");
-    cr_expect(claims_pause(claims, &file, 0));
+    cr_assert_eq(claims_begin(claims, &other), 0);
+    claims_end(claims, &other, false);
+    cr_expect(claims_pause(claims, &file, 0), "a command on another file changes nothing");
+    cr_expect(claims_pause(claims, &other, 0));
+    claims_resume(claims, &other);
     claims_resume(claims, &file);
     claims_free(claims);
 }
@@ -211,6 +261,33 @@ Test(claims, neither_pause_nor_command_waits_for_ever, .timeout = 20)
     cr_expect(claims_pause(claims, &file, 0));
     cr_expect_eq(claims_begin(claims, &file), 0);
     cr_expect_not(claims_pause(claims, &file, 0));
+    claims_end(claims, &file, false);
+    claims_resume(claims, &file);
+    claims_free(claims);
+}
+
+static gpointer work_on_another(gpointer claims)
+{
+    while (!g_atomic_int_get(&over)) {
+        g_assert(claims_begin(claims, &other) == 0);
+        claims_end(claims, &other, false);
+        g_usleep(1000);
+    }
+    return NULL;
+}
+
+/* What goes on elsewhere wakes who waits, and makes nobody wait longer. */
+Test(claims, no_command_waits_for_ever_for_a_pause_while_others_work, .timeout = 20)
+{
+    Claims *claims = claims_new();
+
+    cr_assert_eq(claims_begin(claims, &file), 0);
+    claims_end(claims, &file, false);
+    cr_assert(claims_pause(claims, &file, 0));
+    GThread *thread = g_thread_new("others", work_on_another, claims);
+    cr_expect_eq(claims_begin(claims, &file), 0);
+    g_atomic_int_set(&over, 1);
+    g_thread_join(thread);
     claims_end(claims, &file, false);
     claims_resume(claims, &file);
     claims_free(claims);
@@ -234,6 +311,7 @@ Test(claims, who_asks_waits_while_a_command_takes_its_locks, .timeout = 20)
     GThread *thread = g_thread_new("command", lock_soon, claims);
     cr_expect(claims_busy(claims, &file, &epoch));
     cr_expect_eq(g_atomic_int_get(&over), 1);
+    cr_expect_eq(epoch, epoch_of(claims), "that of the answer");
     g_thread_join(thread);
     claims_end(claims, &file, false);
     claims_free(claims);

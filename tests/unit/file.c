@@ -2,7 +2,11 @@
 #include "qcow-file.h"
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 
 /* A file of which only one thing is known: what it says when it is asked for data. */
 typedef struct Oracle {
@@ -188,4 +192,48 @@ Test(file, what_it_cannot_do_is_not_asked_of_it)
     cr_expect_eq(0, qc_file_lock_held_surely(&f.base, 100, true));
     qc_file_refresh(&f.base, 0, FILE_BYTES);
     cr_expect_eq(0, f.calls);
+}
+
+static QcFile *new_file(void)
+{
+    QcFile *file;
+    cr_assert_eq(0, qc_file_new_fd(memfd_create("file", MFD_CLOEXEC), &file));
+    return file;
+}
+
+Test(file, what_is_no_file_is_closed)
+{
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    QcFile *file = NULL;
+    cr_assert_geq(fd, 0);
+    cr_expect_eq(-EINVAL, qc_file_new_fd(fd, &file));
+    cr_expect_null(file);
+    cr_expect_eq(-1, fcntl(fd, F_GETFD));
+}
+
+/* An image may say that something lies there. */
+Test(file, nothing_lies_where_no_file_reaches)
+{
+    g_autoptr(QcFile) file = new_file();
+    const uint64_t far[] = {UINT64_C(1) << 63, UINT64_MAX};
+    char byte = 0;
+    for (size_t i = 0; i < G_N_ELEMENTS(far); i++) {
+        cr_expect_eq(0, file->ops->pread(file, &byte, 1, far[i]));
+        cr_expect_eq(-ENOSPC, file->ops->pwrite(file, &byte, 1, far[i]));
+        cr_expect_eq(-ENXIO, file->ops->seek(file, far[i], true));
+        cr_expect_eq(-ENXIO, file->ops->seek(file, far[i], false));
+    }
+}
+
+/* Of the image's format nothing is too large. */
+Test(file, a_limit_to_the_length_of_files_is_want_of_room)
+{
+    g_autoptr(QcFile) file = new_file();
+    const struct rlimit limit = {4096, 4096};
+    char bytes[4096] = {0};
+    signal(SIGXFSZ, SIG_IGN);
+    cr_assert_eq(0, qc_file_write(file, bytes, sizeof(bytes), 0));
+    cr_assert_eq(0, setrlimit(RLIMIT_FSIZE, &limit));
+    cr_expect_eq(-ENOSPC, qc_file_write(file, bytes, sizeof(bytes), sizeof(bytes)));
+    cr_expect_eq(-ENOSPC, qc_file_truncate(file, 2 * sizeof(bytes)));
 }

@@ -32,6 +32,23 @@ Test(journal, the_last_lines_of_an_image)
     journal_free(journal);
 }
 
+Test(journal, the_oldest_line_goes_first)
+{
+    Journal *journal = journal_new();
+
+    for (unsigned i = 0; i <= JOURNAL_LINES; i++) {
+        g_autofree char *line = g_strdup_printf("line %u;", i);
+
+        add(journal, "image", 0, line);
+        add(journal, "", 1234, line);
+    }
+    g_autofree char *of_image = journal_text(journal, "image", 0, NULL);
+    g_autofree char *of_user = journal_text(journal, "", 1234, NULL);
+    cr_expect(g_str_has_prefix(of_image, "line 1;\nline 2;\n"), "%s", of_image);
+    cr_expect_str_eq(of_user, of_image);
+    journal_free(journal);
+}
+
 Test(journal, what_others_are_told)
 {
     Journal *journal = journal_new();
@@ -71,6 +88,24 @@ Test(journal, what_runs)
     journal_clear_running(journal, "image", journal);
     cr_expect_eq(count(journal, "image", 1234), 0);
     cr_expect_eq(count(journal, "", 1234), 1);
+    journal_free(journal);
+}
+
+Test(journal, several_run_on_one_image)
+{
+    Journal *journal = journal_new();
+    const JournalAbout about = {.who = 1234};
+    const char first = 0, second = 0, none = 0;
+
+    journal_set_running(journal, "image", &about, &first, "1%");
+    journal_set_running(journal, "image", &about, &second, "2%");
+    journal_set_running(journal, "image", &about, &first, "3%");
+    g_autofree char *both = journal_text(journal, "image", 1234, NULL);
+    cr_expect_str_eq(both, "3%\n2%\n");
+    journal_clear_running(journal, "image", &none);
+    journal_clear_running(journal, "image", &first);
+    g_autofree char *one = journal_text(journal, "image", 1234, NULL);
+    cr_expect_str_eq(one, "2%\n");
     journal_free(journal);
 }
 
@@ -120,6 +155,20 @@ Test(journal, users_are_bounded_but_root_stays)
     journal_free(journal);
 }
 
+/* All that the least recent one had goes at once. */
+Test(journal, who_comes_takes_the_place_of_one_user)
+{
+    Journal *journal = journal_new();
+
+    for (unsigned i = 0; i < 5; i++)
+        add(journal, "", 1, "line");
+    for (uid_t who = 2; who <= JOURNAL_USERS + 1; who++)
+        add(journal, "", who, "line");
+    cr_expect_eq(count(journal, "", 1), 0);
+    cr_expect_eq(count(journal, "", JOURNAL_ALL), JOURNAL_USERS);
+    journal_free(journal);
+}
+
 Test(journal, the_stores_page_stays)
 {
     Journal *journal = journal_new();
@@ -129,9 +178,11 @@ Test(journal, the_stores_page_stays)
         g_autofree char *image = g_strdup_printf("%u", i);
 
         add(journal, image, 1234, "line");
+        if (i == JOURNAL_IMAGES - 1) /* with the store's, one page too many */
+            cr_expect_eq(count(journal, "0", 1234), 0);
     }
     cr_expect_eq(count(journal, "", 0), 1);
-    cr_expect_eq(count(journal, "0", 1234), 0);
+    cr_expect_eq(count(journal, "1", 1234), 0);
     journal_free(journal);
 }
 
@@ -154,17 +205,33 @@ Test(journal, an_image_that_is_used_stays)
 
 Test(journal, no_character_is_split)
 {
-    Journal *journal = journal_new();
-    GString *long_line = g_string_new("x");
+    static const char text[] = "x\xe2\x82\xac\xf0\x9f\x98\x80"; /* of 1, 3 and 4 bytes */
+    static const size_t want[] = {0, 1, 1, 1, 4, 4, 4, 4, 8, 8};
 
-    while (long_line->len < 2 * JOURNAL_BYTES)
-        g_string_append(long_line, "\xe2\x82\xac");
-    add(journal, "image", 0, long_line->str);
-    g_autofree char *text = journal_text(journal, "image", 0, NULL);
-    cr_expect(g_utf8_validate(text, -1, NULL));
-    cr_expect(strlen(text) <= JOURNAL_BYTES + 1 && strlen(text) > JOURNAL_BYTES - 3);
-    g_autofree char *whole = journal_cut("abc", 3);
-    cr_expect_str_eq(whole, "abc");
-    g_string_free(long_line, TRUE);
+    for (size_t max = 0; max < G_N_ELEMENTS(want); max++) {
+        g_autofree char *cut = journal_cut(text, max);
+
+        cr_expect_eq(strlen(cut), want[max], "of at most %zu bytes: %zu", max, strlen(cut));
+        cr_expect_eq(0, memcmp(cut, text, strlen(cut)));
+    }
+    /* Where no character begins, nothing is taken, nor looked at what is in front. */
+    g_autofree char *none = journal_cut("x\x80\x80\x80" + 1, 2);
+    cr_expect_str_eq(none, "");
+}
+
+Test(journal, long_lines_are_cut)
+{
+    Journal *journal = journal_new();
+    g_autofree char *line = g_strnfill(2 * JOURNAL_BYTES, 'x');
+    const JournalAbout about = {.who = 1234};
+
+    journal_add(journal, "image", &about, line, line);
+    g_autofree char *own = journal_text(journal, "image", 1234, NULL);
+    g_autofree char *other = journal_text(journal, "image", 1235, NULL);
+    cr_expect_eq(strlen(own), JOURNAL_BYTES + 1);
+    cr_expect_eq(strlen(other), JOURNAL_BYTES + 1);
+    journal_set_running(journal, "running", &about, journal, line);
+    g_autofree char *running = journal_text(journal, "running", 1234, NULL);
+    cr_expect_eq(strlen(running), JOURNAL_BYTES + 1);
     journal_free(journal);
 }

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -192,6 +193,81 @@ Test(keeper, answers_and_refuses, .timeout = 60)
     cr_assert_eq(status, ALL_WELL, "answer %d", status);
 }
 
+/* Half of the path of a device is the path of another. */
+Test(keeper, takes_no_path_that_is_too_long, .timeout = 60)
+{
+    g_autoptr(QcGate) gate = make_store(QC_BACKING_STORE);
+    g_autoptr(GString) path = g_string_new(NULL);
+    Keeper *keeper;
+    int status = 0;
+
+    while (path->len < PATH_MAX)
+        g_string_append(path, "./");
+    g_string_append(path, "image");
+    cr_assert_eq(keeper_split(gate, false, -1, NULL, NULL, &keeper, &status), 0);
+    if (keeper) {
+        bool well = keeper_open_device(keeper, path->str, false) == -ENAMETOOLONG &&
+                    keeper_begin_passthrough(keeper, path->str, &(QcFileStat){0}) == -ENAMETOOLONG;
+        _exit(well ? ALL_WELL : 1);
+    }
+    remove_store();
+    cr_assert_eq(status, ALL_WELL);
+}
+
+static gpointer ask_for_nothing(gpointer keeper)
+{
+    for (unsigned i = 0; i < 1000; i++)
+        if (keeper_open_device(keeper, "nothing", false) != -ENOENT)
+            return keeper;
+    return NULL;
+}
+
+/* As the worker: whether each of two threads gets the answers to what it has asked. */
+static bool answers_are_ones_own(Keeper *keeper)
+{
+    GThread *other = g_thread_new("other", ask_for_nothing, keeper);
+    bool well = true;
+
+    for (unsigned i = 0; i < 1000; i++)
+        well &= keeper_open_device(keeper, "image", false) == -EACCES;
+    return !g_thread_join(other) && well;
+}
+
+Test(keeper, gives_each_thread_its_answers, .timeout = 60)
+{
+    g_autoptr(QcGate) gate = make_store(QC_BACKING_STORE);
+    Keeper *keeper;
+    int status = 0;
+
+    cr_assert_eq(keeper_split(gate, false, -1, NULL, NULL, &keeper, &status), 0);
+    if (keeper)
+        _exit(answers_are_ones_own(keeper) ? ALL_WELL : 1);
+    remove_store();
+    cr_assert_eq(status, ALL_WELL);
+}
+
+/* What the kernel was not told of, or knows nothing of, is none of the files that it may be told.
+ */
+Test(keeper, counts_what_is_passed_through, .timeout = 60)
+{
+    enum { MORE_THAN_MAY_BE = 5000 };
+    g_autoptr(QcGate) gate = make_store(QC_BACKING_STORE);
+    Keeper *keeper;
+    int status = 0;
+
+    cr_assert_eq(keeper_split(gate, false, -1, NULL, NULL, &keeper, &status), 0);
+    if (keeper) {
+        bool well = true;
+
+        keeper_end_passthrough(keeper, 1);
+        for (unsigned i = 0; i < MORE_THAN_MAY_BE; i++)
+            well &= keeper_begin_passthrough(keeper, "nothing", &(QcFileStat){0}) == -ENOENT;
+        _exit(well ? ALL_WELL : 1);
+    }
+    remove_store();
+    cr_assert_eq(status, ALL_WELL);
+}
+
 /* What lies outside the store is never opened for writing, whatever may be read. */
 Test(keeper, outside_is_for_reading, .timeout = 60)
 {
@@ -271,6 +347,18 @@ static bool let_go(void *pipe)
     return true;
 }
 
+/* As the worker, which hangs: until the tree is unmounted, however often it is told to end. */
+static bool is_let_go(int pipe, pid_t keeper)
+{
+    struct pollfd polled = {pipe, POLLIN, 0};
+    char byte;
+
+    do
+        kill(keeper, SIGTERM);
+    while (poll(&polled, 1, 500) == 0);
+    return read(pipe, &byte, 1) == 1;
+}
+
 /* The worker cannot end before its tree is unmounted; and is not killed. */
 Test(keeper, unmounts_when_the_worker_does_not_end, .timeout = 60)
 {
@@ -278,15 +366,12 @@ Test(keeper, unmounts_when_the_worker_does_not_end, .timeout = 60)
     pid_t parent = getpid();
     Keeper *keeper;
     int status = 0, ends[2], device = open("/dev/null", O_RDWR);
-    char byte;
 
     cr_assert_eq(pipe(ends), 0);
     signals_hold(true);
     cr_assert_eq(keeper_split(gate, false, device, let_go, ends, &keeper, &status), 0);
-    if (keeper) {
-        kill(parent, SIGTERM);
-        _exit(read(ends[0], &byte, 1) == 1 ? ALL_WELL : 1);
-    }
+    if (keeper)
+        _exit(is_let_go(ends[0], parent) ? ALL_WELL : 1);
     remove_store();
     cr_assert_eq(status, ALL_WELL);
 }

@@ -62,6 +62,25 @@ Test(node, numbers_are_stable_and_differ)
     cr_expect_eq(look(NODE_ROOT, "a", NODE_IMAGE), image);
 }
 
+/* By themselves: else a number would depend on what was looked up before. */
+Test(node, numbers_are_of_all_that_makes_a_node)
+{
+    Node *root = nodes_get(nodes, NODE_ROOT);
+    Node *dir = nodes_get(nodes, look(NODE_ROOT, "dir", NODE_DIR));
+    const NodeFile file = {.dev = 1, .ino = 2}, other = {.dev = 1, .ino = 3};
+    const NodeFile same = {.dev = 4, .ino = 2}; /* after a reboot */
+    uint64_t ino = node_child_ino(root, "a", NODE_LAYER, file);
+
+    cr_expect_neq(ino, node_child_ino(dir, "a", NODE_LAYER, file));
+    cr_expect_neq(ino, node_child_ino(root, "b", NODE_LAYER, file));
+    cr_expect_neq(ino, node_child_ino(root, "a", NODE_SNAPSHOT, file));
+    cr_expect_neq(ino, node_child_ino(root, "a", NODE_LAYER, other));
+    cr_expect_neq(ino, node_child_ino(root, "a", NODE_LAYER, none));
+    cr_expect_eq(ino, node_child_ino(root, "a", NODE_LAYER, same));
+    node_unref(nodes, dir);
+    node_unref(nodes, root);
+}
+
 Test(node, lives_while_looked_up_or_parent)
 {
     uint64_t image = look(NODE_ROOT, "a", NODE_IMAGE);
@@ -78,6 +97,21 @@ Test(node, lives_while_looked_up_or_parent)
     nodes_forget(nodes, image, 5); /* unknown: no harm */
     nodes_forget(nodes, NODE_ROOT, 5);
     cr_expect(is_known(NODE_ROOT));
+}
+
+Test(node, look_ups_are_counted)
+{
+    uint64_t image = look(NODE_ROOT, "a", NODE_IMAGE);
+    uint64_t disk = look(image, "disk", NODE_DISK);
+
+    look(image, "disk", NODE_DISK);
+    nodes_forget(nodes, disk, 1);
+    cr_expect(is_known(disk), "it was looked up twice");
+    nodes_forget(nodes, image, 5); /* more than there were: as if all */
+    cr_expect(is_known(image), "it has a child");
+    nodes_forget(nodes, disk, 1);
+    cr_expect_not(is_known(disk));
+    cr_expect_not(is_known(image));
 }
 
 Test(node, paths)
@@ -105,10 +139,14 @@ Test(node, paths)
     }
 }
 
-/* Open a node with pages of a thing of 1000 bytes. */
+enum {
+    THING = 1000, /* bytes of it */
+};
+
+/* Open a node with pages of a thing. */
 static PagesUse open_as(Node *node, const char *what, const char *identity)
 {
-    const PagesContent content = {.what = what, .identity = identity, .size = 1000};
+    const PagesContent content = {.what = what, .identity = identity, .size = THING};
     int passed = 0;
 
     return pages_open(node_pages(nodes, node), &content, &passed);
@@ -122,12 +160,12 @@ static void close_pages(Node *node)
 /* Also for who reads past the pages: mmap(2) and sendfile(2) would mix theirs. */
 Test(node, another_thing_by_the_name_is_another_node)
 {
-    uint64_t ino = look(NODE_ROOT, "a", NODE_IMAGE);
+    uint64_t ino = look_at(NODE_ROOT, "a", NODE_IMAGE, THING);
     Node *node = nodes_get(nodes, ino);
 
     cr_expect_eq(open_as(node, "it", "one"), PAGES_NEW);
     cr_expect_eq(open_as(node, "that", "two"), PAGES_STALE);
-    uint64_t next = look(NODE_ROOT, "a", NODE_IMAGE);
+    uint64_t next = look_at(NODE_ROOT, "a", NODE_IMAGE, THING);
     cr_expect_neq(next, ino);
     Node *other = nodes_get(nodes, next);
     cr_expect_eq(open_as(other, "that", "two"), PAGES_NEW);
@@ -140,26 +178,31 @@ Test(node, another_thing_by_the_name_is_another_node)
 }
 
 /* The kernel looks up a name once more after ESTALE, and then gives up. */
+static Node *look_at_thing(void)
+{
+    return nodes_get(nodes, look_at(NODE_ROOT, "a", NODE_IMAGE, THING));
+}
+
 Test(node, of_several_old_things_by_the_name_none_is_found_again)
 {
-    Node *first = nodes_get(nodes, look(NODE_ROOT, "a", NODE_IMAGE)), *second, *third;
+    Node *first = look_at_thing(), *second, *third;
     uint64_t forgotten = node_ino(first);
-    const PagesContent fourth = {.what = "fourth", .size = 1000};
+    const PagesContent fourth = {.what = "fourth", .size = THING};
 
     cr_expect_eq(open_as(first, "first", NULL), PAGES_NEW);
     cr_expect_eq(open_as(first, "second", NULL), PAGES_STALE);
-    second = nodes_get(nodes, look(NODE_ROOT, "a", NODE_IMAGE));
+    second = look_at_thing();
     cr_expect_eq(open_as(second, "second", NULL), PAGES_NEW);
     close_pages(first);
     node_unref(nodes, first);
     nodes_forget(nodes, forgotten, 1);
 
-    third = nodes_get(nodes, look(NODE_ROOT, "a", NODE_IMAGE)); /* in the place of the first */
+    third = look_at_thing(); /* in the place of the first */
     cr_expect_neq(third, second);
     cr_expect_eq(open_as(third, "third", NULL), PAGES_NEW);
     cr_expect_eq(open_as(third, "fourth", NULL), PAGES_STALE);
     node_leave_others(nodes, third, &fourth);
-    Node *found = nodes_get(nodes, look(NODE_ROOT, "a", NODE_IMAGE));
+    Node *found = look_at_thing();
     cr_expect_eq(open_as(found, "fourth", NULL), PAGES_NEW);
     close_pages(found);
     close_pages(third);

@@ -1,0 +1,148 @@
+/* Where in the store an open file lies, and who gets there. */
+#include "store.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* DIR/store/in/a.raw and DIR/store-2/in/a.raw, which all may read. */
+static char *dir, *inside, *beside;
+
+static char *make_file(const char *store)
+{
+    g_autofree char *at = g_build_filename(dir, store, NULL);
+    g_autofree char *in = g_build_filename(at, "in", NULL);
+    char *path = g_build_filename(in, "a.raw", NULL);
+
+    cr_assert_eq(0, g_mkdir(at, 0755));
+    cr_assert_eq(0, g_mkdir(in, 0755));
+    cr_assert(g_file_set_contents(path, "bytes", 5, NULL));
+    cr_assert_eq(0, chmod(path, 0644));
+    return path;
+}
+
+static void remove_file(char *path)
+{
+    g_autofree char *in = g_path_get_dirname(path);
+    g_autofree char *at = g_path_get_dirname(in);
+
+    g_unlink(path);
+    g_rmdir(in);
+    g_rmdir(at);
+    g_free(path);
+}
+
+static void set_up(void)
+{
+    dir = g_dir_make_tmp("store-XXXXXX", NULL);
+    cr_assert_eq(0, chmod(dir, 0755));
+    inside = make_file("store");
+    beside = make_file("store-2");
+}
+
+static void tear_down(void)
+{
+    remove_file(inside);
+    remove_file(beside);
+    g_rmdir(dir);
+    g_free(dir);
+}
+
+TestSuite(store, .init = set_up, .fini = tear_down);
+
+/* The right of the others to search the directory of a file. */
+static void let_others_pass(const char *path, bool let)
+{
+    g_autofree char *in = g_path_get_dirname(path);
+
+    cr_assert_eq(0, chmod(in, let ? 0755 : 0750));
+}
+
+/* How somebody else than the owner gets to the file; and what its mode is for all. */
+static int reach(const char *store, const char *path, uint32_t *ret_mode)
+{
+    g_autoptr(Creds) others = creds_new(getuid() + 1, getgid() + 1, NULL, 0);
+    g_autoptr(QcGate) gate = NULL;
+    g_autoptr(QcFile) file = NULL;
+    QcFileStat stat;
+
+    cr_assert_eq(0, qc_gate_new(store, QC_BACKING_ANY, &gate, NULL));
+    cr_assert_eq(0, qc_file_new_fd(open(path, O_RDONLY | O_CLOEXEC), &file));
+    cr_assert_eq(0, qc_file_stat(file, &stat));
+    store_limit(gate, file, &stat);
+    *ret_mode = stat.mode & 0777;
+    return store_reach_file(gate, others, file);
+}
+
+static void expect_passing(const char *store, const char *path, bool passing)
+{
+    uint32_t mode;
+    int r = reach(store, path, &mode);
+
+    cr_expect_eq(r, passing ? 0 : -EACCES, "%s in %s: %d", path, store, r);
+    cr_expect_eq(mode & S_IROTH, passing ? S_IROTH : 0, "%s in %s: %o", path, store, mode);
+}
+
+Test(store, a_file_is_reached_through_its_directories)
+{
+    g_autofree char *store = g_build_filename(dir, "store", NULL);
+
+    expect_passing(store, inside, true);
+    let_others_pass(inside, false);
+    expect_passing(store, inside, false);
+}
+
+/* Of a store that is all there is, the path has nothing behind its only slash. */
+Test(store, all_files_are_in_the_root)
+{
+    let_others_pass(inside, false);
+    expect_passing("/", inside, false);
+}
+
+/* Its directories are not the store's, though its path begins as that of the store does. */
+Test(store, a_file_beside_the_store_is_outside)
+{
+    g_autofree char *store = g_build_filename(dir, "store", NULL);
+
+    let_others_pass(beside, false);
+    expect_passing(store, beside, true);
+}
+
+/* Who owns both is none of the others: that he cannot pass is his matter. */
+Test(store, what_the_owner_may_not_the_rest_may)
+{
+    g_autofree char *store = g_build_filename(dir, "store", NULL);
+    g_autofree char *in = g_path_get_dirname(inside);
+    g_autoptr(QcGate) gate = NULL;
+    g_autoptr(QcFile) file = NULL;
+    QcFileStat stat;
+
+    if (getuid() == 0) /* who can pass anyway */
+        cr_assert(chown(in, 1, 1) == 0 && chown(inside, 1, 1) == 0);
+    cr_assert_eq(0, qc_gate_new(store, QC_BACKING_STORE, &gate, NULL));
+    cr_assert_eq(0, qc_file_new_fd(open(inside, O_RDONLY | O_CLOEXEC), &file));
+    cr_assert_eq(0, qc_file_stat(file, &stat));
+    cr_assert_eq(0, chmod(in, 0055));
+    store_limit(gate, file, &stat);
+    cr_expect_eq(stat.mode & 0777, 0044, "%o", stat.mode);
+    cr_assert_eq(0, chmod(in, 0755));
+}
+
+Test(store, paths_that_a_person_types)
+{
+    static const char *const paths[][2] = {
+        {"a", "a"},       {"./a//b/.", "a/b"}, {"a/", "a"},      {"..a/b..", "..a/b.."},
+        {"", NULL},       {".", NULL},         {"/a", NULL},     {"..", NULL},
+        {"a/../b", NULL}, {"a/..", NULL},      {"./..b", "..b"},
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(paths); i++) {
+        g_autofree char *path = store_path_from_argument(paths[i][0]);
+
+        cr_expect_str_eq(path ? path : "none", paths[i][1] ? paths[i][1] : "none", "%s: %s",
+                         paths[i][0], path);
+    }
+}
