@@ -309,6 +309,7 @@ ssize_t qc_view_read(QcView *view, void *buf, size_t len, uint64_t offset);
 typedef struct QcReading {
     bool once;                           /* in: no part of it will be read again soon */
     bool zeros;                          /* out: all is zeros, and buf was not written */
+    bool decoded;                        /* out: something of it is compressed */
     uint64_t layers[QC_MAX_LAYERS / 64]; /* out: a bit for each layer that bytes came from */
 } QcReading;
 

@@ -8,6 +8,10 @@
  * there from the start: one that cannot be had later would leave chunks queued for ever. A thread
  * that has filled a chunk of a long chain then prepares what comes after it.
  *
+ * A reader that waits for each answer and comes back at once (pace.c) is not to be disturbed
+ * (aside.c), if one processor is enough to read ahead of it: always, but where clusters are decoded
+ * for a reader in large pieces.
+ *
  * The chunks of a file are neighbours, in the order of their offsets. A chunk is filled from one
  * view and never changes afterwards; the caller checks (reader.c) that the view was right until the
  * bytes are handed out. References keep a chunk, and its view, alive: the file has one, and so have
@@ -22,7 +26,11 @@
  */
 #include "ahead.h"
 
+#include "aside.h"
 #include "buffers.h"
+#include "pace.h"
+
+#include <sched.h>
 
 enum {
     MAX_THREADS = 16,
@@ -30,6 +38,7 @@ enum {
     IDLE_BUFFERS = 16,            /* of chunks that are gone */
     START = AHEAD_CHUNK,          /* bytes read in order before anything is read ahead */
     MAX_WINDOW = 8 * AHEAD_CHUNK, /* bytes ahead of the reader */
+    LARGE = 128 * 1024,           /* bytes; read so, clusters are decoded by all processors */
 };
 
 typedef enum ChunkState {
@@ -45,7 +54,8 @@ struct AheadChunk {
     QcView *view;
     uint64_t offset;
     size_t len;
-    ChunkState state; /* once FILLED or FAILED, it and the rest do not change */
+    int for_processor; /* where it was asked for, if that is to be kept free */
+    ChunkState state;  /* once FILLED or FAILED, it and the rest do not change */
     QcReading reading;
     void *data;
 };
@@ -63,11 +73,12 @@ struct AheadPool {
 
 struct Ahead {
     AheadPool *pool;
+    bool waits;      /* the reader does, for each answer */
     GList link;      /* in pool->recent */
     GQueue chunks;   /* of AheadChunk */
     uint64_t next;   /* where the reader is expected */
     uint64_t streak; /* bytes that it has read in order */
-    gint64 used;     /* when it was served last, monotonic microseconds */
+    Pace pace;
 };
 
 /* ---- chunks ------------------------------------------------------------------------------ */
@@ -165,6 +176,7 @@ static void fill_in_thread(gpointer data, gpointer unused)
     AheadChunk *chunk = data;
 
     (void)unused;
+    aside_stay(chunk->for_processor);
     if (chunk_settle(chunk, false))
         qc_view_prepare(chunk->view, chunk->offset);
     ahead_chunk_unref(chunk);
@@ -199,11 +211,12 @@ void ahead_pool_free(AheadPool *pool)
     g_free(pool);
 }
 
-Ahead *ahead_new(AheadPool *pool)
+Ahead *ahead_new(AheadPool *pool, bool waits)
 {
     Ahead *ahead = g_new0(Ahead, 1);
 
     ahead->pool = pool;
+    ahead->waits = waits;
     ahead->link.data = ahead;
     g_mutex_lock(&pool->lock);
     g_queue_push_tail_link(&pool->recent, &ahead->link);
@@ -266,13 +279,23 @@ static void take_from_idle(Ahead *ahead, GQueue *dropped)
     for (GList *link = ahead->pool->recent.tail; link->data != ahead; link = link->prev) {
         Ahead *other = link->data;
 
-        if (ahead->used - other->used < ahead->pool->idle_us)
+        if (ahead->pace.asked - other->pace.asked < ahead->pool->idle_us)
             return;
         if (other->chunks.length > 0) {
             drop_all(other, dropped);
             return;
         }
     }
+}
+
+/* The processor that the caller is on, if those who read ahead are to keep off it. */
+static int processor_to_keep(Ahead *ahead, size_t len)
+{
+    const AheadChunk *first = g_queue_peek_head(&ahead->chunks);
+
+    if (!ahead->waits || !pace_is_quick(&ahead->pace) || !first || first->state != CHUNK_FILLED)
+        return ASIDE_ANYWHERE;
+    return first->reading.decoded && len >= LARGE ? ASIDE_ANYWHERE : sched_getcpu();
 }
 
 /* Queue what is missing, up to the end of the window, and give a reference of each. */
@@ -283,6 +306,7 @@ static void extend(Ahead *ahead, QcView *view, uint64_t offset, size_t len, GQue
     uint64_t at = last ? last->offset + AHEAD_CHUNK : offset / AHEAD_CHUNK * AHEAD_CHUNK;
     uint64_t window = MIN(ahead->streak, MAX_WINDOW);
     uint64_t end = MIN(offset + len + window, qc_view_size(view));
+    int processor = processor_to_keep(ahead, len);
 
     for (; at < end; at += AHEAD_CHUNK) {
         AheadChunk *chunk = chunk_new(ahead->pool, view, at);
@@ -291,6 +315,7 @@ static void extend(Ahead *ahead, QcView *view, uint64_t offset, size_t len, GQue
             take_from_idle(ahead, dropped);
             return;
         }
+        chunk->for_processor = processor;
         g_queue_push_tail(&ahead->chunks, chunk);
         g_queue_push_tail(queued, chunk_ref(chunk));
     }
@@ -352,7 +377,7 @@ unsigned ahead_get(Ahead *ahead, QcView *view, uint64_t offset, size_t len, Ahea
     if (is_in_order(ahead, offset, len)) {
         g_queue_unlink(&pool->recent, &ahead->link);
         g_queue_push_head_link(&pool->recent, &ahead->link);
-        ahead->used = g_get_monotonic_time();
+        pace_asked(&ahead->pace, g_get_monotonic_time(), len);
         drop_useless(ahead, view, offset, len, &dropped);
         extend(ahead, view, offset, len, &queued, &dropped);
         n = find(ahead, offset, len, ret_chunks);
@@ -364,5 +389,10 @@ unsigned ahead_get(Ahead *ahead, QcView *view, uint64_t offset, size_t len, Ahea
     for (AheadChunk *chunk; (chunk = g_queue_pop_head(&queued));)
         g_thread_pool_push(pool->threads, chunk, NULL);
     chunks_clear(&dropped);
-    return n && settle_all(ret_chunks, n) ? n : 0;
+    if (n == 0 || !settle_all(ret_chunks, n))
+        return 0;
+    g_mutex_lock(&pool->lock);
+    pace_handed(&ahead->pace, g_get_monotonic_time());
+    g_mutex_unlock(&pool->lock);
+    return n;
 }

@@ -18,7 +18,8 @@ void ahead_pool_free(AheadPool *pool);
 /* Of one open file: where its reader is, and what was read ahead of it. Thread-safe. */
 typedef struct Ahead Ahead;
 
-Ahead *ahead_new(AheadPool *pool);
+/* waits: its reader asks for no more before it has the answer, as it does with direct I/O. */
+Ahead *ahead_new(AheadPool *pool, bool waits);
 void ahead_free(Ahead *ahead); /* accepts NULL */
 
 /* A stretch of the file that was read; immutable. */

@@ -297,7 +297,7 @@ static int set_up(Reader *reader, const Creds *creds)
         return r;
 
     if (qc_view_is_telling(reader->view))
-        reader->ahead = ahead_new(reader->fs->ahead);
+        reader->ahead = ahead_new(reader->fs->ahead, reader->use == PAGES_DIRECT);
     if (reader->live)
         reader->file = qc_file_ref(image_file(reader->image));
     watch(reader);

@@ -210,6 +210,8 @@ static int allow_partly(scmp_filter_ctx filter)
         r = allow_if(filter, "tgkill", 0, UINT32_MAX, (scmp_datum_t)getpid());
     if (r == 0)
         r = allow_if(filter, "prlimit64", 0, UINT32_MAX, 0);
+    if (r == 0)
+        r = allow_if(filter, "sched_setaffinity", 0, UINT32_MAX, 0);
     if (r == 0) /* a thread is no process */
         r = allow_if(filter, "clone", CLONE_FLAGS_AT, CLONE_THREAD, CLONE_THREAD);
     return r;
@@ -222,7 +224,7 @@ static int allow_rings(scmp_filter_ctx filter)
 
     if (r == 0)
         r = allow_if(filter, "io_uring_register", 1, UINT32_MAX, IORING_REGISTER_ENABLE_RINGS);
-    return r == 0 ? allow_if(filter, "sched_setaffinity", 0, UINT32_MAX, 0) : r;
+    return r;
 }
 
 /* No memory that can be executed, where a filter sees what is asked for. */

@@ -48,6 +48,7 @@ static int64_t read_next(QcView *view, void *buf, size_t len, uint64_t offset, Q
     if (e.kind != QC_EXTENT_HOLE && e.layer < QC_MAX_LAYERS) /* behind the last: a broken one */
         reading->layers[e.layer / 64] |= UINT64_C(1) << e.layer % 64;
     reading->zeros = qc_extent_is_zeros(&e) && e.length == len;
+    reading->decoded |= e.kind == QC_EXTENT_COMPRESSED;
     if (!reading->zeros)
         err = read_extent(&e, buf, reading->once);
     return err ? err : (int64_t)e.length;
@@ -58,6 +59,7 @@ ssize_t qc_view_fetch(QcView *view, void *buf, size_t len, uint64_t offset, QcRe
     g_auto(QcPlace) place = {0};
     memset(reading->layers, 0, sizeof(reading->layers));
     reading->zeros = false;
+    reading->decoded = false;
     if (offset >= qc_view_size(view))
         return 0;
     len = (size_t)MIN(len, qc_view_size(view) - offset);

@@ -436,6 +436,23 @@ Test(view, a_read_that_failed_leaves_nothing_behind)
     }
 }
 
+/* Of a read that has both, and of one that has none of it. */
+Test(view, a_reading_says_whether_something_was_decoded)
+{
+    MemFile *file = sample();
+    QcReading reading = {.decoded = true};
+    uint8_t buf[2 * CLUSTER];
+
+    craft_compress(file, 3, 1);
+    Opened o = opened_new(mem_file(file), NULL);
+    cr_assert_eq(CLUSTER, qc_view_fetch(o.view, buf, CLUSTER, 4 * CLUSTER, &reading));
+    cr_expect_not(reading.decoded);
+    cr_assert_eq(2 * CLUSTER, qc_view_fetch(o.view, buf, 2 * CLUSTER, 3 * CLUSTER, &reading));
+    cr_expect(reading.decoded);
+    opened_clear(&o);
+    qc_file_unref(mem_file(file));
+}
+
 /* Extensions may fill the whole first cluster. */
 Test(view, a_header_longer_than_a_page_is_read_whole)
 {

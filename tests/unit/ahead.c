@@ -5,6 +5,7 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <sched.h>
 
 enum {
     SIZE = 20 * AHEAD_CHUNK + 1024, /* bytes of the disk; the last chunk is short */
@@ -82,7 +83,7 @@ Test(ahead, a_reader_in_order_is_served)
 
     for (size_t i = 0; i < G_N_ELEMENTS(lengths); i++) {
         Disk d = new_disk();
-        Ahead *ahead = ahead_new(d.pool);
+        Ahead *ahead = ahead_new(d.pool, true);
         uint64_t served = 0;
 
         for (uint64_t at = 0; at < SIZE; at += lengths[i]) {
@@ -99,7 +100,7 @@ Test(ahead, a_reader_in_order_is_served)
 Test(ahead, requests_may_overtake_one_another)
 {
     Disk d = new_disk();
-    Ahead *ahead = ahead_new(d.pool);
+    Ahead *ahead = ahead_new(d.pool, true);
     const size_t len = AHEAD_CHUNK;
 
     for (uint64_t at = 0; at + 2 * len <= SIZE; at += 2 * len) {
@@ -114,7 +115,7 @@ Test(ahead, requests_may_overtake_one_another)
 Test(ahead, a_request_may_go_back)
 {
     Disk d = new_disk();
-    Ahead *ahead = ahead_new(d.pool);
+    Ahead *ahead = ahead_new(d.pool, true);
     const size_t len = 4096;
 
     for (uint64_t at = 0; at < 8 * AHEAD_CHUNK; at += len)
@@ -131,7 +132,7 @@ Test(ahead, what_was_read_of_another_view_is_dropped)
     QcFile *zeros = sparse_file_new();
     g_autoptr(QcImage) image = NULL;
     g_autoptr(QcChain) chain = NULL;
-    Ahead *ahead = ahead_new(d.pool);
+    Ahead *ahead = ahead_new(d.pool, true);
     uint64_t at = 0;
     unsigned served = 0;
 
@@ -163,7 +164,7 @@ Test(ahead, what_was_read_of_another_view_is_dropped)
 Test(ahead, a_reader_at_random_reads_himself)
 {
     Disk d = new_disk();
-    Ahead *ahead = ahead_new(d.pool);
+    Ahead *ahead = ahead_new(d.pool, true);
     uint64_t at = 12345;
 
     for (unsigned i = 0; i < 1000; i++) {
@@ -183,7 +184,7 @@ Test(ahead, files_that_are_not_read_any_more_give_their_chunks_back)
     for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
         unsigned served = 0;
 
-        files[i] = ahead_new(d.pool);
+        files[i] = ahead_new(d.pool, true);
         for (uint64_t at = 0; at < 12 * AHEAD_CHUNK; at += AHEAD_CHUNK)
             served += get(files[i], d.view, at, AHEAD_CHUNK);
         cr_expect_geq(served, 4, "file %zu", i);
@@ -197,7 +198,7 @@ Test(ahead, files_that_are_not_read_any_more_give_their_chunks_back)
 Test(ahead, a_long_file_is_served_to_its_end)
 {
     Disk d = new_disk_of(LONG, AHEAD_IDLE_US);
-    Ahead *ahead = ahead_new(d.pool);
+    Ahead *ahead = ahead_new(d.pool, true);
     unsigned served = 0;
 
     for (uint64_t at = 0; at < LONG; at += AHEAD_CHUNK)
@@ -215,7 +216,7 @@ Test(ahead, what_is_served_is_served_in_whole)
     const size_t len = 5 * AHEAD_CHUNK;
 
     for (size_t i = 0; i < G_N_ELEMENTS(files); i++)
-        files[i] = ahead_new(d.pool);
+        files[i] = ahead_new(d.pool, true);
     for (uint64_t at = 0; at < 4 * len; at += len) {
         for (size_t i = 0; i < G_N_ELEMENTS(files); i++)
             get(files[i], d.view, at, len);
@@ -245,7 +246,7 @@ Test(ahead, files_that_are_read_do_not_rob_one_another)
 
     count_file_reset(d.file);
     for (size_t i = 0; i < G_N_ELEMENTS(files); i++)
-        files[i] = ahead_new(d.pool);
+        files[i] = ahead_new(d.pool, true);
     for (uint64_t at = 0; at < 20 * AHEAD_CHUNK; at += AHEAD_CHUNK) {
         for (size_t i = 0; i < G_N_ELEMENTS(files); i++)
             served += get_fast(files[i], d.view, at);
@@ -259,10 +260,56 @@ Test(ahead, files_that_are_read_do_not_rob_one_another)
     free_disk(&d);
 }
 
+/* How many threads of this process may not run wherever this one may. */
+static unsigned restricted(void)
+{
+    g_autoptr(GDir) tasks = g_dir_open("/proc/self/task", 0, NULL);
+    cpu_set_t all, set;
+    unsigned n = 0;
+
+    cr_assert(tasks);
+    cr_assert_eq(0, sched_getaffinity(0, sizeof(all), &all));
+    for (const char *id; (id = g_dir_read_name(tasks));)
+        n += sched_getaffinity(atoi(id), sizeof(set), &set) == 0 && !CPU_EQUAL(&set, &all);
+    return n;
+}
+
+/*
+ * Read a disk some times, or until a thread is kept off a processor. Whether one was. waits: as
+ * ahead_new(); pause: microseconds of doing something else after each read.
+ */
+static bool is_kept_free(bool waits, unsigned pause, unsigned rounds)
+{
+    Disk d = new_disk_of(LONG, AHEAD_IDLE_US);
+    Ahead *ahead = ahead_new(d.pool, waits);
+    bool seen = false;
+
+    for (unsigned round = 0; round < rounds && !seen; round++) {
+        for (uint64_t at = 0; at < LONG; at += AHEAD_CHUNK) {
+            get_fast(ahead, d.view, at);
+            if (pause > 0)
+                g_usleep(pause);
+        }
+        seen = restricted() > 0;
+    }
+    ahead_free(ahead);
+    free_disk(&d);
+    return seen;
+}
+
+Test(ahead, threads_keep_off_who_does_nothing_but_read)
+{
+    if (g_get_num_processors() < 2)
+        cr_skip_test("there is one processor only");
+    cr_expect(is_kept_free(true, 0, 3000));
+    cr_expect_not(is_kept_free(false, 0, 20));
+    cr_expect_not(is_kept_free(true, 1000, 2));
+}
+
 Test(ahead, what_cannot_be_read_is_left_to_the_reader)
 {
     Disk d = new_disk();
-    Ahead *ahead = ahead_new(d.pool);
+    Ahead *ahead = ahead_new(d.pool, true);
 
     g_autoptr(QcView) broken = qc_view_new_broken(NULL, SIZE, -EIO);
     for (uint64_t at = 0; at + AHEAD_CHUNK < SIZE; at += AHEAD_CHUNK)
@@ -290,7 +337,7 @@ static gpointer read_all(gpointer data)
 Test(ahead, many_threads_on_one_file)
 {
     Disk d = new_disk();
-    Racer racer = {.disk = &d, .ahead = ahead_new(d.pool)};
+    Racer racer = {.disk = &d, .ahead = ahead_new(d.pool, true)};
     GThread *threads[4];
 
     for (size_t i = 0; i < G_N_ELEMENTS(threads); i++)

@@ -196,6 +196,16 @@ static int try_on_others(unsigned what)
     return r < 0 ? errno : 0;
 }
 
+/* The errno of saying where one of our own threads may run. */
+static int try_to_move(void)
+{
+    cpu_set_t set;
+
+    if (sched_getaffinity(0, sizeof(set), &set) < 0 || sched_setaffinity(0, sizeof(set), &set) < 0)
+        return errno;
+    return 0;
+}
+
 static bool kernel_has_landlock(void)
 {
     return syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) > 0;
@@ -239,6 +249,7 @@ static int judge(const SandboxPolicy *policy, const char *in_force, bool has_lan
         {fcntl(0, F_SETPIPE_SZ, 4096) < 0 ? errno : 0, ENOSYS},
         {try_open(inside, O_RDONLY | O_TRUNC), ENOSYS},
         {try_open(inside, O_ACCMODE), ENOSYS},
+        {try_to_move(), 0},
         {try_on_others(0), ENOSYS},
         {try_on_others(1), ENOSYS},
         {try_on_others(2), ENOSYS},
