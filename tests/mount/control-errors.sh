@@ -148,14 +148,15 @@ control_and_read() { # FILE LINE
 # has asked, not for all who may read the image.
 # The disks of five overlays are open, whose names begin so, while the command fails.
 fails_by_overlays() { # PREFIX LINE
-    local i fds=()
+    local i fd fds=()
     for i in 1 2 3 4 5; do
         qemu-img create -q -f qcow2 -b web.qcow2 -F qcow2 "store/$1$i.qcow2"
-        exec {fds[i]}<"mnt/$1$i.qcow2/disk"
+        exec {fd}<"mnt/$1$i.qcow2/disk"
+        fds+=("$fd")
     done
     control_fails EBUSY $C "$2"
-    for i in 1 2 3 4 5; do
-        exec {fds[i]}<&-
+    for fd in "${fds[@]}"; do
+        exec {fd}<&-
     done
     rm store/"$1"?.qcow2
 }
