@@ -1,6 +1,5 @@
 # The locks of a command are dropped a moment before the command has ended. A machine that starts in
 # between is seen by who reads the disk, like any other.
-IN_MEMORY=1
 . "${SRCDIR:?run by ctest}/tests/functions.sh"
 requires qemu-img qemu-io python3 strace
 requires_root
@@ -27,7 +26,7 @@ head -c 512 <&4 >first
 
 # Right behind its locks the command drops the file: whoever does that takes long. And its syncs do,
 # so that the locks are not missed.
-strace -f -q -o /dev/null -e trace=close,fdatasync -P "$TMP/$IMAGE" -e inject=close:delay_enter=2000000 \
+strace -f -q -o /dev/null -e trace=close,fdatasync -P "$TMP/$IMAGE" -e inject=close:delay_enter=1500000 \
     -e inject=fdatasync:delay_enter=300000 -p "$WORKER" &
 STRACE=$!
 PIDS+=("$STRACE")
