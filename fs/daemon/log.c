@@ -100,10 +100,11 @@ static void from_fuse(enum fuse_log_level level, const char *format, va_list arg
 }
 
 /* Mostly why it ends the process, which cannot create a thread or has no memory. */
-static void from_glib(const char *domain G_GNUC_UNUSED, GLogLevelFlags level G_GNUC_UNUSED,
-                      const char *message, void *data G_GNUC_UNUSED)
+static void from_glib(const char *domain G_GNUC_UNUSED, GLogLevelFlags level, const char *message,
+                      void *data G_GNUC_UNUSED)
 {
-    log_error("%s", message);
+    if (!(level & (G_LOG_LEVEL_INFO | G_LOG_LEVEL_DEBUG)))
+        log_error("%s", message);
 }
 
 void log_catch_libraries(void)

@@ -39,6 +39,9 @@ Test(log, why_glib_ends_the_process)
     g_log("GLib", G_LOG_LEVEL_WARNING, "creating thread '%s': no more", "watch");
     cr_assert_eq(lines->len, 1);
     cr_expect_str_eq(lines->pdata[0], "creating thread 'watch': no more");
+    g_log("GLib", G_LOG_LEVEL_DEBUG, "as it goes");
+    g_log("GLib", G_LOG_LEVEL_INFO, "by the way");
+    cr_expect_eq(lines->len, 1, "what is for those who work on GLib");
 }
 
 Test(log, nothing_that_a_terminal_obeys)
