@@ -54,6 +54,9 @@ typedef struct QcFileOps {
     /* Like pread(2) and pwrite(2); may transfer less than asked. */
     ssize_t (*pread)(QcFile *file, void *buf, size_t len, uint64_t offset);
     ssize_t (*pwrite)(QcFile *file, const void *buf, size_t len, uint64_t offset);
+    /* See qc_file_read_past(). As pread, or 0 or less where pread has to do. NULL: it always has.
+     */
+    ssize_t (*pread_past)(QcFile *file, uint64_t pass, void *buf, size_t len, uint64_t offset);
     /* Everything written before is durable when this returns 0. */
     int (*sync)(QcFile *file);
     /* As it is now, not as this machine remembers it: see qc_file_stat_at(). */
@@ -97,6 +100,10 @@ void qc_file_init(QcFile *file, const QcFileOps *ops);
  * that. A program that opened the file before it grew, and so knows a wrong length of it, finds it
  * locked when it comes to lock it.
  *
+ * A first pass (qc_file_read_past) of a file of 64 MiB or more goes past the page cache when, as it
+ * begins, has_writer says that there is none, and next to nothing of the file is in the cache. The
+ * file is opened once more for it.
+ *
  * has_writer takes a lease for a moment. If a program opens the file for writing just then, the
  * kernel sends this process SIGURG, which does nothing unless the process handles it.
  */
@@ -118,6 +125,12 @@ ssize_t qc_file_read_some(QcFile *file, void *buf, size_t len, uint64_t offset);
 int qc_file_read(QcFile *file, void *buf, size_t len, uint64_t offset);
 /* Read len bytes; what lies past the end of the file is filled with zeros. */
 int qc_file_read_padded(QcFile *file, void *buf, size_t len, uint64_t offset);
+/*
+ * Read exactly len bytes as a part of a pass over much of the file, which the caller has given a
+ * number, not 0. The first pass since the file was opened leaves the kernel's page cache alone, as
+ * far as that can be done: see qc_file_new_fd(). Fails as qc_file_read().
+ */
+int qc_file_read_past(QcFile *file, uint64_t pass, void *buf, size_t len, uint64_t offset);
 /* Write exactly len bytes. A short write is continued; one that makes no progress is -EIO. */
 int qc_file_write(QcFile *file, const void *buf, size_t len, uint64_t offset);
 /* Make all that was written durable. -EINTR is retried. */

@@ -308,12 +308,17 @@ ssize_t qc_view_read(QcView *view, void *buf, size_t len, uint64_t offset);
 /* How to read, and what came of it. */
 typedef struct QcReading {
     bool once;                           /* in: no part of it will be read again soon */
+    uint64_t pass;                       /* in: number of a pass over the view; 0: it is of none */
     bool zeros;                          /* out: all is zeros, and buf was not written */
     bool decoded;                        /* out: something of it is compressed */
     uint64_t layers[QC_MAX_LAYERS / 64]; /* out: a bit for each layer that bytes came from */
 } QcReading;
 
-/* As qc_view_read(), but what is zeros need not be written to buf, and reading says what came. */
+/*
+ * As qc_view_read(), but what is zeros need not be written to buf, and reading says what came. With
+ * a pass, what lies in the view's own file is read by qc_file_read_past(), uncompressed data that
+ * is; what others may share, the layers beneath, is not.
+ */
 ssize_t qc_view_fetch(QcView *view, void *buf, size_t len, uint64_t offset, QcReading *reading);
 
 /*

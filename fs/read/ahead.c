@@ -66,6 +66,7 @@ struct AheadPool {
     GQueue recent; /* of Ahead; the one that was read from last at the head */
     Buffers *buffers;
     GThreadPool *threads;
+    uint64_t n_passes;
     gint64 idle_us; /* immutable */
     gint n_chunks;  /* atomic */
     bool stop;      /* what is queued need not be filled any more */
@@ -74,6 +75,7 @@ struct AheadPool {
 struct Ahead {
     AheadPool *pool;
     bool waits;      /* the reader does, for each answer */
+    uint64_t pass;   /* see ahead_pass(); immutable */
     GList link;      /* in pool->recent */
     GQueue chunks;   /* of AheadChunk */
     uint64_t next;   /* where the reader is expected */
@@ -84,7 +86,7 @@ struct Ahead {
 /* ---- chunks ------------------------------------------------------------------------------ */
 
 /* NULL: there are too many. */
-static AheadChunk *chunk_new(AheadPool *pool, QcView *view, uint64_t offset)
+static AheadChunk *chunk_new(AheadPool *pool, QcView *view, uint64_t offset, uint64_t pass)
 {
     if (g_atomic_int_add(&pool->n_chunks, 1) >= MAX_CHUNKS) {
         g_atomic_int_add(&pool->n_chunks, -1);
@@ -98,6 +100,7 @@ static AheadChunk *chunk_new(AheadPool *pool, QcView *view, uint64_t offset)
     chunk->offset = offset;
     chunk->len = (size_t)MIN(AHEAD_CHUNK, qc_view_size(view) - offset);
     chunk->reading.once = true;
+    chunk->reading.pass = pass;
     return chunk;
 }
 
@@ -211,17 +214,24 @@ void ahead_pool_free(AheadPool *pool)
     g_free(pool);
 }
 
-Ahead *ahead_new(AheadPool *pool, bool waits)
+Ahead *ahead_new(AheadPool *pool, unsigned reader)
 {
     Ahead *ahead = g_new0(Ahead, 1);
 
     ahead->pool = pool;
-    ahead->waits = waits;
+    ahead->waits = reader & AHEAD_WAITS;
     ahead->link.data = ahead;
     g_mutex_lock(&pool->lock);
     g_queue_push_tail_link(&pool->recent, &ahead->link);
+    if (reader & AHEAD_PASSES)
+        ahead->pass = ++pool->n_passes;
     g_mutex_unlock(&pool->lock);
     return ahead;
+}
+
+uint64_t ahead_pass(const Ahead *ahead)
+{
+    return ahead->pass;
 }
 
 /* ---- below, the pool's lock is held ------------------------------------------------------ */
@@ -309,7 +319,7 @@ static void extend(Ahead *ahead, QcView *view, uint64_t offset, size_t len, GQue
     int processor = processor_to_keep(ahead, len);
 
     for (; at < end; at += AHEAD_CHUNK) {
-        AheadChunk *chunk = chunk_new(ahead->pool, view, at);
+        AheadChunk *chunk = chunk_new(ahead->pool, view, at, ahead->pass);
 
         if (!chunk) {
             take_from_idle(ahead, dropped);

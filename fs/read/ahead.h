@@ -18,9 +18,18 @@ void ahead_pool_free(AheadPool *pool);
 /* Of one open file: where its reader is, and what was read ahead of it. Thread-safe. */
 typedef struct Ahead Ahead;
 
-/* waits: its reader asks for no more before it has the answer, as it does with direct I/O. */
-Ahead *ahead_new(AheadPool *pool, bool waits);
+/* How a file is read, and what for. */
+typedef enum AheadReader {
+    AHEAD_WAITS = 1, /* no more is asked for before the answer is there, as with direct I/O */
+    AHEAD_PASSES =
+        2, /* the kernel keeps what it gets, and need not keep the image's file as well */
+} AheadReader;
+
+/* reader: AheadReader or'ed together. */
+Ahead *ahead_new(AheadPool *pool, unsigned reader);
 void ahead_free(Ahead *ahead); /* accepts NULL */
+/* The number of the pass that the reading is, for QcReading; 0: of none. */
+uint64_t ahead_pass(const Ahead *ahead);
 
 /* A stretch of the file that was read; immutable. */
 typedef struct AheadChunk AheadChunk;

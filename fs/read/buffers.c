@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 enum {
     SMALL = 65536,        /* bytes that the allocator has at hand */
@@ -69,12 +70,22 @@ void buffers_free(Buffers *buffers)
         return;
     for (guint i = 0; i < buffers->idle->len; i++) {
         if (!is_of_slab(buffers, buffers->idle->pdata[i]))
-            g_free(buffers->idle->pdata[i]);
+            free(buffers->idle->pdata[i]);
     }
     g_ptr_array_unref(buffers->idle);
     g_mutex_clear(&buffers->lock);
     free(buffers->slab);
     g_free(buffers);
+}
+
+/* NULL without memory. What is large begins with a page: see buffers.h. */
+static void *allocate(size_t len)
+{
+    void *buffer = NULL;
+
+    if (len <= SMALL)
+        return malloc(len);
+    return posix_memalign(&buffer, (size_t)getpagesize(), len) == 0 ? buffer : NULL;
 }
 
 static bool is_kept(const Buffers *buffers, size_t len)
@@ -85,14 +96,14 @@ static bool is_kept(const Buffers *buffers, size_t len)
 void *buffers_get(Buffers *buffers, size_t len)
 {
     if (!is_kept(buffers, len))
-        return g_try_malloc(len);
+        return allocate(len);
 
     g_mutex_lock(&buffers->lock);
     void *kept = buffers->idle->len
                      ? g_ptr_array_steal_index_fast(buffers->idle, buffers->idle->len - 1)
                      : NULL;
     g_mutex_unlock(&buffers->lock);
-    return kept ? kept : g_try_malloc(buffers->size);
+    return kept ? kept : allocate(buffers->size);
 }
 
 /*
@@ -119,5 +130,5 @@ void buffers_put(Buffers *buffers, void *buffer, size_t len)
         unwanted = keep(buffers, buffer);
         g_mutex_unlock(&buffers->lock);
     }
-    g_free(unwanted);
+    free(unwanted);
 }

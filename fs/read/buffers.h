@@ -10,7 +10,10 @@ typedef struct Buffers Buffers;
 Buffers *buffers_new(size_t size, unsigned max_idle);
 void buffers_free(Buffers *buffers); /* accepts NULL */
 
-/* A buffer of at least len bytes, or NULL without memory. */
+/*
+ * A buffer of at least len bytes, or NULL without memory. One of more than 64 KiB begins with a
+ * page, as reading past the kernel's page cache asks for.
+ */
 void *buffers_get(Buffers *buffers, size_t len);
 /* Give it back, with the same len. Accepts NULL. */
 void buffers_put(Buffers *buffers, void *buffer, size_t len);

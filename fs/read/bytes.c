@@ -61,8 +61,10 @@ int64_t bytes_read(Bytes *bytes, const Fs *fs, Ahead *ahead, QcView *view, size_
     len = offset < size ? (size_t)MIN(len, size - offset) : 0;
     if (len == 0)
         return 0;
-    if (ahead)
+    if (ahead) {
         bytes->n_chunks = ahead_get(ahead, view, offset, len, bytes->chunks);
+        bytes->reading.pass = ahead_pass(ahead);
+    }
     if (bytes->n_chunks == 0)
         return read_now(bytes, fs, view, len, offset);
     take_chunks(bytes, fs, len, offset);

@@ -201,6 +201,11 @@ static int open_pages(Reader *reader)
     return -ESTALE;
 }
 
+static bool uses_pages(const Reader *reader)
+{
+    return reader->use == PAGES_NEW || reader->use == PAGES_KEEP;
+}
+
 static void close_pages(Reader *reader)
 {
     int number = pages_close(reader->pages, reader->use);
@@ -272,6 +277,17 @@ static int look_again(Reader *reader)
     return 0;
 }
 
+/*
+ * A layer's file is likely to be read again, as a part of other images; the image's own, of a
+ * snapshot, is not, as the kernel keeps what it is given of that.
+ */
+static unsigned ahead_reader(const Reader *reader)
+{
+    if (!uses_pages(reader))
+        return reader->use == PAGES_DIRECT ? AHEAD_WAITS : 0;
+    return subject_is_snapshot(&reader->subject) ? AHEAD_PASSES : 0;
+}
+
 /* Fill in a reader. What it holds by then is freed with it, also on failure. */
 static int set_up(Reader *reader, const Creds *creds)
 {
@@ -297,7 +313,7 @@ static int set_up(Reader *reader, const Creds *creds)
         return r;
 
     if (qc_view_is_telling(reader->view))
-        reader->ahead = ahead_new(reader->fs->ahead, reader->use == PAGES_DIRECT);
+        reader->ahead = ahead_new(reader->fs->ahead, ahead_reader(reader));
     if (reader->live)
         reader->file = qc_file_ref(image_file(reader->image));
     watch(reader);
@@ -359,11 +375,6 @@ int reader_passed(const Reader *reader)
 }
 
 /* ---- reading ----------------------------------------------------------------------------- */
-
-static bool uses_pages(const Reader *reader)
-{
-    return reader->use == PAGES_NEW || reader->use == PAGES_KEEP;
-}
 
 static QcView *current_view(Reader *reader)
 {

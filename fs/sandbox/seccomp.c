@@ -81,6 +81,7 @@ static const char *const allowed[] = {
     /* memory and threads */
     "brk",
     "munmap",
+    "mincore",
     "mremap",
     "madvise",
     "futex",

@@ -53,6 +53,14 @@ int qc_file_read(QcFile *file, void *buf, size_t len, uint64_t offset)
     return (size_t)n == len ? 0 : -ENODATA;
 }
 
+int qc_file_read_past(QcFile *file, uint64_t pass, void *buf, size_t len, uint64_t offset)
+{
+    bool can = file->ops->pread_past;
+    ssize_t n = can ? file->ops->pread_past(file, pass, buf, len, offset) : 0;
+    size_t done = (size_t)MAX(n, 0);
+    return qc_file_read(file, (char *)buf + done, len - done, offset + done);
+}
+
 int qc_file_read_padded(QcFile *file, void *buf, size_t len, uint64_t offset)
 {
     ssize_t n = read_up_to(file, buf, len, offset);

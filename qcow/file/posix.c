@@ -6,6 +6,7 @@
  * inside one daemon, and closing one drops only its own. Before they are dropped, by closing or
  * otherwise, a file that has grown waits (growth.h).
  */
+#include "direct.h"
 #include "growth.h"
 #include "qcow-file.h"
 #include <errno.h>
@@ -27,6 +28,7 @@ typedef struct PosixFile {
     int fd;
     bool is_block;
     QcGrowth growth; /* of a regular file */
+    QcDirect direct;
 } PosixFile;
 
 static int fd_of(const QcFile *file)
@@ -50,6 +52,11 @@ static ssize_t posix_pread(QcFile *file, void *buf, size_t len, uint64_t offset)
         return 0; /* no file is that long */
     ssize_t n = pread(fd_of(file), buf, len, (off_t)offset);
     return n < 0 ? -errno : n;
+}
+
+static ssize_t posix_pread_past(QcFile *file, uint64_t pass, void *buf, size_t len, uint64_t offset)
+{
+    return qc_direct_read(&((PosixFile *)file)->direct, file, pass, buf, len, offset);
 }
 
 /* What has kept a file from growing. A limit to its length is want of room to us: EFBIG is said of
@@ -228,12 +235,14 @@ static int posix_has_writer(QcFile *file)
 static void posix_close(QcFile *file)
 {
     qc_growth_wait(growth_of(file));
+    qc_direct_clear(&((PosixFile *)file)->direct);
     close(fd_of(file));
     g_free(file);
 }
 
 static const QcFileOps posix_ops = {
     .pread = posix_pread,
+    .pread_past = posix_pread_past,
     .pwrite = posix_pwrite,
     .sync = posix_sync,
     .stat = posix_stat,
@@ -262,6 +271,7 @@ int qc_file_new_fd(int fd, QcFile **ret)
     file->fd = fd;
     file->is_block = S_ISBLK(st.st_mode);
     file->growth.size = (uint64_t)st.st_size;
+    qc_direct_init(&file->direct);
     *ret = &file->base;
     return 0;
 }

@@ -2,13 +2,31 @@
 #include "pieces.h"
 #include <string.h>
 
-int qc_image_read(const QcImage *image, void *buf, size_t len, uint64_t offset)
+/* How much of a range the file had when it was opened. */
+static size_t there(const QcImage *image, size_t len, uint64_t offset)
 {
     uint64_t size = image->info.stat.size;
-    size_t there = offset < size ? (size_t)MIN(len, size - offset) : 0;
-    int err = there > 0 ? qc_file_read(image->file, buf, there, offset) : 0;
-    memset((uint8_t *)buf + there, 0, len - there);
+    return offset < size ? (size_t)MIN(len, size - offset) : 0;
+}
+
+/* n bytes were there, and to read them ended with err; the rest is zeros. */
+static int have_read(void *buf, size_t n, size_t len, int err)
+{
+    memset((uint8_t *)buf + n, 0, len - n);
     return err == -ENODATA ? -EIO : err; /* cut off since: zeros would be a lie */
+}
+
+int qc_image_read(const QcImage *image, void *buf, size_t len, uint64_t offset)
+{
+    size_t n = there(image, len, offset);
+    return have_read(buf, n, len, n > 0 ? qc_file_read(image->file, buf, n, offset) : 0);
+}
+
+int qc_image_read_past(const QcImage *image, uint64_t pass, void *buf, size_t len, uint64_t offset)
+{
+    size_t n = there(image, len, offset);
+    int err = n > 0 ? qc_file_read_past(image->file, pass, buf, n, offset) : 0;
+    return have_read(buf, n, len, err);
 }
 
 int qc_image_find_cached(const QcImage *image, QcCachedKind kind, uint64_t offset, uint64_t size,

@@ -13,6 +13,8 @@
  * what lay before it and is not there any more, -EIO. Errors of reading.
  */
 int qc_image_read(const QcImage *image, void *buf, size_t len, uint64_t offset);
+/* The same by qc_file_read_past(). */
+int qc_image_read_past(const QcImage *image, uint64_t pass, void *buf, size_t len, uint64_t offset);
 
 /* Bytes in a slice: 16 KiB, or a cluster where that is less. */
 static inline uint64_t qc_table_slice(const QcLayout *l)

@@ -20,7 +20,14 @@ static int read_compressed(const QcExtent *e, void *buf, bool once)
     return err;
 }
 
-static int read_extent(const QcExtent *e, void *buf, bool once)
+static int read_data(const QcExtent *e, void *buf, uint64_t pass)
+{
+    if (pass == 0 || e->layer > 0)
+        return qc_image_read(e->image, buf, e->length, e->host_offset);
+    return qc_image_read_past(e->image, pass, buf, e->length, e->host_offset);
+}
+
+static int read_extent(const QcExtent *e, void *buf, const QcReading *reading)
 {
     switch (e->kind) {
     case QC_EXTENT_HOLE:
@@ -28,9 +35,9 @@ static int read_extent(const QcExtent *e, void *buf, bool once)
         memset(buf, 0, e->length);
         return 0;
     case QC_EXTENT_DATA:
-        return qc_image_read(e->image, buf, e->length, e->host_offset);
+        return read_data(e, buf, reading->pass);
     case QC_EXTENT_COMPRESSED:
-        return read_compressed(e, buf, once);
+        return read_compressed(e, buf, reading->once);
     case QC_EXTENT_BAD:
     default:
         return -EIO;
@@ -50,7 +57,7 @@ static int64_t read_next(QcView *view, void *buf, size_t len, uint64_t offset, Q
     reading->zeros = qc_extent_is_zeros(&e) && e.length == len;
     reading->decoded |= e.kind == QC_EXTENT_COMPRESSED;
     if (!reading->zeros)
-        err = read_extent(&e, buf, reading->once);
+        err = read_extent(&e, buf, reading);
     return err ? err : (int64_t)e.length;
 }
 

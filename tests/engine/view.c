@@ -1,4 +1,5 @@
 /* Views: what can be read is right, what cannot is an error for that place only. */
+#include "countfile.h"
 #include "craft.h"
 #include "format.h"
 #include "memfile.h"
@@ -451,6 +452,46 @@ Test(view, a_reading_says_whether_something_was_decoded)
     cr_expect(reading.decoded);
     opened_clear(&o);
     qc_file_unref(mem_file(file));
+}
+
+/* Data of a pass goes past the page cache, as far as it comes that way; tables do not. */
+Test(view, a_pass_goes_past_the_page_cache)
+{
+    CountFile *file = count_file_new(mem_file(sample()));
+    uint8_t right[8 * CLUSTER], buf[sizeof(right)];
+    Opened o = opened_new(count_file(file), NULL);
+    QcReading none = {.pass = 0}, pass = {.pass = 5};
+    cr_assert_eq(sizeof(buf), qc_view_fetch(o.view, right, sizeof(right), CLUSTER, &none));
+    cr_expect_eq(file->past, 0);
+    cr_assert_eq(sizeof(buf), qc_view_fetch(o.view, buf, sizeof(buf), CLUSTER, &pass));
+    cr_expect_arr_eq(buf, right, sizeof(right));
+    cr_expect_eq(file->past, 1);
+    cr_expect_eq(file->pass, 5);
+    opened_clear(&o);
+    qc_file_unref(count_file(file));
+}
+
+/* What lies beneath may be read for others, too. */
+Test(view, of_a_pass_only_the_top_file_is_read_so)
+{
+    Stack s = overlay_and_base();
+    CountFile *top = count_file_new(qc_file_ref(s.made[1]));
+    uint8_t buf[CLUSTER];
+    write_in(s.made[1], s.gate, CLUSTER, 't');
+    Opened o = opened_new(count_file(top), s.gate);
+    QcView *base = qc_chain_view(o.chain, 1);
+    QcReading reading = {.pass = 5};
+    cr_assert_eq(CLUSTER, qc_view_fetch(o.view, buf, CLUSTER, CLUSTER, &reading));
+    cr_expect_eq(buf[0], 't');
+    cr_expect_eq(top->past, 1);
+    cr_assert_eq(CLUSTER, qc_view_fetch(o.view, buf, CLUSTER, 0, &reading));
+    cr_expect_eq(buf[0], 'b');
+    cr_assert_eq(CLUSTER, qc_view_fetch(base, buf, CLUSTER, 0, &reading));
+    cr_expect_eq(buf[0], 'b');
+    cr_expect_eq(top->past, 1);
+    opened_clear(&o);
+    qc_file_unref(count_file(top));
+    remove_stack(&s);
 }
 
 /* Extensions may fill the whole first cluster. */

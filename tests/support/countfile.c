@@ -18,6 +18,14 @@ static ssize_t count_pread(QcFile *file, void *buf, size_t len, uint64_t offset)
     return n;
 }
 
+static ssize_t count_pread_past(QcFile *file, uint64_t pass, void *buf, size_t len, uint64_t offset)
+{
+    CountFile *c = self(file);
+    c->past++;
+    c->pass = pass;
+    return c->inner->ops->pread(c->inner, buf, len / 2, offset);
+}
+
 static ssize_t count_pwrite(QcFile *file, const void *buf, size_t len, uint64_t offset)
 {
     CountFile *c = self(file);
@@ -76,6 +84,7 @@ static void count_close(QcFile *file)
 
 static const QcFileOps count_ops = {
     .pread = count_pread,
+    .pread_past = count_pread_past,
     .pwrite = count_pwrite,
     .sync = count_sync,
     .stat = count_stat,
@@ -97,7 +106,7 @@ CountFile *count_file_new(QcFile *inner)
 
 void count_file_reset(CountFile *file)
 {
-    file->reads = file->bytes = file->seeks = file->writes = 0;
+    file->reads = file->bytes = file->seeks = file->writes = file->past = 0;
 }
 
 QcFile *sparse_file_new(void)

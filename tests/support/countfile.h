@@ -12,6 +12,8 @@ typedef struct CountFile {
     QcFile *inner;
     _Atomic uint64_t reads, bytes; /* bytes that were read */
     _Atomic uint64_t seeks, writes;
+    _Atomic uint64_t past; /* reads past the page cache; each gives half of what is asked for */
+    _Atomic uint64_t pass; /* of the last of them */
     /* Sees, and may change, what was read: n bytes. NULL: nothing does. */
     void (*on_read)(void *data, uint8_t *buf, ssize_t n, uint64_t offset);
     void *on_read_data;

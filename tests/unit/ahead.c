@@ -77,13 +77,23 @@ static bool get(Ahead *ahead, QcView *view, uint64_t offset, size_t len)
     return n > 0;
 }
 
+/* Read the disk from end to end. Whether some of it was read ahead. */
+static bool read_all_of(Ahead *ahead, QcView *view)
+{
+    bool served = false;
+
+    for (uint64_t at = 0; at < SIZE; at += 65536)
+        served |= get(ahead, view, at, (size_t)MIN(65536, SIZE - at));
+    return served;
+}
+
 Test(ahead, a_reader_in_order_is_served)
 {
     static const size_t lengths[] = {4096, 131072, 262144, 300000, 1048576};
 
     for (size_t i = 0; i < G_N_ELEMENTS(lengths); i++) {
         Disk d = new_disk();
-        Ahead *ahead = ahead_new(d.pool, true);
+        Ahead *ahead = ahead_new(d.pool, AHEAD_WAITS);
         uint64_t served = 0;
 
         for (uint64_t at = 0; at < SIZE; at += lengths[i]) {
@@ -100,7 +110,7 @@ Test(ahead, a_reader_in_order_is_served)
 Test(ahead, requests_may_overtake_one_another)
 {
     Disk d = new_disk();
-    Ahead *ahead = ahead_new(d.pool, true);
+    Ahead *ahead = ahead_new(d.pool, AHEAD_WAITS);
     const size_t len = AHEAD_CHUNK;
 
     for (uint64_t at = 0; at + 2 * len <= SIZE; at += 2 * len) {
@@ -115,12 +125,13 @@ Test(ahead, requests_may_overtake_one_another)
 Test(ahead, a_request_may_go_back)
 {
     Disk d = new_disk();
-    Ahead *ahead = ahead_new(d.pool, true);
+    Ahead *ahead = ahead_new(d.pool, AHEAD_WAITS);
     const size_t len = 4096;
 
     for (uint64_t at = 0; at < 8 * AHEAD_CHUNK; at += len)
         get(ahead, d.view, at, len);
-    get(ahead, d.view, 4 * AHEAD_CHUNK, 4 * AHEAD_CHUNK);
+    cr_expect_not(get(ahead, d.view, 4 * AHEAD_CHUNK, 4 * AHEAD_CHUNK));
+    cr_expect(get(ahead, d.view, 8 * AHEAD_CHUNK, len));
     ahead_free(ahead);
     free_disk(&d);
 }
@@ -132,7 +143,7 @@ Test(ahead, what_was_read_of_another_view_is_dropped)
     QcFile *zeros = sparse_file_new();
     g_autoptr(QcImage) image = NULL;
     g_autoptr(QcChain) chain = NULL;
-    Ahead *ahead = ahead_new(d.pool, true);
+    Ahead *ahead = ahead_new(d.pool, AHEAD_WAITS);
     uint64_t at = 0;
     unsigned served = 0;
 
@@ -164,7 +175,7 @@ Test(ahead, what_was_read_of_another_view_is_dropped)
 Test(ahead, a_reader_at_random_reads_himself)
 {
     Disk d = new_disk();
-    Ahead *ahead = ahead_new(d.pool, true);
+    Ahead *ahead = ahead_new(d.pool, AHEAD_WAITS);
     uint64_t at = 12345;
 
     for (unsigned i = 0; i < 1000; i++) {
@@ -172,6 +183,29 @@ Test(ahead, a_reader_at_random_reads_himself)
         cr_assert_not(get(ahead, d.view, at, 4096));
     }
     ahead_free(ahead);
+    free_disk(&d);
+}
+
+/* All reads of one open file are of one pass, those of another one of another; or of none. */
+Test(ahead, whose_reading_is_a_pass)
+{
+    Disk d = new_disk();
+    Ahead *first = ahead_new(d.pool, AHEAD_PASSES), *second = ahead_new(d.pool, AHEAD_PASSES);
+    Ahead *other = ahead_new(d.pool, AHEAD_WAITS);
+
+    cr_expect_neq(ahead_pass(first), 0);
+    cr_expect_neq(ahead_pass(second), 0);
+    cr_expect_neq(ahead_pass(first), ahead_pass(second));
+    cr_expect_eq(ahead_pass(other), 0);
+
+    cr_expect(read_all_of(other, d.view));
+    cr_expect_eq(d.file->past, 0);
+    cr_expect(read_all_of(second, d.view));
+    cr_expect_gt(d.file->past, 0);
+    cr_expect_eq(d.file->pass, ahead_pass(second));
+    ahead_free(first);
+    ahead_free(second);
+    ahead_free(other);
     free_disk(&d);
 }
 
@@ -184,7 +218,7 @@ Test(ahead, files_that_are_not_read_any_more_give_their_chunks_back)
     for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
         unsigned served = 0;
 
-        files[i] = ahead_new(d.pool, true);
+        files[i] = ahead_new(d.pool, AHEAD_WAITS);
         for (uint64_t at = 0; at < 12 * AHEAD_CHUNK; at += AHEAD_CHUNK)
             served += get(files[i], d.view, at, AHEAD_CHUNK);
         cr_expect_geq(served, 4, "file %zu", i);
@@ -198,7 +232,7 @@ Test(ahead, files_that_are_not_read_any_more_give_their_chunks_back)
 Test(ahead, a_long_file_is_served_to_its_end)
 {
     Disk d = new_disk_of(LONG, AHEAD_IDLE_US);
-    Ahead *ahead = ahead_new(d.pool, true);
+    Ahead *ahead = ahead_new(d.pool, AHEAD_WAITS);
     unsigned served = 0;
 
     for (uint64_t at = 0; at < LONG; at += AHEAD_CHUNK)
@@ -214,13 +248,16 @@ Test(ahead, what_is_served_is_served_in_whole)
     Disk d = new_disk();
     Ahead *files[12];
     const size_t len = 5 * AHEAD_CHUNK;
+    unsigned served = 0;
 
     for (size_t i = 0; i < G_N_ELEMENTS(files); i++)
-        files[i] = ahead_new(d.pool, true);
+        files[i] = ahead_new(d.pool, AHEAD_WAITS);
     for (uint64_t at = 0; at < 4 * len; at += len) {
         for (size_t i = 0; i < G_N_ELEMENTS(files); i++)
-            get(files[i], d.view, at, len);
+            served += get(files[i], d.view, at, len);
     }
+    cr_expect_gt(served, 0);
+    cr_expect_lt(served, 4 * G_N_ELEMENTS(files), "there were chunks for all of them");
     for (size_t i = 0; i < G_N_ELEMENTS(files); i++)
         ahead_free(files[i]);
     free_disk(&d);
@@ -246,7 +283,7 @@ Test(ahead, files_that_are_read_do_not_rob_one_another)
 
     count_file_reset(d.file);
     for (size_t i = 0; i < G_N_ELEMENTS(files); i++)
-        files[i] = ahead_new(d.pool, true);
+        files[i] = ahead_new(d.pool, AHEAD_WAITS);
     for (uint64_t at = 0; at < 20 * AHEAD_CHUNK; at += AHEAD_CHUNK) {
         for (size_t i = 0; i < G_N_ELEMENTS(files); i++)
             served += get_fast(files[i], d.view, at);
@@ -281,7 +318,7 @@ static unsigned restricted(void)
 static bool is_kept_free(bool waits, unsigned pause, unsigned rounds)
 {
     Disk d = new_disk_of(LONG, AHEAD_IDLE_US);
-    Ahead *ahead = ahead_new(d.pool, waits);
+    Ahead *ahead = ahead_new(d.pool, waits ? AHEAD_WAITS : 0);
     bool seen = false;
 
     for (unsigned round = 0; round < rounds && !seen; round++) {
@@ -328,7 +365,7 @@ Test(ahead, threads_run_anywhere_for_who_does_more_than_read)
 Test(ahead, what_cannot_be_read_is_left_to_the_reader)
 {
     Disk d = new_disk();
-    Ahead *ahead = ahead_new(d.pool, true);
+    Ahead *ahead = ahead_new(d.pool, AHEAD_WAITS);
 
     g_autoptr(QcView) broken = qc_view_new_broken(NULL, SIZE, -EIO);
     for (uint64_t at = 0; at + AHEAD_CHUNK < SIZE; at += AHEAD_CHUNK)
@@ -340,29 +377,29 @@ Test(ahead, what_cannot_be_read_is_left_to_the_reader)
 typedef struct Racer {
     Disk *disk;
     Ahead *ahead;
+    gint served; /* atomic */
 } Racer;
 
 static gpointer read_all(gpointer data)
 {
     Racer *racer = data;
 
-    for (unsigned round = 0; round < 3; round++) {
-        for (uint64_t at = 0; at < SIZE; at += 65536)
-            get(racer->ahead, racer->disk->view, at, (size_t)MIN(65536, SIZE - at));
-    }
+    for (unsigned round = 0; round < 3; round++)
+        g_atomic_int_add(&racer->served, read_all_of(racer->ahead, racer->disk->view));
     return NULL;
 }
 
 Test(ahead, many_threads_on_one_file)
 {
     Disk d = new_disk();
-    Racer racer = {.disk = &d, .ahead = ahead_new(d.pool, true)};
+    Racer racer = {.disk = &d, .ahead = ahead_new(d.pool, AHEAD_WAITS)};
     GThread *threads[4];
 
     for (size_t i = 0; i < G_N_ELEMENTS(threads); i++)
         threads[i] = g_thread_new("racer", read_all, &racer);
     for (size_t i = 0; i < G_N_ELEMENTS(threads); i++)
         g_thread_join(threads[i]);
+    cr_expect_gt(racer.served, 0);
     ahead_free(racer.ahead);
     free_disk(&d);
 }

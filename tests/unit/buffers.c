@@ -2,7 +2,9 @@
 #include "buffers.h"
 
 #include <criterion/criterion.h>
+#include <stdint.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
     SIZE = 256 << 10,
@@ -70,6 +72,26 @@ Test(buffers, large_ones_are_kept_and_used_again)
     buffers_put(buffers, NULL, SIZE);
     buffers_free(buffers);
     buffers_free(NULL);
+}
+
+/* So that the kernel can read into them without its page cache. */
+Test(buffers, large_ones_begin_with_a_page)
+{
+    Buffers *buffers = buffers_new(SIZE, KEPT);
+    char *all[USED];
+
+    get_all(buffers, all);
+    for (unsigned i = 0; i < USED; i++) {
+        cr_expect_eq((uintptr_t)all[i] % (size_t)getpagesize(), 0, "buffer %u", i);
+        buffers_put(buffers, all[i], SIZE);
+    }
+    for (size_t len = 65537; len <= 4 * SIZE; len += 65537) {
+        char *buffer = buffers_get(buffers, len);
+
+        cr_expect_eq((uintptr_t)buffer % (size_t)getpagesize(), 0, "%zu bytes", len);
+        buffers_put(buffers, buffer, len);
+    }
+    buffers_free(buffers);
 }
 
 Test(buffers, of_which_none_are_to_be_kept_are_given_all_the_same)
