@@ -263,6 +263,12 @@ control() { # FILE LINE...
     OUTPUT=$( ($printf '%s\n' "$@" >"$file") 2>&1) && STATUS=0 || STATUS=$?
 }
 
+# Whether a process that waits for its write has got a signal, and the kernel has told the daemon: from
+# then on nothing but SIGKILL wakes it.
+has_been_interrupted() { # PID
+    [ "$(ps -o state= -p "$1")" = D ]
+}
+
 # One line of text for each errno, as strerror gives it.
 message_of() {
     python3 -c 'import errno, os, sys; print(os.strerror(getattr(errno, sys.argv[1])))' "$1"
