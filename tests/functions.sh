@@ -214,6 +214,11 @@ stop_daemon() {
     ! complaints daemon.log || fail "the daemon complains"
 }
 
+# Whether a tracer has come to all threads of a process, and not to the first of them alone.
+is_traced() { # PID
+    ! grep -qx TracerPid:.0 "/proc/$1/task/"*/status
+}
+
 # Ended; what nobody has waited for yet counts as ended too.
 is_gone() {
     local state

@@ -174,7 +174,7 @@ takes_too_long() {
     hold writer_elsewhere
     strace -f -o /dev/null -p "$keeper" -e trace=getdents64 -e inject=getdents64:delay_enter=2000000 2>/dev/null &
     tracer=$!
-    wait_for grep -q TracerPid:.[1-9] "/proc/$keeper/status"
+    wait_for is_traced "$keeper"
     refuses_to_open mnt/volume/disk
     control_fails EBUSY mnt/volume/control 'take no'
     assert_match "$(last_result mnt/volume/control)" "it took too long to look at all open files"

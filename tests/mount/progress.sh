@@ -15,15 +15,11 @@ cp image.qcow2 store/other.qcow2
 
 start_daemon -o allow_other
 
-all_are_traced() {
-    ! grep -qx TracerPid:.0 "/proc/$WORKER/task/"*/status
-}
-
 slow_down() {
     strace -f -o /dev/null -e trace=pread64 -e inject=pread64:delay_enter=200000 -p "$WORKER" 2>/dev/null &
     TRACER=$!
     PIDS+=("$TRACER")
-    wait_for all_are_traced
+    wait_for is_traced "$WORKER"
 }
 
 let_go() {
