@@ -239,6 +239,14 @@ complaints() { # LOG...
     cat "$@" | grep -v "^snaptree: \(confined\|not confined\|requests come over io_uring\|io_uring is not used\|.* (uid [0-9]*, process [0-9]*)$\)"
 }
 
+# Begins a command that is to run in a mount namespace of its own. What other tests have mounted is not
+# in there: it would live on when they unmount it, and their daemons with it.
+# shellcheck disable=SC2016,SC2034 # for the inner shell; for the tests
+OWN_MOUNTS=(unshare --mount bash -c '
+    cut -d " " -f 5 /proc/self/mountinfo | grep -F /snaptree-test. | grep -vF "$TMP/" | sort -r |
+        while IFS= read -r at; do umount --lazy --no-canonicalize "$(printf %b "$at")"; done
+    exec "$@"' bash)
+
 # The daemon of a mount: the process that has the mount point as its last argument, is not the child
 # of such a one, and was started by this test: others have a "mnt" too.
 daemon_of() {

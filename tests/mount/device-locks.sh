@@ -58,7 +58,7 @@ reader_elsewhere() {
 # As libvirt starts a machine.
 writer_with_a_private_dev() {
     # shellcheck disable=SC2016
-    exec unshare -m sh -c 'mount -t tmpfs none /dev && mknod /dev/null c 1 3 && mknod /dev/vda b "$@" && exec qemu-io -f qcow2 /dev/vda' sh \
+    exec "${OWN_MOUNTS[@]}" sh -c 'mount -t tmpfs none /dev && mknod /dev/null c 1 3 && mknod /dev/vda b "$@" && exec qemu-io -f qcow2 /dev/vda' sh \
         "$MAJOR" "$MINOR"
 }
 
