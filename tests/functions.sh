@@ -214,6 +214,11 @@ stop_daemon() {
     ! complaints daemon.log || fail "the daemon complains"
 }
 
+# Whether a tracer has come to all threads of a process, and not to the first of them alone.
+is_traced() { # PID
+    ! grep -qx TracerPid:.0 "/proc/$1/task/"*/status
+}
+
 # Ended; what nobody has waited for yet counts as ended too.
 is_gone() {
     local state
@@ -233,6 +238,14 @@ unmount_store() {
 complaints() { # LOG...
     cat "$@" | grep -v "^snaptree: \(confined\|not confined\|requests come over io_uring\|io_uring is not used\|.* (uid [0-9]*, process [0-9]*)$\)"
 }
+
+# Begins a command that is to run in a mount namespace of its own. What other tests have mounted is not
+# in there: it would live on when they unmount it, and their daemons with it.
+# shellcheck disable=SC2016,SC2034 # for the inner shell; for the tests
+OWN_MOUNTS=(unshare --mount bash -c '
+    cut -d " " -f 5 /proc/self/mountinfo | grep -F /snaptree-test. | grep -vF "$TMP/" | sort -r |
+        while IFS= read -r at; do umount --lazy --no-canonicalize "$(printf %b "$at")"; done
+    exec "$@"' bash)
 
 # The daemon of a mount: the process that has the mount point as its last argument, is not the child
 # of such a one, and was started by this test: others have a "mnt" too.
@@ -261,6 +274,12 @@ control() { # FILE LINE...
     shift
     [ $# = 1 ] || printf="env printf"
     OUTPUT=$( ($printf '%s\n' "$@" >"$file") 2>&1) && STATUS=0 || STATUS=$?
+}
+
+# Whether a process that waits for its write has got a signal, and the kernel has told the daemon: from
+# then on nothing but SIGKILL wakes it.
+has_been_interrupted() { # PID
+    [ "$(ps -o state= -p "$1")" = D ]
 }
 
 # One line of text for each errno, as strerror gives it.

@@ -127,9 +127,20 @@ def locks_on(path):
 
 
 def has_open(pid, path):
+    """Whether a process, which may open, close and end meanwhile, has the file open."""
     fds = "/proc/%d/fd" % pid
-    return any(os.path.exists(os.path.join(fds, fd)) and
-               os.path.samefile(os.path.join(fds, fd), path) for fd in os.listdir(fds))
+    wanted = os.stat(path)
+
+    def is_it(fd):
+        try:
+            return os.path.samestat(os.stat(os.path.join(fds, fd)), wanted)
+        except FileNotFoundError:
+            return False
+
+    try:
+        return any(map(is_it, os.listdir(fds)))
+    except FileNotFoundError:
+        return False
 
 
 class Process:

@@ -20,11 +20,12 @@ make_store() {
 
 # How many of the threads that read ahead may not use all of the daemon's processors.
 restricted() {
-    local task n=0 all
+    local task status n=0 all
     all=$(awk '/^Cpus_allowed_list/ { print $2 }' "/proc/$WORKER/status")
     for task in "/proc/$WORKER/task/"*; do
-        [ "$(<"$task/comm")" = pool-snaptree ] || continue
-        [ "$(awk '/^Cpus_allowed_list/ { print $2 }' "$task/status")" = "$all" ] || n=$((n + 1))
+        status=$(cat "$task/status" 2>/dev/null) || continue # it has ended
+        [[ $status == Name:*([[:space:]])pool-snaptree$'\n'* ]] || continue
+        [[ $status == *$'\n'Cpus_allowed_list:*([[:space:]])"$all"$'\n'* ]] || n=$((n + 1))
     done
     echo $n
 }

@@ -331,7 +331,7 @@ mountpoint_of_table() {
 system_log() {
     [ "$(id -u)" = 0 ] || return 0
     # shellcheck disable=SC2016
-    timeout 60 unshare -m bash -c '
+    timeout 60 "${OWN_MOUNTS[@]}" bash -c '
         set -e
         mount -t tmpfs none /dev
         mknod /dev/null c 1 3

@@ -102,7 +102,7 @@ without_the_table() {
     local when
     [ "$(id -u)" = 0 ] || return 0
     for when in end start; do
-        SNAPTREE=$SNAPTREE WHEN=$when unshare -m bash -c '
+        SNAPTREE=$SNAPTREE WHEN=$when "${OWN_MOUNTS[@]}" bash -c '
             set -e
             hide() {
                 umount -l /proc

@@ -58,7 +58,7 @@ reader_elsewhere() {
 # As libvirt starts a machine.
 writer_with_a_private_dev() {
     # shellcheck disable=SC2016
-    exec unshare -m sh -c 'mount -t tmpfs none /dev && mknod /dev/null c 1 3 && mknod /dev/vda b "$@" && exec qemu-io -f qcow2 /dev/vda' sh \
+    exec "${OWN_MOUNTS[@]}" sh -c 'mount -t tmpfs none /dev && mknod /dev/null c 1 3 && mknod /dev/vda b "$@" && exec qemu-io -f qcow2 /dev/vda' sh \
         "$MAJOR" "$MINOR"
 }
 
@@ -174,7 +174,7 @@ takes_too_long() {
     hold writer_elsewhere
     strace -f -o /dev/null -p "$keeper" -e trace=getdents64 -e inject=getdents64:delay_enter=2000000 2>/dev/null &
     tracer=$!
-    wait_for grep -q TracerPid:.[1-9] "/proc/$keeper/status"
+    wait_for is_traced "$keeper"
     refuses_to_open mnt/volume/disk
     control_fails EBUSY mnt/volume/control 'take no'
     assert_match "$(last_result mnt/volume/control)" "it took too long to look at all open files"

@@ -167,14 +167,16 @@ in_a_list_of_commands() {
 }
 
 # Before the switch, nothing has happened; behind it, all has. What is left of the mount when the
-# whole daemon is gone can be unmounted; or the next mount takes its place.
+# whole daemon is gone can be unmounted; or the next mount takes its place. (The sync lasts until the
+# daemon is killed in it, however long that takes.)
 killed_in_a_command() {
     local sync left=("" "a " "a " "a " "a b ")
     for sync in 1 2 3 4; do
-        start_slow $sync
+        start_slow $sync 60000000
         command_in_background "take b"
         wait_for is_in_sync
         kill -KILL "$DAEMON" "$WORKER"
+        kill -KILL "$STRACE" # for which they would wait
         wait "$COMMANDER"
         [ "$(cut -d' ' -f1 <result)" != 0 ] || fail "a command of a killed daemon has succeeded"
         wait "$STRACE" || true
@@ -422,7 +424,7 @@ lazily() {
 
 # An unmount in the middle of a command is refused; it is busy.
 unmounted_in_a_command() {
-    start_slow 1
+    start_slow 4 3000000 # the last sync
     command_in_background "take b"
     wait_for is_in_sync
     assert_fails fusermount3 -u "$TMP/mnt"

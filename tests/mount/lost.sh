@@ -211,7 +211,7 @@ store_fails() {
         strace -f -o /dev/null -p "$worker" -P web.qcow2 -P named-otherwise -e trace=openat2 \
             -e inject=openat2:error=$errno 2>/dev/null &
         tracer=$!
-        wait_for grep -q TracerPid:.[1-9] "/proc/$worker/status"
+        wait_for is_traced "$worker"
         if listed=$(ls mnt 2>/dev/null); then
             for name in web.qcow2 named-otherwise; do
                 grep -qxF $name <<<"$listed" || fail "$name is not listed after $errno"
@@ -249,7 +249,7 @@ locks_fail() {
     dd bs=4K count=1 status=none <&4 >first || fail "a disk that is open"
     strace -f -o /dev/null -p "$worker" -e trace=fcntl -e inject=fcntl:error=EIO 2>/dev/null &
     tracer=$!
-    wait_for grep -q TracerPid:.[1-9] "/proc/$worker/status"
+    wait_for is_traced "$worker"
     assert_fails dd bs=4K count=1 status=none of=/dev/null <&4
     assert_match "$OUTPUT" "$(message_of EIO)" "a disk of which it is not known who writes to it"
     kill $tracer
@@ -274,7 +274,7 @@ errors_of_no_program() {
         worker=$(worker_of "$DAEMON")
         strace -f -o /dev/null -p "$worker" -e trace=fcntl -e inject=fcntl:error=$errno 2>/dev/null &
         tracer=$!
-        wait_for grep -q TracerPid:.[1-9] "/proc/$worker/status"
+        wait_for is_traced "$worker"
         assert_fails timeout -s KILL 20 cat mnt/web.qcow2/disk
         assert_match "$OUTPUT" "$(message_of EIO)" "a disk that cannot be opened for $errno"
         control_fails EIO mnt/web.qcow2/control "take c"

@@ -1,9 +1,9 @@
-# A long command shows how far it is, and a signal to its writer stops it. The daemon is made
-# slow by a tracer, so that there is something to see.
+# A long command shows how far it is, and a signal to its writer stops it. A tracer makes the daemon
+# so slow that a command takes a minute, and lets go of it when what there is to see has been seen.
 . "${SRCDIR:?run by ctest}/tests/functions.sh"
 requires qemu-img qemu-io strace python3 setpriv
 requires_fuse
-requires_root # fusermount3 does not mount for who is traced
+requires_root # to trace the process that serves
 
 NOW='[0-9]{4}-[0-9-]{5}T[0-9:]{8}Z'
 
@@ -13,10 +13,19 @@ mkdir store mnt
 cp image.qcow2 store/slow.qcow2
 cp image.qcow2 store/other.qcow2
 
-ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" strace -f --seccomp-bpf -o /dev/null -e trace=pread64 \
-    -e inject=pread64:delay_enter=10000 "$SNAPTREE" -f -o allow_other "$TMP/store" "$TMP/mnt" 2>/dev/null &
-PIDS+=($!)
-wait_for mountpoint -q mnt
+start_daemon -o allow_other
+
+slow_down() {
+    strace -f -o /dev/null -e trace=pread64 -e inject=pread64:delay_enter=200000 -p "$WORKER" 2>/dev/null &
+    TRACER=$!
+    PIDS+=("$TRACER")
+    wait_for is_traced "$WORKER"
+}
+
+let_go() {
+    kill "$TRACER"
+    wait "$TRACER" || true
+}
 
 # Start a command in the background; it is running when this returns. $WRITER is who waits for it.
 start() { # CONTROL LINE
@@ -31,6 +40,7 @@ percent() { # CONTROL
 }
 
 shows_how_far_it_is() {
+    slow_down
     start mnt/slow.qcow2/control "take slow"
     local first second
     first=$(percent mnt/slow.qcow2/control)
@@ -40,6 +50,7 @@ shows_how_far_it_is() {
     wait_for bash -c "p=\$(sed -nE 's/^$NOW ([0-9]+)% .*/\1/p' mnt/slow.qcow2/control); [ \"\${p:-100}\" -gt ${first:-0} ]"
     second=$(percent mnt/slow.qcow2/control)
     [ -z "$second" ] || [ "$second" -le 99 ] || fail "$second percent"
+    let_go
     wait "$WRITER" || fail "the command failed: $(tail -n1 mnt/slow.qcow2/control)"
     assert_match "$(tail -n1 mnt/slow.qcow2/control)" "^$NOW ok take slow$"
 }
@@ -56,6 +67,7 @@ assert_stopped() { # CONTROL LINE
 stops_on_a_signal() {
     local before signal
     before=$(sha256sum <store/other.qcow2)
+    slow_down
     for signal in INT TERM KILL; do
         start mnt/other.qcow2/control "take $signal"
         kill -"$signal" "$WRITER"
@@ -65,6 +77,7 @@ stops_on_a_signal() {
     assert_match "$(tail -n1 mnt/other.qcow2/control)" "^$NOW [0-9]+% take by-store$"
     kill "$WRITER"
     assert_stopped mnt/control "take other.qcow2 by-store" "$before"
+    let_go
     check_clean store/other.qcow2
 }
 
@@ -83,9 +96,11 @@ wait_in_line() { # FILE LINE
 # control file the second waits in the kernel; these are two files.) So it is by another name.
 stops_in_the_line() {
     local first alias=mnt/alias.qcow2/control
+    slow_down
     start mnt/other.qcow2/control "take first"
     first=$WRITER
     wait_in_line mnt/control "take other.qcow2 waiting"
+    let_go
     wait "$first" || fail "the command before it failed"
     assert_eq "$(sed -nE "s/^$NOW ([A-Za-z]+ take (first|waiting)).*/\1/p" mnt/other.qcow2/control | tr '\n' ' ')" \
         "ECANCELED take waiting ok take first " "the results, in this order"
@@ -93,9 +108,11 @@ stops_in_the_line() {
     [ ! -e mnt/other.qcow2/snapshots/waiting ] || fail "what was cancelled has been run"
 
     ln store/other.qcow2 store/alias.qcow2
+    slow_down
     start mnt/other.qcow2/control "take second"
     first=$WRITER
     wait_in_line $alias "take waiting"
+    let_go
     wait "$first" || fail "the command before it failed"
     assert_match "$(tail -n1 $alias)" "ECANCELED take waiting: cancelled by a signal before it began"
     rm store/alias.qcow2
@@ -106,6 +123,7 @@ stops_in_the_line() {
 stops_on_a_second_signal() {
     local before status=0
     before=$(sha256sum <store/other.qcow2)
+    slow_down
     python3 -c 'import os, signal, sys
 signal.signal(signal.SIGWINCH, lambda *_: None)
 os.write(os.open(sys.argv[1], os.O_WRONLY), b"take second")' mnt/other.qcow2/control 2>writer.log &
@@ -115,6 +133,7 @@ os.write(os.open(sys.argv[1], os.O_WRONLY), b"take second")' mnt/other.qcow2/con
     sleep 0.3
     kill -TERM "$WRITER"
     assert_stopped mnt/other.qcow2/control "take second" "$before"
+    let_go
 }
 
 # Asynchronous writes (libaio) return before their commands have run: one user has 16 under way and
@@ -150,6 +169,7 @@ os.read(0, 1)
 END
     rm -f end submitted
     mkfifo end
+    slow_down
     timeout -s KILL 100 setpriv --clear-groups /usr/bin/python3 writer.py "$1" <end 2>writer.log &
     WRITER=$!
     exec 3>end
@@ -159,22 +179,29 @@ END
     assert_match "$(grep -c ' EAGAIN (4096 bytes): ' mnt/control)" "^[1-9]" "writes that were refused"
     exec 3>&-
     wait "$WRITER" || fail "the writer: $(<writer.log)"
+    let_go
     assert_match "$(grep -c ' ECANCELED check other.qcow2: cancelled as its writer is gone' mnt/control)" "^[1-9]" "commands that went with their writer"
     control_ok mnt/control "take other.qcow2 later" "delete other.qcow2 later"
 }
 
 # A signal that a program handles and goes on after is no reason to stop.
 goes_on_after_other_signals() {
-    python3 - mnt/other.qcow2/control <<'END'
+    slow_down
+    python3 - mnt/other.qcow2/control <<'END' &
 import os, signal, sys
-seen = []
-signal.signal(signal.SIGALRM, lambda *_: seen.append(1))
-signal.setitimer(signal.ITIMER_REAL, 0.2, 0.2)
+signal.signal(signal.SIGALRM, lambda *_: open("signalled", "w").close())
 fd = os.open(sys.argv[1], os.O_WRONLY)
 assert os.write(fd, b"take undisturbed\n") == 17
-signal.setitimer(signal.ITIMER_REAL, 0)
-assert seen, "no signal came"
 END
+    WRITER=$!
+    PIDS+=("$WRITER")
+    wait_for grep -qE "^$NOW [0-9]+% take undisturbed$" mnt/other.qcow2/control
+    kill -ALRM "$WRITER"
+    wait_for has_been_interrupted "$WRITER"
+    sleep 0.3 # time to do it wrong
+    let_go
+    wait "$WRITER" || fail "the writer's status is $?"
+    [ -e signalled ] || fail "no signal came"
     [ -e mnt/other.qcow2/snapshots/undisturbed ] || fail "no snapshot"
 }
 

@@ -105,7 +105,7 @@ fd = os.open(sys.argv[1], os.O_WRONLY); print(os.read(0, 1)); os.write(fd, b"tak
     exec 3>&-
     wait_for is_writing "$writer"
     kill -INT "$writer"
-    sleep 0.2
+    wait_for has_been_interrupted "$writer"
     kill -CONT "$WORKER"
     wait "$writer" || status=$?
     [ $status != 0 ] || fail "a command that was cancelled has succeeded"

@@ -118,7 +118,7 @@ with_its_libraries_alone() {
         cp -L "$library" "root$library"
     done <libraries
     # shellcheck disable=SC2016 # for the inner shell
-    unshare --mount bash -c 'mount --bind /dev root/dev && mount --bind store root/store &&
+    "${OWN_MOUNTS[@]}" bash -c 'mount --bind /dev root/dev && mount --bind store root/store &&
         mount -t proc proc root/proc && exec chroot root /snaptree -f /store /tree' 2>alone.log &
     DAEMON=$!
     PIDS+=("$DAEMON")
