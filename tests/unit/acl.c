@@ -77,6 +77,15 @@ Test(acl, the_mask_is_for_the_named_too)
     cr_expect_eq(mode_of(&list, 5, 0100604), 0100600);
 }
 
+Test(acl, the_mask_is_for_named_groups_too)
+{
+    const List list = {version_2,
+                       {ENTRY(USER_OBJ, 6), ENTRY(GROUP_OBJ, 7), ENTRY(GROUP, 7), ENTRY(MASK, 0),
+                        ENTRY(OTHER, 4)}};
+
+    cr_expect_eq(mode_of(&list, 5, 0100604), 0100600);
+}
+
 Test(acl, a_list_of_a_mode_says_what_the_mode_says)
 {
     const List list = {version_2, {ENTRY(USER_OBJ, 6), ENTRY(GROUP_OBJ, 4), ENTRY(OTHER, 4)}};
