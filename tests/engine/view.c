@@ -453,6 +453,25 @@ Test(view, a_reading_says_whether_something_was_decoded)
     qc_file_unref(mem_file(file));
 }
 
+/* What will not be read again soon is decoded to where it is wanted, where all of it is. */
+Test(view, a_part_of_a_compressed_cluster_is_read_once)
+{
+    MemFile *file = sample();
+    QcReading reading = {.once = true};
+    uint8_t whole[CLUSTER], part[CLUSTER];
+
+    craft_compress(file, 3, 1);
+    Opened o = opened_new(mem_file(file), NULL);
+    cr_assert_eq(CLUSTER, qc_view_fetch(o.view, whole, CLUSTER, 3 * CLUSTER, &reading));
+    memset(part, 0xee, sizeof(part));
+    cr_assert_eq(100, qc_view_fetch(o.view, part, 100, 3 * CLUSTER + 50, &reading));
+    cr_expect(reading.decoded);
+    cr_expect_eq(memcmp(part, whole + 50, 100), 0);
+    cr_expect_eq(part[100], 0xee, "what is behind the part is not written to");
+    opened_clear(&o);
+    qc_file_unref(mem_file(file));
+}
+
 /* Extensions may fill the whole first cluster. */
 Test(view, a_header_longer_than_a_page_is_read_whole)
 {
