@@ -75,7 +75,7 @@ static QcExtent cluster_extent(const QcImage *image, const QcCluster *c, uint64_
 {
     const QcLayout *l = &image->header.layout;
     uint64_t rest = qc_cluster_size(l) - in;
-    if (c->host_offset >= image->info.stat.size && c->kind != QC_CLUSTER_ZERO && c->host_offset)
+    if (c->host_offset >= image->info.stat.size && c->kind != QC_CLUSTER_ZERO)
         return qc_extent_bad(-EIO, rest); /* cut off: zeros would be a lie */
     if (c->has_subclusters)
         return subcluster_extent(l, c, in);

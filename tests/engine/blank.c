@@ -107,3 +107,13 @@ Test(blank, a_table_of_one_other_byte)
     fill_table(file, 0, 0x80);
     expect_data(file, 0);
 }
+
+/* Zeros are zeros, though they have a place, and the file does not reach as far. */
+Test(blank, a_cluster_of_zeros_whose_place_is_not_there)
+{
+    MemFile *file = sample();
+    uint64_t at = mem_file_word(file, l1_entry_at(file, 0)) & QC_OFFSET_MASK;
+
+    mem_file_put_word(file, at + 5 * sizeof(be64), UINT64_C(1) << 40 | QC_ZERO);
+    expect_data(file, SPAN + 5 * CLUSTER);
+}
