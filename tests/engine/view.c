@@ -58,29 +58,6 @@ Test(view, holes_and_data_are_told_to_the_cluster)
     qc_file_unref(mem_file(file));
 }
 
-Test(view, every_alignment_reads_the_same_bytes)
-{
-    MemFile *file = sample();
-    Opened o = opened_new(mem_file(file), NULL);
-    g_autofree uint8_t *whole = g_malloc(DISK), *part = g_malloc(DISK);
-    cr_assert_eq(qc_view_read(o.view, whole, DISK, 0), DISK);
-    cr_expect_eq(whole[3 * CLUSTER], 1);
-    cr_expect_eq(whole[10 * CLUSTER + 4], 0);
-    cr_expect_eq(whole[10 * CLUSTER + 5], 2);
-    static const size_t lengths[] = {1, 7, 511, 4096, 5000, 20000};
-    for (size_t l = 0; l < G_N_ELEMENTS(lengths); l++) {
-        for (uint64_t at = 0; at < DISK; at += lengths[l] * 3 + 1) {
-            ssize_t n = qc_view_read(o.view, part, lengths[l], at);
-            cr_assert_eq(n, (ssize_t)MIN(lengths[l], DISK - at));
-            cr_assert_eq(0, memcmp(part, whole + at, (size_t)n));
-        }
-    }
-    cr_expect_eq(qc_view_read(o.view, part, 10, DISK), 0);
-    cr_expect_eq(qc_view_read(o.view, part, 10, UINT64_MAX - 3), 0);
-    opened_clear(&o);
-    qc_file_unref(mem_file(file));
-}
-
 /* The host offset of a guest cluster. */
 static uint64_t host_of(const Opened *o, uint64_t cluster)
 {
