@@ -201,7 +201,7 @@ static int map_l2(const QcImage *image, uint64_t l2_offset, uint64_t offset, uin
     bool more = true;
     while (more && s.at < s.end && e.length < length) {
         uint64_t n = 0;
-        if (in == 0 && e.length > 0 && e.kind == QC_EXTENT_HOLE)
+        if (e.length > 0 && e.kind == QC_EXTENT_HOLE)
             n = void_entries(l, s.cached, s.at, s.end, length - e.length);
         e.length += n << l->cluster_bits;
         if (n == 0)
