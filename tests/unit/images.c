@@ -1,6 +1,8 @@
 /* Images that stay open: only what is certainly still true of them is used again, and by whom. */
 #include "images.h"
 
+#include "named.h"
+
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -150,4 +152,17 @@ Test(images, one_that_is_opened_anew_is_for_those_who_may_now)
     cr_assert_eq(0, images_reopen(images, before, &after));
     cr_expect_eq(image_stat(after)->mode & 0777, 0600);
     remove_linked(&l);
+}
+
+/* A list that the file has got meanwhile, too. */
+Test(images, one_that_is_opened_anew_has_the_list_that_is_there)
+{
+    g_autofree char *path = g_build_filename(dir, "a", NULL);
+    g_autoptr(Image) before = NULL, after = NULL;
+
+    cr_assert_eq(0, images_get(images, "a", IMAGE_ALL_LAYERS, &before));
+    if (!name_users(path, 1, 0))
+        cr_skip_test("no lists on this file system");
+    cr_assert_eq(0, images_reopen(images, before, &after));
+    cr_expect_eq(image_stat(after)->mode & 0777, 0700, "%o", image_stat(after)->mode);
 }

@@ -1,6 +1,8 @@
 /* Where in the store an open file lies, and who gets there; what is listed, and for whom. */
 #include "store.h"
 
+#include "named.h"
+
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <errno.h>
@@ -246,17 +248,22 @@ struct dirent *__wrap_readdir64(DIR *of)
     return NULL;
 }
 
-/* How many names somebody else than the owner is shown; or -errno. */
-static int list_as_others(const char *path)
+/* How many names somebody else than the owner, in that group, is shown; or -errno. */
+static int list_in_group(const char *path, gid_t gid)
 {
     g_autofree char *store = g_build_filename(dir, "store", NULL);
-    g_autoptr(Creds) others = creds_new(getuid() + 1, getgid() + 1, NULL, 0);
+    g_autoptr(Creds) others = creds_new(getuid() + 1, gid, NULL, 0);
     g_autoptr(QcGate) gate = NULL;
     g_autoptr(GPtrArray) names = NULL;
 
     cr_assert_eq(0, qc_gate_new(store, QC_BACKING_STORE, &gate, NULL));
     int r = store_list(gate, others, path, &names);
     return r < 0 ? r : (int)names->len;
+}
+
+static int list_as_others(const char *path)
+{
+    return list_in_group(path, getgid() + 1);
 }
 
 /* What is not listed would be taken for removed. */
@@ -278,6 +285,19 @@ Test(store, who_may_not_list_a_directory)
     cr_expect_eq(list_as_others("in"), -EACCES);
     cr_expect_eq(list_as_others("in/sub"), -EACCES, "it lies in one that they may not search");
     cr_assert_eq(0, g_rmdir(sub));
+}
+
+Test(store, what_the_named_may_list_the_group_may_not)
+{
+    g_autofree char *in = g_path_get_dirname(inside);
+
+    cr_assert_eq(0, chmod(in, 0770));
+    cr_expect_eq(list_in_group("in", getgid()), 1);
+    bool has_lists = name_users(in, 1, 0);
+    if (has_lists)
+        cr_expect_eq(list_in_group("in", getgid()), -EACCES);
+    else
+        cr_skip_test("no lists on this file system");
 }
 
 Test(store, paths_that_a_person_types)
