@@ -89,6 +89,32 @@ Test(images, one_that_is_in_use_is_not_let_go)
     cr_expect_eq(held == later, keeps);
 }
 
+/* The node of layers/0 is that of the name, whichever raw file lies there; of the others, no. */
+Test(images, which_layers_are_known_by_their_file)
+{
+    QcCreateOptions options = {.virtual_size = SIZE, .backing_file = "r", .backing_format = "raw"};
+    g_autofree char *raw = g_build_filename(dir, "r", NULL);
+    g_autofree char *top = g_build_filename(dir, "t", NULL);
+    g_autoptr(QcFile) file = NULL;
+    g_autoptr(Image) alone = NULL, over = NULL;
+    g_auto(StoreItem) item = {0};
+    StoreItem raw_item = {.kind = STORE_IMAGE, .format = QC_FORMAT_RAW, .format_name = "raw"};
+
+    cr_assert(g_file_set_contents(raw, "0123456789", 10, NULL));
+    int fd = open(top, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    cr_assert_eq(0, qc_file_new_fd(fd, &file));
+    cr_assert_eq(0, qc_create(file, &options, NULL));
+    cr_assert_eq(0, store_look(gate, "t", &item));
+    cr_assert_eq(0, images_open(images, "t", &item, &over));
+    raw_item.stat = image_layer_info(over, 1)->stat;
+    raw_item.file = qc_image_file(qc_chain_image(image_chain(over), 1));
+    cr_assert_eq(0, images_open(images, "r", &raw_item, &alone));
+    cr_expect_eq(image_layer_file(alone, 0).ino, 0);
+    cr_expect_eq(image_layer_file(over, 0).ino, 0);
+    cr_expect_eq(image_layer_file(over, 1).ino, raw_item.stat.ino);
+    cr_assert(g_unlink(raw) == 0 && g_unlink(top) == 0);
+}
+
 /* ---- whom they are for -------------------------------------------------------------------- */
 
 /* A link to the image, in a directory of its own, and the image in another one. */
