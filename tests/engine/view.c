@@ -512,6 +512,20 @@ Test(view, a_huge_empty_disk_is_searched_at_once, .timeout = 20)
     qc_file_unref(mem_file(file));
 }
 
+/* The file ends within the only entry: nothing of the disk is known. */
+Test(view, an_image_whose_l1_table_is_cut_off_is_refused)
+{
+    MemFile *file = sample();
+    g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
+    g_autoptr(QcImage) image = NULL;
+    guint end = (file->data->len + CLUSTER - 1) / CLUSTER * CLUSTER;
+    g_byte_array_set_size(file->data, end + 4);
+    mem_file_put_word(file, offsetof(QcDiskHeader, l1_table_offset), end);
+    cr_expect_eq(-EUCLEAN,
+                 qc_image_open(mem_file(file), "mem", QC_FORMAT_QCOW2, cache, &image, NULL));
+    qc_file_unref(mem_file(file));
+}
+
 /* A file that ends in the middle of a table, not where a slice of it does. */
 Test(view, of_a_table_that_is_cut_off_the_beginning_is_read)
 {
