@@ -3,7 +3,7 @@
 
 bool qc_extent_coalesce(QcExtent *e, const QcExtent *next)
 {
-    if (e->kind != next->kind || e->image != next->image || e->layer != next->layer)
+    if (e->kind != next->kind || e->layer != next->layer) /* of one layer is of one image */
         return false;
     if (e->kind == QC_EXTENT_DATA && e->host_offset + e->length != next->host_offset)
         return false;

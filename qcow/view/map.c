@@ -75,7 +75,7 @@ static QcExtent cluster_extent(const QcImage *image, const QcCluster *c, uint64_
 {
     const QcLayout *l = &image->header.layout;
     uint64_t rest = qc_cluster_size(l) - in;
-    if (c->host_offset >= image->info.stat.size && c->kind != QC_CLUSTER_ZERO && c->host_offset)
+    if (c->host_offset >= image->info.stat.size && c->kind != QC_CLUSTER_ZERO)
         return qc_extent_bad(-EIO, rest); /* cut off: zeros would be a lie */
     if (c->has_subclusters)
         return subcluster_extent(l, c, in);
@@ -201,7 +201,7 @@ static int map_l2(const QcImage *image, uint64_t l2_offset, uint64_t offset, uin
     bool more = true;
     while (more && s.at < s.end && e.length < length) {
         uint64_t n = 0;
-        if (in == 0 && e.length > 0 && e.kind == QC_EXTENT_HOLE)
+        if (e.length > 0 && e.kind == QC_EXTENT_HOLE)
             n = void_entries(l, s.cached, s.at, s.end, length - e.length);
         e.length += n << l->cluster_bits;
         if (n == 0)

@@ -110,6 +110,45 @@ Test(layers, a_reading_says_where_its_bytes_came_from)
     remove_stack(&s);
 }
 
+/* Zeros that are there because a layer ends, and not because none has anything. */
+Test(layers, zeros_come_from_the_layer_that_ends)
+{
+    Stack s = new_directory();
+    QcReading reading = {.once = false};
+    uint8_t byte;
+
+    for (unsigned i = 0; i < 3; i++)
+        make_layer(&s, i == 1 ? 4 * CLUSTER : 8 * CLUSTER, 12);
+    write_layer(&s, 0, 5, 'b');
+    close_made(&s);
+    g_auto(Opened) top = open_stack(&s, 2, O_RDONLY);
+    cr_assert_eq(1, qc_view_fetch(top.view, &byte, 1, 5 * CLUSTER, &reading));
+    cr_expect(reading.zeros);
+    cr_expect(has_layer(&reading, 1), "what it is depends on the size of that layer");
+    cr_expect_not(has_layer(&reading, 2));
+    remove_stack(&s);
+}
+
+/* A disk that ends within a cluster: to its end, the layers beneath have what it has not. */
+Test(layers, the_last_part_of_a_disk_comes_from_beneath)
+{
+    enum { PART = 512 };
+    Stack s = new_directory();
+    uint8_t buf[PART], expected[PART];
+
+    make_layer(&s, 2 * CLUSTER, 12);
+    make_layer(&s, CLUSTER + PART, 12);
+    write_layer(&s, 0, 1, 'b');
+    close_made(&s);
+    settle(&s, 0);
+    settle(&s, 1);
+    g_auto(Opened) top = open_stack(&s, 1, O_RDONLY);
+    memset(expected, 'b', PART);
+    cr_assert_eq(PART, qc_view_read(top.view, buf, PART, CLUSTER));
+    cr_expect_eq(memcmp(buf, expected, PART), 0);
+    remove_stack(&s);
+}
+
 /* Read a cluster of a layer, change a layer, and ask whether the bytes may be handed out. */
 static int check_after_change(unsigned read, unsigned changed, unsigned pause_us)
 {

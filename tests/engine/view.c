@@ -59,29 +59,6 @@ Test(view, holes_and_data_are_told_to_the_cluster)
     qc_file_unref(mem_file(file));
 }
 
-Test(view, every_alignment_reads_the_same_bytes)
-{
-    MemFile *file = sample();
-    Opened o = opened_new(mem_file(file), NULL);
-    g_autofree uint8_t *whole = g_malloc(DISK), *part = g_malloc(DISK);
-    cr_assert_eq(qc_view_read(o.view, whole, DISK, 0), DISK);
-    cr_expect_eq(whole[3 * CLUSTER], 1);
-    cr_expect_eq(whole[10 * CLUSTER + 4], 0);
-    cr_expect_eq(whole[10 * CLUSTER + 5], 2);
-    static const size_t lengths[] = {1, 7, 511, 4096, 5000, 20000};
-    for (size_t l = 0; l < G_N_ELEMENTS(lengths); l++) {
-        for (uint64_t at = 0; at < DISK; at += lengths[l] * 3 + 1) {
-            ssize_t n = qc_view_read(o.view, part, lengths[l], at);
-            cr_assert_eq(n, (ssize_t)MIN(lengths[l], DISK - at));
-            cr_assert_eq(0, memcmp(part, whole + at, (size_t)n));
-        }
-    }
-    cr_expect_eq(qc_view_read(o.view, part, 10, DISK), 0);
-    cr_expect_eq(qc_view_read(o.view, part, 10, UINT64_MAX - 3), 0);
-    opened_clear(&o);
-    qc_file_unref(mem_file(file));
-}
-
 /* The host offset of a guest cluster. */
 static uint64_t host_of(const Opened *o, uint64_t cluster)
 {
@@ -494,6 +471,25 @@ Test(view, of_a_pass_only_the_top_file_is_read_so)
     remove_stack(&s);
 }
 
+/* What will not be read again soon is decoded to where it is wanted, where all of it is. */
+Test(view, a_part_of_a_compressed_cluster_is_read_once)
+{
+    MemFile *file = sample();
+    QcReading reading = {.once = true};
+    uint8_t whole[CLUSTER], part[CLUSTER];
+
+    craft_compress(file, 3, 1);
+    Opened o = opened_new(mem_file(file), NULL);
+    cr_assert_eq(CLUSTER, qc_view_fetch(o.view, whole, CLUSTER, 3 * CLUSTER, &reading));
+    memset(part, 0xee, sizeof(part));
+    cr_assert_eq(100, qc_view_fetch(o.view, part, 100, 3 * CLUSTER + 50, &reading));
+    cr_expect(reading.decoded);
+    cr_expect_eq(memcmp(part, whole + 50, 100), 0);
+    cr_expect_eq(part[100], 0xee, "what is behind the part is not written to");
+    opened_clear(&o);
+    qc_file_unref(mem_file(file));
+}
+
 /* Extensions may fill the whole first cluster. */
 Test(view, a_header_longer_than_a_page_is_read_whole)
 {
@@ -554,6 +550,20 @@ Test(view, a_huge_empty_disk_is_searched_at_once, .timeout = 20)
     cr_expect_eq(qc_view_seek(o.view, 0, false), -ENXIO);
     cr_expect_eq(qc_view_seek(o.view, 0, true), 0);
     opened_clear(&o);
+    qc_file_unref(mem_file(file));
+}
+
+/* The file ends within the only entry: nothing of the disk is known. */
+Test(view, an_image_whose_l1_table_is_cut_off_is_refused)
+{
+    MemFile *file = sample();
+    g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
+    g_autoptr(QcImage) image = NULL;
+    guint end = (file->data->len + CLUSTER - 1) / CLUSTER * CLUSTER;
+    g_byte_array_set_size(file->data, end + 4);
+    mem_file_put_word(file, offsetof(QcDiskHeader, l1_table_offset), end);
+    cr_expect_eq(-EUCLEAN,
+                 qc_image_open(mem_file(file), "mem", QC_FORMAT_QCOW2, cache, &image, NULL));
     qc_file_unref(mem_file(file));
 }
 

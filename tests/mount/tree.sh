@@ -326,6 +326,24 @@ block_devices() {
     rm store/volume store/rawvolume
 }
 
+# A lock changes nothing of the file; what was said of it before does not hold any more.
+in_use_is_as_it_is_now() {
+    python3 - <<'END' || fail "whether an image is in use"
+import fcntl, json, os, struct
+
+def in_use():
+    with open("mnt/web.qcow2/info.json") as file:
+        return json.load(file)["snaptree"]["in-use"]
+
+for _ in range(2):
+    assert not in_use()
+    fd = os.open("store/web.qcow2", os.O_RDONLY)
+    fcntl.fcntl(fd, 37, struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 101, 1, 0)) # F_OFD_SETLK
+    assert in_use()
+    os.close(fd)
+END
+}
+
 make_store
 mount_store store mnt
 shows_images_only
@@ -343,4 +361,5 @@ inodes_stay
 shown_names_are_accepted
 block_devices
 odd_files
+in_use_is_as_it_is_now
 unmount_store mnt

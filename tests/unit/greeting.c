@@ -129,7 +129,7 @@ Test(greeting, requests_in_one_directory_at_once_with_an_old_kernel)
 {
     const size_t len = sizeof(struct fuse_in_header) + 4 * sizeof(uint32_t);
     First first = {.in = {.len = (uint32_t)len, .opcode = FUSE_INIT, .unique = FIRST},
-                   .init = {.major = 7, .minor = 35, .flags = FUSE_PARALLEL_DIROPS}};
+                   .init = {.major = 7, .minor = 35, .flags = FUSE_PARALLEL_DIROPS | EXT}};
     Answer given = sound_answer();
 
     greeting_want(greeting, GREETING_PARALLEL);
@@ -180,14 +180,37 @@ Test(greeting, an_old_kernel_gets_what_libfuse_says)
 
 Test(greeting, rings_hold_no_larger_requests)
 {
-    Answer given = sound_answer();
+    Answer more_pages = sound_answer(), more_bytes = more_pages;
 
-    given.init.max_pages++;
+    more_pages.init.max_pages++;
+    more_bytes.init.max_write++;
     greeting_want(greeting, GREETING_RINGS);
-    greet(EXT, RINGS);
-    Answer got = answer_with(&given);
-    cr_expect_eq(got.init.flags2, 0);
-    cr_expect_not(greeting_has(greeting, GREETING_RINGS));
+    for (unsigned i = 0; i < 2; i++) {
+        greet(EXT, RINGS);
+        Answer got = answer_with(i == 0 ? &more_pages : &more_bytes);
+        cr_expect_eq(got.init.flags2, 0);
+        cr_expect_not(greeting_has(greeting, GREETING_RINGS));
+    }
+}
+
+/* Nothing is agreed on that the kernel was not told. */
+Test(greeting, an_answer_that_the_kernel_does_not_take)
+{
+    Answer given = sound_answer();
+    struct iovec parts[] = {{&given.out, sizeof(given.out)}, {&given.init, sizeof(given.init)}};
+
+    greeting_want(greeting, GREETING_PASSTHROUGH);
+    greet(EXT, PASSTHROUGH);
+    cr_expect_eq(greeting_answer(greeting, -1, parts, 2), -1);
+    cr_expect_not(greeting_has(greeting, GREETING_PASSTHROUGH));
+}
+
+/* A notification has no number, as the greeting has none before the first request. */
+Test(greeting, a_notification_is_no_answer)
+{
+    struct fuse_out_header out = {.len = sizeof(out)};
+
+    cr_expect_not(greeting_is_answer(greeting, &(struct iovec){&out, sizeof(out)}));
 }
 
 Test(greeting, an_error_is_passed_on)

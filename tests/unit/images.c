@@ -1,9 +1,13 @@
-/* Images that stay open: only what is certainly still true of them is used again. */
+/* Images that stay open: only what is certainly still true of them is used again, and by whom. */
 #include "images.h"
 
+#include "named.h"
+
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <unistd.h>
 
 enum {
     SIZE = 1 << 20,
@@ -83,4 +87,108 @@ Test(images, one_that_is_in_use_is_not_let_go)
     g_usleep(6 * G_USEC_PER_SEC); /* those that nobody uses go after five */
     cr_assert_eq(0, images_get(images, "a", IMAGE_ALL_LAYERS, &later));
     cr_expect_eq(held == later, keeps);
+}
+
+/* The node of layers/0 is that of the name, whichever raw file lies there; of the others, no. */
+Test(images, which_layers_are_known_by_their_file)
+{
+    QcCreateOptions options = {.virtual_size = SIZE, .backing_file = "r", .backing_format = "raw"};
+    g_autofree char *raw = g_build_filename(dir, "r", NULL);
+    g_autofree char *top = g_build_filename(dir, "t", NULL);
+    g_autoptr(QcFile) file = NULL;
+    g_autoptr(Image) alone = NULL, over = NULL;
+    g_auto(StoreItem) item = {0};
+    StoreItem raw_item = {.kind = STORE_IMAGE, .format = QC_FORMAT_RAW, .format_name = "raw"};
+
+    cr_assert(g_file_set_contents(raw, "0123456789", 10, NULL));
+    int fd = open(top, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    cr_assert_eq(0, qc_file_new_fd(fd, &file));
+    cr_assert_eq(0, qc_create(file, &options, NULL));
+    cr_assert_eq(0, store_look(gate, "t", &item));
+    cr_assert_eq(0, images_open(images, "t", &item, &over));
+    raw_item.stat = image_layer_info(over, 1)->stat;
+    raw_item.file = qc_image_file(qc_chain_image(image_chain(over), 1));
+    cr_assert_eq(0, images_open(images, "r", &raw_item, &alone));
+    cr_expect_eq(image_layer_file(alone, 0).ino, 0);
+    cr_expect_eq(image_layer_file(over, 0).ino, 0);
+    cr_expect_eq(image_layer_file(over, 1).ino, raw_item.stat.ino);
+    cr_assert(g_unlink(raw) == 0 && g_unlink(top) == 0);
+}
+
+/* ---- whom they are for -------------------------------------------------------------------- */
+
+/* A link to the image, in a directory of its own, and the image in another one. */
+typedef struct Linked {
+    char *way, *sub, *link, *file;
+} Linked;
+
+static Linked make_linked(void)
+{
+    g_autofree char *plain = g_build_filename(dir, "a", NULL);
+    Linked l = {
+        .way = g_build_filename(dir, "way", NULL),
+        .sub = g_build_filename(dir, "sub", NULL),
+        .link = g_build_filename(dir, "way", "link", NULL),
+        .file = g_build_filename(dir, "sub", "a", NULL),
+    };
+
+    cr_assert(g_chmod(dir, 0755) == 0 && g_mkdir(l.way, 0755) == 0 && g_mkdir(l.sub, 0755) == 0);
+    cr_assert(g_rename(plain, l.file) == 0 && symlink("../sub/a", l.link) == 0);
+    cr_assert_eq(0, g_chmod(l.file, 0644));
+    return l;
+}
+
+static void remove_linked(Linked *l)
+{
+    cr_assert(g_unlink(l->link) == 0 && g_unlink(l->file) == 0);
+    cr_assert(g_rmdir(l->way) == 0 && g_rmdir(l->sub) == 0);
+    g_free(l->way);
+    g_free(l->sub);
+    g_free(l->link);
+    g_free(l->file);
+}
+
+/* Both ways to it have to be open, by now: by the name, and to where the file lies. */
+Test(images, one_that_is_open_is_not_for_all)
+{
+    Linked l = make_linked();
+    const char *const shut[] = {l.way, l.sub};
+    g_autoptr(Creds) others = creds_new(getuid() + 1, getgid() + 1, NULL, 0);
+    g_autoptr(Image) image = NULL;
+
+    cr_assert_eq(0, images_get(images, "way/link", IMAGE_ALL_LAYERS, &image));
+    cr_expect_eq(image_check_access(image, gate, others), 0);
+    for (size_t i = 0; i < G_N_ELEMENTS(shut); i++) {
+        cr_assert_eq(0, g_chmod(shut[i], 0700));
+        cr_expect_eq(image_check_access(image, gate, others), -EACCES, "%s", shut[i]);
+        cr_assert_eq(0, g_chmod(shut[i], 0755));
+    }
+    remove_linked(&l);
+}
+
+/* Where a link leads to has another mode once the directories above are shut. */
+Test(images, one_that_is_opened_anew_is_for_those_who_may_now)
+{
+    Linked l = make_linked();
+    g_autoptr(Image) before = NULL, after = NULL;
+
+    cr_assert_eq(0, images_get(images, "way/link", IMAGE_ALL_LAYERS, &before));
+    cr_expect_eq(image_stat(before)->mode & 0777, 0644);
+    cr_assert_eq(0, g_chmod(l.sub, 0700));
+    cr_assert_eq(0, images_reopen(images, before, &after));
+    cr_expect_eq(image_stat(after)->mode & 0777, 0600);
+    remove_linked(&l);
+}
+
+/* A list that the file has got meanwhile, too. */
+Test(images, one_that_is_opened_anew_has_the_list_that_is_there)
+{
+    g_autofree char *path = g_build_filename(dir, "a", NULL);
+    g_autoptr(Image) before = NULL, after = NULL;
+
+    cr_assert_eq(0, images_get(images, "a", IMAGE_ALL_LAYERS, &before));
+    if (!name_users(path, 1, 0))
+        cr_skip_test("no lists on this file system");
+    cr_assert_eq(0, images_reopen(images, before, &after));
+    cr_expect_eq(image_stat(after)->mode & 0777, 0700, "%o", image_stat(after)->mode);
 }

@@ -6,7 +6,7 @@ Test(json, nesting_and_commas)
 {
     Json json = {.text = g_string_new(NULL)};
     json_begin_object(&json, NULL);
-    json_put_int(&json, "a", 1);
+    json_put_int(&json, "a", UINT64_C(1) << 40);
     json_begin_array(&json, "list");
     json_put_bool(&json, NULL, true);
     json_begin_object(&json, NULL);
@@ -16,7 +16,7 @@ Test(json, nesting_and_commas)
     json_end_array(&json);
     json_end_object(&json);
     cr_expect_str_eq(json.text->str, "{\n"
-                                     "    \"a\": 1,\n"
+                                     "    \"a\": 1099511627776,\n"
                                      "    \"list\": [\n"
                                      "        true,\n"
                                      "        {}\n"
@@ -36,7 +36,8 @@ Test(json, strings_are_quoted)
         {"\n\033\177", "\"\\u000a\\u001b\\u007f\""},
         {"\303\274", "\"\303\274\""},
         {"a\302\2332J", "\"a\\u009b2J\""},
-        {"\342\202\233", "\"\342\202\233\""}, /* its last byte is no character */
+        {"\302\237\302\240", "\"\\u009f\302\240\""}, /* the last of them, a space */
+        {"\342\202\233", "\"\342\202\233\""},        /* its last byte is no character */
         {"\377", "\"\357\277\275\""},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {

@@ -34,6 +34,28 @@ Test(listing, says_what_was_added)
     listings_free(listings);
 }
 
+/* A directory of the store in whose place there is an image now keeps its name. */
+Test(listing, what_became_something_else_is_not_the_same)
+{
+    Listings *listings = listings_new();
+    Listing *made[2];
+    ListingEntry entry;
+
+    for (unsigned i = 0; i < 2; i++) {
+        Listing *listing = listing_new();
+
+        listing_add(listing, &(ListingEntry){7, "a", i == 1});
+        made[i] = listings_share(listings, listing);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        cr_assert(listing_get(made[i], 0, &entry));
+        cr_expect_eq(entry.is_dir, i == 1);
+    }
+    for (unsigned i = 0; i < 2; i++)
+        listing_unref(made[i]);
+    listings_free(listings);
+}
+
 Test(listing, the_same_is_there_once)
 {
     Listings *listings = listings_new();

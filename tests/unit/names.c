@@ -39,8 +39,8 @@ static const struct {
     {"taken", 5, "15", NULL},
     {"taken", 5, "16", "taken~16"},
     {"taken~15", 8, "17", "taken~15"},
-    {"same id", 7, "18", NULL},
-    {"same id", 7, "18", NULL},
+    {"same id", 7, "18", "same id~18~21"}, /* where they are in the table */
+    {"same id", 7, "18", "same id~18~22"},
     {"../../etc/x", 11, "19", "..%2F..%2Fetc%2Fx"},
     {"odd", 3, "2/0", "odd~2%2F0"},
     {"odd", 3, "..", "odd~%2E%2E"},
@@ -269,4 +269,15 @@ Test(names, cut_where_it_does_not_hurt)
 
         cr_expect_str_eq(got, want);
     }
+}
+
+/* Of a character of four bytes, three fit. */
+Test(names, no_character_is_cut_in_two)
+{
+    g_autofree char *base = g_strnfill(NAMES_MAX - 4, 'a');
+    g_autofree char *name = g_strconcat(base, "\xf0\x9f\x90\x84--------", NULL);
+    g_autofree char *want = g_strconcat(base, "~", NULL);
+    g_autofree char *got = name_fit(name, "~");
+
+    cr_expect_str_eq(got, want);
 }

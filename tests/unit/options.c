@@ -74,6 +74,15 @@ Test(options, flags)
     cr_assert(parse(&options, "snaptree -o ro,rw STORE MNT", NULL));
     cr_expect_not(options.read_only, "the last one counts");
     options_clear(&options);
+    cr_assert(parse(&options, "snaptree -o sandbox=off,clone_fd,max_threads=3 STORE MNT", NULL));
+    cr_expect_not(options.sandbox);
+    cr_expect(options.clone_fd);
+    cr_expect_eq(options.max_threads, 3);
+    options_clear(&options);
+    cr_assert(parse(&options, "snaptree -o sandbox=off,sandbox=on,backing=deny STORE MNT", NULL));
+    cr_expect(options.sandbox);
+    cr_expect_eq(options.backing, QC_BACKING_DENY);
+    options_clear(&options);
     cr_assert(parse(&options, "snaptree -d STORE MNT", NULL));
     cr_expect(options.foreground && options.debug);
     options_clear(&options);

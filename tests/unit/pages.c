@@ -65,6 +65,18 @@ Test(pages, are_kept_only_for_the_same_bytes)
     open_and_close(NULL, PAGES_NEW); /* NULL equals nothing */
 }
 
+/* That the pages from before the first content are gone says nothing of those of the first. */
+Test(pages, of_another_content_nothing_was_read_yet)
+{
+    open_and_close("one", PAGES_NEW);
+    cr_expect_eq(open_it("two"), PAGES_NEW);
+    cr_expect_eq(open_it("two"), PAGES_NEW);
+    pages_settled(pages);
+    cr_expect_eq(open_it("two"), PAGES_KEEP);
+    for (int i = 0; i < 3; i++)
+        close_as(PAGES_NEW);
+}
+
 Test(pages, of_two_states_at_a_time_nothing_is_kept)
 {
     cr_expect_eq(open_it("one"), PAGES_NEW);
@@ -144,6 +156,7 @@ Test(pages, all_who_read_the_same_share_a_number)
     cr_expect_eq(pass(true, 4, PAGES_PASSED), 3, "4 is still the caller's");
     cr_expect_eq(pass(false, 5, PAGES_STALE), 5, "this is not its file");
     cr_expect_eq(pass(false, 0, PAGES_STALE), 0);
+    cr_expect(pages_leave_if_resized(pages, 1000), "its name is to lead elsewhere");
     cr_expect_eq(pages_close(pages, PAGES_PASSED), 0);
     cr_expect_eq(pages_close(pages, PAGES_PASSED), 0);
     cr_expect_eq(pages_close(pages, PAGES_PASSED), 3, "the last gives it back");

@@ -1,7 +1,10 @@
-/* Where in the store an open file lies, and who gets there. */
+/* Where in the store an open file lies, and who gets there; what is listed, and for whom. */
 #include "store.h"
 
+#include "named.h"
+
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gstdio.h>
@@ -129,6 +132,172 @@ Test(store, what_the_owner_may_not_the_rest_may)
     store_limit(gate, file, &stat);
     cr_expect_eq(stat.mode & 0777, 0044, "%o", stat.mode);
     cr_assert_eq(0, chmod(in, 0755));
+}
+
+/* A directory's owner, group and mode, and a file's; and what is left of the file's 0777. */
+static const struct {
+    uint32_t dir_uid, dir_gid, dir_mode, uid, gid, left;
+} below[] = {
+    {1, 1, 0711, 1, 1, 0777}, /* each passes as the same */
+    {1, 1, 0700, 1, 1, 0700}, {1, 1, 0710, 1, 1, 0770}, {1, 1, 0701, 1, 1, 0707},
+    {1, 1, 0611, 1, 1, 0077}, {1, 1, 0711, 2, 2, 0777}, /* all pass, whoever they are */
+    {1, 1, 0710, 2, 2, 0000}, /* the file's owner may be among the others, and so may its group */
+    {1, 1, 0701, 2, 2, 0000}, /* or in the directory's group */
+    {1, 1, 0611, 2, 2, 0700}, /* or the directory's owner, but not the file's */
+    {0, 1, 0011, 2, 2, 0777}, /* who passes anyway */
+    {1, 1, 0710, 2, 1, 0070}, {1, 1, 0701, 2, 1, 0007}, {1, 1, 0710, 1, 2, 0700},
+    {1, 1, 0701, 1, 2, 0700},
+};
+
+Test(store, what_a_directory_leaves_of_a_mode)
+{
+    g_autofree char *store = g_build_filename(dir, "store", NULL);
+    g_autofree char *in = g_path_get_dirname(inside);
+    g_autoptr(QcGate) gate = NULL;
+    g_autoptr(QcFile) file = NULL;
+    QcFileStat stat = {0};
+    bool as_others = getuid() == 0; /* who can give files away */
+
+    cr_assert_eq(0, qc_gate_new(store, QC_BACKING_STORE, &gate, NULL));
+    cr_assert_eq(0, qc_file_new_fd(open(inside, O_RDONLY | O_CLOEXEC), &file));
+    for (size_t i = 0; i < G_N_ELEMENTS(below); i++) {
+        bool same = below[i].dir_uid == below[i].uid && below[i].dir_gid == below[i].gid;
+
+        if (!as_others && !same)
+            continue;
+        if (as_others)
+            cr_assert_eq(0, chown(in, below[i].dir_uid, below[i].dir_gid));
+        stat.uid = as_others ? below[i].uid : getuid();
+        stat.gid = as_others ? below[i].gid : getgid();
+        stat.mode = S_IFREG | 0777;
+        cr_assert_eq(0, chmod(in, below[i].dir_mode));
+        store_limit(gate, file, &stat);
+        cr_expect_eq(stat.mode, S_IFREG | below[i].left, "case %zu: %o", i, stat.mode);
+    }
+    cr_assert_eq(0, chmod(in, 0755));
+}
+
+/* Where the directories above a file cannot be told, nobody is let to it. */
+Test(store, what_has_no_directory_any_more)
+{
+    uint32_t mode;
+    g_autofree char *store = g_build_filename(dir, "store", NULL);
+    g_autofree char *in = g_path_get_dirname(inside);
+    g_autoptr(QcGate) gate = NULL;
+    g_autoptr(QcFile) file = NULL;
+    QcFileStat stat;
+
+    cr_assert_eq(0, qc_gate_new(store, QC_BACKING_STORE, &gate, NULL));
+    cr_assert_eq(0, qc_file_new_fd(open(inside, O_RDONLY | O_CLOEXEC), &file));
+    cr_assert_eq(0, qc_file_stat(file, &stat));
+    cr_assert(g_unlink(inside) == 0 && g_rmdir(in) == 0);
+    store_limit(gate, file, &stat);
+    mode = stat.mode & 0777;
+    cr_expect_eq(mode, 0, "%o", mode);
+}
+
+/* To search a directory is another right than to list it. */
+Test(store, who_may_search_may_pass)
+{
+    g_autofree char *store = g_build_filename(dir, "store", NULL);
+    g_autofree char *in = g_path_get_dirname(inside);
+    g_autoptr(Creds) others = creds_new(getuid() + 1, getgid() + 1, NULL, 0);
+    g_autoptr(QcGate) gate = NULL;
+
+    cr_assert_eq(0, qc_gate_new(store, QC_BACKING_STORE, &gate, NULL));
+    cr_assert_eq(0, chmod(in, 0711));
+    cr_expect_eq(store_reach(gate, others, "in/a.raw"), 0);
+    cr_assert_eq(0, chmod(in, 0744));
+    cr_expect_eq(store_reach(gate, others, "in/a.raw"), -EACCES);
+    cr_assert_eq(0, chmod(in, 0755));
+}
+
+/* A layer is reached by the way that its name takes, and where its file lies. */
+Test(store, a_layer_is_reached_twice)
+{
+    g_autofree char *store = g_build_filename(dir, "store", NULL);
+    g_autofree char *link = g_build_filename(store, "link", NULL);
+    g_autofree char *shut = g_build_filename(store, "shut", NULL);
+    g_autoptr(Creds) others = creds_new(getuid() + 1, getgid() + 1, NULL, 0);
+    g_autoptr(QcGate) gate = NULL;
+    g_autoptr(QcFile) file = NULL;
+
+    cr_assert(symlink("in", link) == 0 && g_mkdir(shut, 0700) == 0);
+    cr_assert_eq(0, qc_gate_new(store, QC_BACKING_STORE, &gate, NULL));
+    cr_assert_eq(0, qc_file_new_fd(open(inside, O_RDONLY | O_CLOEXEC), &file));
+    cr_expect_eq(store_reach(gate, others, "link/a.raw"), -ENOENT,
+                 "a directory of ours is no link");
+    cr_expect_eq(store_reach_layer(gate, others, "link/a.raw", file), 0);
+    cr_expect_eq(store_reach_layer(gate, others, "shut/a.raw", file), -EACCES);
+    let_others_pass(inside, false);
+    cr_expect_eq(store_reach_layer(gate, others, "link/a.raw", file), -EACCES);
+    cr_assert(g_unlink(link) == 0 && g_rmdir(shut) == 0);
+}
+
+/* ---- listing ----------------------------------------------------------------------------- */
+
+static int read_error; /* of the next directory: 0, or an errno */
+
+struct dirent *__real_readdir64(DIR *of);
+struct dirent *__wrap_readdir64(DIR *of);
+struct dirent *__wrap_readdir64(DIR *of)
+{
+    if (read_error == 0)
+        return __real_readdir64(of);
+    errno = read_error;
+    return NULL;
+}
+
+/* How many names somebody else than the owner, in that group, is shown; or -errno. */
+static int list_in_group(const char *path, gid_t gid)
+{
+    g_autofree char *store = g_build_filename(dir, "store", NULL);
+    g_autoptr(Creds) others = creds_new(getuid() + 1, gid, NULL, 0);
+    g_autoptr(QcGate) gate = NULL;
+    g_autoptr(GPtrArray) names = NULL;
+
+    cr_assert_eq(0, qc_gate_new(store, QC_BACKING_STORE, &gate, NULL));
+    int r = store_list(gate, others, path, &names);
+    return r < 0 ? r : (int)names->len;
+}
+
+static int list_as_others(const char *path)
+{
+    return list_in_group(path, getgid() + 1);
+}
+
+/* What is not listed would be taken for removed. */
+Test(store, a_directory_that_cannot_be_read_is_not_empty)
+{
+    cr_expect_eq(list_as_others("in"), 1);
+    read_error = EIO;
+    cr_expect_eq(list_as_others("in"), -EIO);
+}
+
+Test(store, who_may_not_list_a_directory)
+{
+    g_autofree char *in = g_path_get_dirname(inside);
+    g_autofree char *sub = g_build_filename(in, "sub", NULL);
+
+    cr_assert_eq(0, g_mkdir(sub, 0755));
+    cr_expect_eq(list_as_others("in/sub"), 0);
+    let_others_pass(inside, false);
+    cr_expect_eq(list_as_others("in"), -EACCES);
+    cr_expect_eq(list_as_others("in/sub"), -EACCES, "it lies in one that they may not search");
+    cr_assert_eq(0, g_rmdir(sub));
+}
+
+Test(store, what_the_named_may_list_the_group_may_not)
+{
+    g_autofree char *in = g_path_get_dirname(inside);
+
+    cr_assert_eq(0, chmod(in, 0770));
+    cr_expect_eq(list_in_group("in", getgid()), 1);
+    bool has_lists = name_users(in, 1, 0);
+    if (has_lists)
+        cr_expect_eq(list_in_group("in", getgid()), -EACCES);
+    else
+        cr_skip_test("no lists on this file system");
 }
 
 Test(store, paths_that_a_person_types)
