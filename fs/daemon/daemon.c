@@ -31,6 +31,7 @@ enum {
     MIN_THREADS = 16,
     END_MS = 10 * 1000, /* to wait for a daemon that cannot serve, looking every */
     STEP_MS = 5,
+    NO_THREAD = -1, /* how libfuse's loop ends then; libfuse has said why */
 };
 
 /* One mount, and what serves it. */
@@ -146,7 +147,9 @@ static void open_channel(Mounted *mounted)
 /* The keeper's death ends the worker with a signal, too; see keeper.h. */
 static void say_why_it_ends(const Mounted *mounted, int ended)
 {
-    if (ended < 0)
+    if (ended == NO_THREAD)
+        log_error("no thread can be started that serves; the mount ends");
+    else if (ended < 0)
         log_error("no requests can be fetched any more: %s; the mount ends", g_strerror(-ended));
     else if (mounted->keeper && keeper_is_gone(mounted->keeper))
         log_error("the process that unmounts was killed; the mount ends");
