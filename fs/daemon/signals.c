@@ -21,8 +21,8 @@ static void add(sigset_t *set, int number)
  */
 void signals_that_end(sigset_t *ret)
 {
-    static const int numbers[] = {SIGTERM, SIGINT,  SIGHUP,    SIGQUIT, SIGUSR1, SIGUSR2,  SIGALRM,
-                                  SIGPROF, SIGXCPU, SIGVTALRM, SIGPOLL, SIGPWR,  SIGSTKFLT};
+    static const int numbers[] = {SIGTERM, SIGINT,  SIGHUP,  SIGQUIT,   SIGUSR1, SIGUSR2,
+                                  SIGALRM, SIGPROF, SIGXCPU, SIGVTALRM, SIGPOLL, SIGPWR};
 
     sigemptyset(ret);
     for (unsigned i = 0; i < G_N_ELEMENTS(numbers); i++)
