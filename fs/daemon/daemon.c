@@ -156,7 +156,7 @@ static void say_why_it_ends(const Mounted *mounted, int ended)
     else if (ended > 0)
         log_info("ends: told to by signal %d (%s)", ended, g_strsignal(ended));
     else
-        log_info("ends: unmounted");
+        log_info("ends: unmounted, or its connection was aborted");
 }
 
 /* From the first request to the last, and to the end of the commands that run then. */
