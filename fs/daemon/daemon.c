@@ -144,9 +144,11 @@ static void open_channel(Mounted *mounted)
         greeting_want(fs->greeting, GREETING_PASSTHROUGH);
 }
 
-/* The keeper's death ends the worker with a signal, too; see keeper.h. */
+/* Not that anybody waits for it. (The keeper's death ends the worker with a signal, too.) */
 static void say_why_it_ends(const Mounted *mounted, int ended)
 {
+    if (!log_takes_lines())
+        return;
     if (ended == NO_THREAD)
         log_error("no thread can be started that serves; the mount ends");
     else if (ended < 0)

@@ -349,10 +349,11 @@ static void pass_signal_on(Watch *watch)
 
     if (read(watch->signals, &info, sizeof(info)) != (ssize_t)sizeof(info))
         return;
-    log_info("told to end by signal %u (%s), sent by process %u of uid %u", info.ssi_signo,
-             g_strsignal((int)info.ssi_signo), info.ssi_pid, info.ssi_uid);
     kill(watch->worker, (int)info.ssi_signo);
     set_deadline(watch);
+    if (log_takes_lines())
+        log_info("told to end by signal %u (%s), sent by process %u of uid %u", info.ssi_signo,
+                 g_strsignal((int)info.ssi_signo), info.ssi_pid, info.ssi_uid);
 }
 
 /* Milliseconds to the deadline; -1: there is none. */

@@ -82,6 +82,28 @@ every_end_is_told() {
     assert_match "$(cat daemon.log)" "snaptree: ends: unmounted" "log after an unmount"
 }
 
+# Nor does it wait for somebody who reads what it says.
+with_a_log_that_nobody_reads() {
+    local options
+    mkfifo log
+    exec 9<>log
+    on_exit "dd if=$TMP/log of=/dev/null iflag=nonblock 2>/dev/null"
+    for options in sandbox=on sandbox=off; do
+        "$SNAPTREE" -f -o $options "$TMP/store" "$TMP/mnt" 2>&9 &
+        DAEMON=$!
+        PIDS+=("$DAEMON")
+        wait_for mountpoint -q mnt
+        ls mnt >/dev/null # once it serves, it has its worker
+        WORKER=$(worker_of "$DAEMON")
+        assert_fails dd if=/dev/zero of=log oflag=nonblock bs=4096
+        kill -TERM "$DAEMON"
+        assert_nothing_left "a " "after SIGTERM with a log that nobody reads"
+        dd if=log of=/dev/null iflag=nonblock bs=4096 2>/dev/null || true
+    done
+    exec 9>&-
+    rm log
+}
+
 # Whoever has started it with HUP or INT ignored, as nohup and scripts do, means that. TERM always
 # ends it.
 with_signals_ignored() {
@@ -497,6 +519,7 @@ interrupted() {
 make_ends_store
 idle
 every_end_is_told
+with_a_log_that_nobody_reads
 with_signals_ignored
 with_ends_of_children_ignored
 with_files_open
