@@ -234,9 +234,10 @@ unmount_store() {
     [ -z "$pid" ] || wait_for is_gone "$pid"
 }
 
-# What a daemon in the foreground has said beyond how it began and which commands it ran.
+# What a daemon in the foreground has said beyond how it began, which commands it ran, and that it
+# was told to end, or unmounted.
 complaints() { # LOG...
-    cat "$@" | grep -v "^snaptree: \(confined\|not confined\|requests come over io_uring\|io_uring is not used\|.* (uid [0-9]*, process [0-9]*)$\)"
+    cat "$@" | grep -v "^snaptree: \(confined\|not confined\|requests come over io_uring\|io_uring is not used\|ends: \|told to end by \|.* (uid [0-9]*, process [0-9]*)$\)"
 }
 
 # Begins a command that is to run in a mount namespace of its own. What other tests have mounted is not

@@ -31,6 +31,7 @@ enum {
     MIN_THREADS = 16,
     END_MS = 10 * 1000, /* to wait for a daemon that cannot serve, looking every */
     STEP_MS = 5,
+    NO_THREAD = -1, /* how libfuse's loop ends then; libfuse has said why */
 };
 
 /* One mount, and what serves it. */
@@ -82,7 +83,7 @@ static void fill_args(struct fuse_args *args, const Options *options, const char
         fuse_opt_add_arg(args, "-d");
 }
 
-/* Serve requests until the tree is unmounted. */
+/* Serve requests until the tree is unmounted: 0, or a signal ends that: its number; or -errno. */
 static int loop(const Mounted *mounted)
 {
     const Options *options = mounted->options;
@@ -95,7 +96,7 @@ static int loop(const Mounted *mounted)
     fuse_loop_cfg_set_clone_fd(config, options->clone_fd);
     int r = fuse_session_loop_mt(mounted->session, config);
     fuse_loop_cfg_destroy(config);
-    return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+    return r;
 }
 
 static void say_why_no_ring(int r)
@@ -143,6 +144,23 @@ static void open_channel(Mounted *mounted)
         greeting_want(fs->greeting, GREETING_PASSTHROUGH);
 }
 
+/* Not that anybody waits for it. (The keeper's death ends the worker with a signal, too.) */
+static void say_why_it_ends(const Mounted *mounted, int ended)
+{
+    if (!log_takes_lines())
+        return;
+    if (ended == NO_THREAD)
+        log_error("no thread can be started that serves; the mount ends");
+    else if (ended < 0)
+        log_error("no requests can be fetched any more: %s; the mount ends", g_strerror(-ended));
+    else if (mounted->keeper && keeper_is_gone(mounted->keeper))
+        log_error("the process that unmounts was killed; the mount ends");
+    else if (ended > 0)
+        log_info("ends: told to by signal %d (%s)", ended, g_strsignal(ended));
+    else
+        log_info("ends: unmounted, or its connection was aborted");
+}
+
 /* From the first request to the last, and to the end of the commands that run then. */
 static int serve_requests(const Mounted *mounted)
 {
@@ -150,10 +168,13 @@ static int serve_requests(const Mounted *mounted)
 
     if (fuse_set_signal_handlers(mounted->session) < 0)
         return EXIT_FAILURE;
+    signals_handle_as_term();
     signals_hold(false);
-    int status = loop(mounted);
+    int ended = loop(mounted);
+    int status = ended < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
     signals_hold(true); /* a second signal has nothing to add */
     atomic_store(&fs->ending, true);
+    say_why_it_ends(mounted, ended);
     if (mounted->keeper)
         keeper_tell_ending(mounted->keeper);
     if (fs->ring && ring_has_failed(fs->ring))

@@ -10,10 +10,11 @@
 #include "text.h"
 
 #include <fuse_log.h>
+#include <poll.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <syslog.h>
+#include <unistd.h>
 
 enum {
     REPEAT_SECONDS = 10, /* for which the same complaint of libfuse's is not said again */
@@ -34,6 +35,13 @@ void log_to_sink(LogSink to, void *data)
 {
     sink = to;
     sink_data = data;
+}
+
+bool log_takes_lines(void)
+{
+    struct pollfd standard_error = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+    return sink || to_syslog || poll(&standard_error, 1, 0) == 1;
 }
 
 void log_line(int priority, const char *said)

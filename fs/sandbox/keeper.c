@@ -67,6 +67,7 @@ typedef struct Reply {
 } Reply;
 
 struct Keeper {
+    pid_t pid;
     int socket;
     GMutex lock;
 };
@@ -98,8 +99,9 @@ static int send_message(int fd, const void *data, size_t len, int passed, int fl
 }
 
 /*
- * A whole message of exactly len bytes; anything else is -EPIPE. ret_passed: -1 for none; NULL:
- * descriptors are not taken, the kernel drops them.
+ * A whole message of exactly len bytes; anything else is -EPROTO, and -EPIPE, or -ECONNRESET, if
+ * the other end is gone. ret_passed: -1 for none; NULL: descriptors are not taken, the kernel drops
+ * them.
  */
 static int receive_message(int fd, void *data, size_t len, int *ret_passed)
 {
@@ -125,7 +127,9 @@ static int receive_message(int fd, void *data, size_t len, int *ret_passed)
         *ret_passed = -1;
     if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)
         memcpy(ret_passed, CMSG_DATA(header), sizeof(int));
-    return n == (ssize_t)len ? 0 : -EPIPE;
+    if (n < 0)
+        return -errno;
+    return n == (ssize_t)len ? 0 : n == 0 ? -EPIPE : -EPROTO;
 }
 
 /* ---- the worker's side ------------------------------------------------------------------- */
@@ -214,10 +218,16 @@ void keeper_log(void *data, int priority, const char *line)
     send_message(keeper->socket, &request, sizeof(request), -1, MSG_DONTWAIT);
 }
 
-static Keeper *keeper_new(int socket)
+bool keeper_is_gone(const Keeper *keeper)
+{
+    return getppid() != keeper->pid;
+}
+
+static Keeper *keeper_new(pid_t pid, int socket)
 {
     Keeper *keeper = g_new0(Keeper, 1);
 
+    keeper->pid = pid;
     keeper->socket = socket;
     g_mutex_init(&keeper->lock);
     return keeper;
@@ -341,6 +351,9 @@ static void pass_signal_on(Watch *watch)
         return;
     kill(watch->worker, (int)info.ssi_signo);
     set_deadline(watch);
+    if (log_takes_lines())
+        log_info("told to end by signal %u (%s), sent by process %u of uid %u", info.ssi_signo,
+                 g_strsignal((int)info.ssi_signo), info.ssi_pid, info.ssi_uid);
 }
 
 /* Milliseconds to the deadline; -1: there is none. */
@@ -365,11 +378,24 @@ static void unmount_early(Watch *watch)
             (int)watch->worker);
 }
 
+/* False: the worker is gone, or is not to be served any more. */
+static bool serve_one(Watch *watch)
+{
+    Request request;
+    int r = receive_message(watch->socket, &request, sizeof(request), NULL);
+
+    if (r == 0)
+        r = answer(watch, &request);
+    if (r < 0 && r != -EPIPE && r != -ECONNRESET)
+        log_error("the process that serves the tree is killed, as it cannot be %s: %s",
+                  r == -EPROTO ? "understood" : "answered", g_strerror(-r));
+    return r == 0;
+}
+
 /* Serve the worker until it is gone. Returns its exit status. */
 static int watch_over(Watch *watch)
 {
     struct pollfd polled[] = {{watch->signals, POLLIN, 0}, {watch->socket, POLLIN, 0}};
-    Request request;
     bool alive = true;
     int status;
 
@@ -381,10 +407,8 @@ static int watch_over(Watch *watch)
             continue;
         if (polled[0].revents)
             pass_signal_on(watch);
-        if (polled[1].revents) {
-            alive = receive_message(watch->socket, &request, sizeof(request), NULL) == 0 &&
-                    answer(watch, &request) == 0;
-        }
+        if (polled[1].revents)
+            alive = serve_one(watch);
     }
     kill(watch->worker, SIGKILL); /* it ends already, or does not keep to the protocol */
     while (waitpid(watch->worker, &status, 0) < 0 && errno == EINTR)
@@ -420,7 +444,7 @@ int keeper_split(QcGate *gate, bool may_write, int device, KeeperUnmount unmount
     if (worker == 0) {
         close(ends[0]);
         become_worker(keeper);
-        *ret_keeper = keeper_new(ends[1]);
+        *ret_keeper = keeper_new(keeper, ends[1]);
         return 0;
     }
     int r = worker < 0 ? -errno : 0;

@@ -35,6 +35,12 @@ int keeper_split(QcGate *gate, bool may_write, int device, KeeperUnmount unmount
                  Keeper **ret_keeper, int *ret_status);
 
 /*
+ * Whether the keeper has died before its worker. The worker gets SIGTERM then; nobody is left who
+ * could unmount.
+ */
+bool keeper_is_gone(const Keeper *keeper);
+
+/*
  * As holder_find(), which has to look at the descriptors of other processes. keeper NULL: it is
  * called here.
  */

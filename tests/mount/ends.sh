@@ -44,6 +44,66 @@ idle() {
     done
 }
 
+# In the foreground, with no signal ignored. (The shell lets its background processes ignore INT and
+# QUIT.)
+start_open_to_signals() {
+    env --default-signal "$SNAPTREE" -f "$@" "$TMP/store" "$TMP/mnt" 2>daemon.log &
+    DAEMON=$!
+    PIDS+=("$DAEMON")
+    wait_for mountpoint -q mnt
+    ls mnt >/dev/null # once it serves, it has its worker
+    WORKER=$(worker_of "$DAEMON")
+}
+
+told_to_end() { # SIGNAL PROCESS
+    kill -"$1" "$2"
+    wait "$DAEMON" || fail "status $? after SIG$1: $(cat daemon.log)"
+    assert_match "$(cat daemon.log)" "snaptree: ends: told to by signal $(kill -l "$1") \\(" "log after SIG$1"
+    assert_nothing_left "a " "after SIG$1"
+}
+
+# None of the signals that a program may be sent leaves a dead mount, whichever process gets it; and
+# nothing ends the daemon without a word.
+every_end_is_told() {
+    local signal
+    for signal in TERM INT HUP QUIT USR1 USR2 ALRM XCPU RTMIN; do
+        start_open_to_signals
+        told_to_end $signal "$DAEMON"
+        [ "$DAEMON" = "$WORKER" ] ||
+            assert_match "$(cat daemon.log)" "told to end by signal $(kill -l $signal) \\(.*\\), sent by process $BASHPID of uid $UID" "log"
+        start_open_to_signals
+        told_to_end $signal "$WORKER"
+        start_open_to_signals -o sandbox=off
+        told_to_end $signal "$DAEMON"
+    done
+    start_open_to_signals
+    fusermount3 -u mnt
+    wait "$DAEMON" || fail "status $? after an unmount: $(cat daemon.log)"
+    assert_match "$(cat daemon.log)" "snaptree: ends: unmounted" "log after an unmount"
+}
+
+# Nor does it wait for somebody who reads what it says.
+with_a_log_that_nobody_reads() {
+    local options
+    mkfifo log
+    exec 9<>log
+    on_exit "dd if=$TMP/log of=/dev/null iflag=nonblock 2>/dev/null"
+    for options in sandbox=on sandbox=off; do
+        "$SNAPTREE" -f -o $options "$TMP/store" "$TMP/mnt" 2>&9 &
+        DAEMON=$!
+        PIDS+=("$DAEMON")
+        wait_for mountpoint -q mnt
+        ls mnt >/dev/null # once it serves, it has its worker
+        WORKER=$(worker_of "$DAEMON")
+        assert_fails dd if=/dev/zero of=log oflag=nonblock bs=4096
+        kill -TERM "$DAEMON"
+        assert_nothing_left "a " "after SIGTERM with a log that nobody reads"
+        dd if=log of=/dev/null iflag=nonblock bs=4096 2>/dev/null || true
+    done
+    exec 9>&-
+    rm log
+}
+
 # Whoever has started it with HUP or INT ignored, as nohup and scripts do, means that. TERM always
 # ends it.
 with_signals_ignored() {
@@ -371,6 +431,7 @@ keeper_killed() {
     assert_eq "$(cat result)" "0 " "a command during SIGKILL of the keeper"
     wait "$STRACE" || true
     wait_for is_gone "$WORKER"
+    assert_match "$(cat daemon.log)" "the process that unmounts was killed; the mount ends" "log"
     fusermount3 -u -z "$TMP/mnt"
     assert_nothing_left "a b " "after SIGKILL of the keeper"
     qemu-img snapshot -d b "$IMAGE"
@@ -459,6 +520,8 @@ interrupted() {
 
 make_ends_store
 idle
+every_end_is_told
+with_a_log_that_nobody_reads
 with_signals_ignored
 with_ends_of_children_ignored
 with_files_open

@@ -1,6 +1,7 @@
 /* Two processes: what the keeper does for the worker, and what it refuses. */
 #include "keeper.h"
 
+#include "log.h"
 #include "signals.h"
 
 #include <criterion/criterion.h>
@@ -14,6 +15,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <syslog.h>
 #include <unistd.h>
 
 enum {
@@ -402,13 +404,23 @@ static int find_socket(void)
     return -1;
 }
 
+static void keep_line(void *data, int priority, const char *line)
+{
+    char **kept = data;
+
+    if (priority == LOG_ERR && !*kept) /* the first: why it is killed, and not that it is */
+        *kept = g_strdup(line);
+}
+
 /* Whoever has taken the worker over may send what he likes; and is not waited for. */
 Test(keeper, ends_a_worker_that_breaks_the_protocol, .timeout = 60)
 {
     g_autoptr(QcGate) gate = make_store(QC_BACKING_STORE);
+    g_autofree char *said = NULL;
     Keeper *keeper;
     int status = 0;
 
+    log_to_sink(keep_line, &said);
     cr_assert_eq(keeper_split(gate, false, -1, NULL, NULL, &keeper, &status), 0);
     if (keeper) {
         if (send(find_socket(), "nonsense", 8, 0) == 8)
@@ -417,6 +429,7 @@ Test(keeper, ends_a_worker_that_breaks_the_protocol, .timeout = 60)
     }
     remove_store();
     cr_assert_eq(status, 128 + SIGKILL);
+    cr_assert(said && strstr(said, "is killed, as it cannot be understood: "), "%s", said);
 }
 
 /* Nor does the keeper wait for one that asks, and does not take the answers. */
@@ -425,9 +438,11 @@ Test(keeper, ends_a_worker_that_takes_no_answers, .timeout = 60)
     enum { USER = 7, SIZE = 16 + 24 + PATH_MAX }; /* of keeper.c: a question, and its length */
     g_autoptr(QcGate) gate = make_store(QC_BACKING_STORE);
     uint32_t question[SIZE / sizeof(uint32_t)] = {USER};
+    g_autofree char *said = NULL;
     Keeper *keeper;
     int status = 0;
 
+    log_to_sink(keep_line, &said);
     cr_assert_eq(keeper_split(gate, false, -1, NULL, NULL, &keeper, &status), 0);
     if (keeper) {
         int socket = find_socket();
@@ -438,4 +453,5 @@ Test(keeper, ends_a_worker_that_takes_no_answers, .timeout = 60)
     }
     remove_store();
     cr_assert_eq(status, 128 + SIGKILL);
+    cr_assert(said && strstr(said, "is killed, as it cannot be answered: "), "%s", said);
 }
