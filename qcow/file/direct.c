@@ -10,6 +10,7 @@ enum {
     MIN_READ = 128 << 10, /* bytes; for less, the kernel's reading ahead is of more use */
     SAMPLES = 32,         /* pages that are looked for in the cache */
     MANY_SAMPLES = 4,     /* so many are there of a file that is in the cache in part */
+    MAX_STRETCHES = 1024, /* of data, that are looked at for samples */
 };
 
 void qc_direct_init(QcDirect *direct)
@@ -37,12 +38,39 @@ static bool is_cached(int fd, uint64_t offset, size_t page)
     return cached;
 }
 
-static bool is_in_cache(int fd, uint64_t size)
+/* Go to the next stretch of data, from *start up to *end; false: there is none. */
+static bool next_data(QcFile *file, uint64_t *start, uint64_t *end)
+{
+    int64_t data = qc_file_seek(file, *end, false);
+    int64_t hole = data < 0 ? data : qc_file_seek(file, (uint64_t)data, true);
+    if (hole <= data)
+        return false;
+    *start = (uint64_t)data;
+    *end = (uint64_t)hole;
+    return true;
+}
+
+static uint64_t bytes_of_data(QcFile *file)
+{
+    uint64_t bytes = 0, start, end = 0;
+    for (unsigned i = 0; i < MAX_STRETCHES && next_data(file, &start, &end); i++)
+        bytes += end - start;
+    return bytes;
+}
+
+/* Samples are taken of data alone: the kernel keeps nothing of holes, that nobody reads. */
+static bool is_in_cache(QcFile *file)
 {
     size_t page = (size_t)getpagesize();
-    unsigned n = 0;
-    for (unsigned i = 0; i < SAMPLES && n < MANY_SAMPLES; i++)
-        n += is_cached(fd, size / SAMPLES * i / page * page, page);
+    uint64_t step = bytes_of_data(file) / SAMPLES + 1;
+    uint64_t skip = 0; /* bytes of data up to the next sample */
+    uint64_t start, end = 0;
+    unsigned n = 0, samples = 0;
+    for (unsigned i = 0; i < MAX_STRETCHES && next_data(file, &start, &end); i++) {
+        for (; skip < end - start && n < MANY_SAMPLES && samples < SAMPLES; skip += step, samples++)
+            n += is_cached(qc_file_fd(file), (start + skip) / page * page, page);
+        skip -= MIN(skip, end - start);
+    }
     return n >= MANY_SAMPLES;
 }
 
@@ -51,11 +79,10 @@ static int open_past(QcFile *file)
 {
     QcFileStat stat;
     char proc[32];
-    int fd = qc_file_fd(file);
     if (qc_file_has_writer(file) != 0 || qc_file_stat(file, &stat) < 0 || stat.size < MIN_FILE ||
-        stat.size > INT64_MAX || is_in_cache(fd, stat.size))
+        stat.size > INT64_MAX || is_in_cache(file))
         return -1;
-    snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
+    snprintf(proc, sizeof(proc), "/proc/self/fd/%d", qc_file_fd(file));
     return open(proc, O_RDONLY | O_DIRECT | O_CLOEXEC | O_NONBLOCK);
 }
 

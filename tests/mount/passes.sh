@@ -22,16 +22,16 @@ make_image() { # NAME
     qemu-img snapshot -c tuesday "store/$1"
 }
 
-# How much of a file the page cache has, in percent.
-cached() { # FILE
-    python3 - "$1" <<'EOF'
+# How much of a file, or of its beginning, the page cache has, in percent.
+cached() { # FILE [MIB]
+    python3 - "$@" <<'EOF'
 import ctypes, mmap, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_void_p
 libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
 libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
 fd = os.open(sys.argv[1], os.O_RDONLY)
-size = os.fstat(fd).st_size
+size = int(sys.argv[2]) << 20 if sys.argv[2:] else os.fstat(fd).st_size
 at = libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
 pages = ctypes.create_string_buffer((size + mmap.PAGESIZE - 1) // mmap.PAGESIZE)
 if libc.mincore(at, size, pages) != 0:
@@ -53,9 +53,9 @@ has_little() { # FILE WHAT
     [ "$percent" -le 10 ] || fail "$2: $percent% of $1 are in the page cache"
 }
 
-has_much() { # FILE WHAT
+has_much() { # FILE WHAT [MIB]
     local percent
-    percent=$(cached "$1")
+    percent=$(cached "$1" "${@:3}")
     [ "$percent" -ge 90 ] || fail "$2: $percent% of $1 are in the page cache"
 }
 
@@ -102,6 +102,17 @@ start_daemon
 cmp mnt/web.qcow2/disk tuesday.raw || fail "the disk"
 has_much store/web.qcow2 "what the kernel keeps nothing of"
 stop_daemon
+
+# Its data is a small part of the file, whose length tells of holes above all.
+qemu-img create -q -f qcow2 -o preallocation=metadata store/sparse.qcow2 8G
+qemu-io -c "write -q -s data.raw 0 ${MIB}M" store/sparse.qcow2
+qemu-img snapshot -c monday store/sparse.qcow2
+cache_only store/sparse.qcow2 $((MIB / 2))
+start_daemon
+cmp -n $((MIB << 20)) mnt/sparse.qcow2/snapshots/monday monday.raw || fail "what has holes"
+has_much store/sparse.qcow2 "what was in the cache in part, and has holes" $MIB
+stop_daemon
+rm store/sparse.qcow2
 
 qemu-img create -q -f qcow2 store/small.qcow2 32M
 qemu-io -c 'write -q -P 5 0 32M' store/small.qcow2
