@@ -17,6 +17,7 @@ void qc_direct_init(QcDirect *direct)
 {
     atomic_init(&direct->pass, 0);
     atomic_init(&direct->fd, -1);
+    atomic_init(&direct->others, false);
 }
 
 void qc_direct_clear(QcDirect *direct)
@@ -86,15 +87,17 @@ static int open_past(QcFile *file)
     return open(proc, O_RDONLY | O_DIRECT | O_CLOEXEC | O_NONBLOCK);
 }
 
-/* Whether pass is the first one. When it has just become that, open the file for it. */
-static bool is_first(QcDirect *direct, QcFile *file, uint64_t pass)
+/* Whether pass is the first one, and still the only one. When it has just become the first, open
+ * the file for it. */
+static bool is_only(QcDirect *direct, QcFile *file, uint64_t pass)
 {
     uint64_t first = 0;
     if (atomic_compare_exchange_strong(&direct->pass, &first, pass)) {
         atomic_store(&direct->fd, open_past(file));
-        return true;
+    } else if (first != pass) {
+        atomic_store(&direct->others, true);
     }
-    return first == pass;
+    return !atomic_load(&direct->others);
 }
 
 ssize_t qc_direct_read(QcDirect *direct, QcFile *file, uint64_t pass, void *buf, size_t len,
@@ -103,7 +106,7 @@ ssize_t qc_direct_read(QcDirect *direct, QcFile *file, uint64_t pass, void *buf,
     size_t page = (size_t)getpagesize();
     if (len < MIN_READ || offset > INT64_MAX || (len | offset | (uintptr_t)buf) % page != 0)
         return 0;
-    if (!is_first(direct, file, pass))
+    if (!is_only(direct, file, pass))
         return 0;
     int fd = atomic_load(&direct->fd);
     ssize_t n = fd < 0 ? 0 : pread(fd, buf, len, (off_t)offset);

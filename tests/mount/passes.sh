@@ -81,6 +81,20 @@ has_much store/web.qcow2 "a second pass"
 exec 3<&-
 stop_daemon
 
+# ---- two at once: each finds what the other has read ----
+
+cache_only store/web.qcow2 0
+start_daemon
+exec 3<mnt/web.qcow2/snapshots/monday
+head -c 1M <&3 >first.raw
+exec 4<mnt/web.qcow2/snapshots/tuesday
+cmp -n 1048576 - tuesday.raw <&4 || fail "the second of two"
+cat <&3 >>first.raw
+cmp first.raw monday.raw || fail "the first of two"
+has_much store/web.qcow2 "two passes at once"
+exec 3<&- 4<&-
+stop_daemon
+
 # ---- where it is of no use, or in the way ----
 
 cache_only store/web.qcow2 $((MIB / 2))
