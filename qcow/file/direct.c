@@ -59,8 +59,18 @@ static uint64_t bytes_of_data(QcFile *file)
     return bytes;
 }
 
-/* Samples are taken of data alone: the kernel keeps nothing of holes, that nobody reads. */
-static bool is_in_cache(QcFile *file)
+/* By samples from all over the file. */
+static bool length_is_in_cache(QcFile *file, uint64_t size)
+{
+    size_t page = (size_t)getpagesize();
+    unsigned n = 0;
+    for (unsigned i = 0; i < SAMPLES && n < MANY_SAMPLES; i++)
+        n += is_cached(qc_file_fd(file), size / SAMPLES * i / page * page, page);
+    return n >= MANY_SAMPLES;
+}
+
+/* By samples from its data: the kernel keeps nothing of holes, which nobody reads. */
+static bool data_is_in_cache(QcFile *file)
 {
     size_t page = (size_t)getpagesize();
     uint64_t step = bytes_of_data(file) / SAMPLES + 1;
@@ -81,7 +91,7 @@ static int open_past(QcFile *file)
     QcFileStat stat;
     char proc[32];
     if (qc_file_has_writer(file) != 0 || qc_file_stat(file, &stat) < 0 || stat.size < MIN_FILE ||
-        stat.size > INT64_MAX || is_in_cache(file))
+        stat.size > INT64_MAX || length_is_in_cache(file, stat.size) || data_is_in_cache(file))
         return -1;
     snprintf(proc, sizeof(proc), "/proc/self/fd/%d", qc_file_fd(file));
     return open(proc, O_RDONLY | O_DIRECT | O_CLOEXEC | O_NONBLOCK);

@@ -128,6 +128,19 @@ has_much store/sparse.qcow2 "what was in the cache in part, and has holes" $MIB
 stop_daemon
 rm store/sparse.qcow2
 
+# Its beginning has more holes than are looked at.
+qemu-img create -q -f qcow2 -o preallocation=metadata store/holes.qcow2 192M
+for ((i = 0; i < 1280; i++)); do echo "write -q -P 3 $((i * 64))k 4k"; done | qemu-io store/holes.qcow2 >/dev/null
+qemu-io -c "write -q -s data.raw 96M ${MIB}M" store/holes.qcow2
+qemu-img snapshot -c monday store/holes.qcow2
+cache_only store/holes.qcow2 0
+dd if=store/holes.qcow2 of=/dev/null bs=1M skip=144 status=none
+start_daemon
+cmp -i $((MIB << 20)):0 mnt/holes.qcow2/snapshots/monday monday.raw || fail "what has many holes"
+[ "$(cached store/holes.qcow2)" -ge 45 ] || fail "what was read of it, a half, is not in the cache"
+stop_daemon
+rm store/holes.qcow2
+
 qemu-img create -q -f qcow2 store/small.qcow2 32M
 qemu-io -c 'write -q -P 5 0 32M' store/small.qcow2
 qemu-img snapshot -c friday store/small.qcow2
