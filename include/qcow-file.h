@@ -101,8 +101,8 @@ void qc_file_init(QcFile *file, const QcFileOps *ops);
  * locked when it comes to lock it.
  *
  * A first pass (qc_file_read_past) of a file of 64 MiB or more goes past the page cache when, as it
- * begins, has_writer says that there is none, and next to nothing of the file is in the cache. The
- * file is opened once more for it.
+ * begins, has_writer says that there is none, and next to nothing of the file is in the cache; and
+ * until another pass begins. The file is opened once more for it.
  *
  * has_writer takes a lease for a moment. If a program opens the file for writing just then, the
  * kernel sends this process SIGURG, which does nothing unless the process handles it.

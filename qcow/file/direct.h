@@ -5,7 +5,8 @@
  * of it, pays for putting it there, and has it push out what others use. But a file that is passed
  * over once may be so again: several snapshots lie in one image. So only the first pass since the
  * file was opened goes past the cache, which costs the second no more than the first; all later
- * ones find there what the second has left.
+ * ones find there what the second has left. When the second begins before the first has ended, the
+ * first does not go past the cache any further: the two find there what either has read.
  *
  * A pass goes past the cache where that is of use and in nobody's way: of a regular file that, as
  * far as can be told (QcFileOps.has_writer), no process has open for writing when the pass begins -
@@ -17,11 +18,13 @@
 
 #include "qcow-file.h"
 #include <stdatomic.h>
+#include <stdbool.h>
 
 /* Of one open file. Thread-safe. */
 typedef struct QcDirect {
     _Atomic uint64_t pass; /* number of the first one; 0: there was none */
     _Atomic int fd;        /* the file opened once more, for reading past the cache; or -1 */
+    atomic_bool others;    /* there was another pass */
 } QcDirect;
 
 void qc_direct_init(QcDirect *direct);

@@ -22,16 +22,16 @@ make_image() { # NAME
     qemu-img snapshot -c tuesday "store/$1"
 }
 
-# How much of a file the page cache has, in percent.
-cached() { # FILE
-    python3 - "$1" <<'EOF'
+# How much of a file, or of its beginning, the page cache has, in percent.
+cached() { # FILE [MIB]
+    python3 - "$@" <<'EOF'
 import ctypes, mmap, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_void_p
 libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
 libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
 fd = os.open(sys.argv[1], os.O_RDONLY)
-size = os.fstat(fd).st_size
+size = int(sys.argv[2]) << 20 if sys.argv[2:] else os.fstat(fd).st_size
 at = libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
 pages = ctypes.create_string_buffer((size + mmap.PAGESIZE - 1) // mmap.PAGESIZE)
 if libc.mincore(at, size, pages) != 0:
@@ -53,9 +53,9 @@ has_little() { # FILE WHAT
     [ "$percent" -le 10 ] || fail "$2: $percent% of $1 are in the page cache"
 }
 
-has_much() { # FILE WHAT
+has_much() { # FILE WHAT [MIB]
     local percent
-    percent=$(cached "$1")
+    percent=$(cached "$1" "${@:3}")
     [ "$percent" -ge 90 ] || fail "$2: $percent% of $1 are in the page cache"
 }
 
@@ -81,6 +81,20 @@ has_much store/web.qcow2 "a second pass"
 exec 3<&-
 stop_daemon
 
+# ---- two at once: each finds what the other has read ----
+
+cache_only store/web.qcow2 0
+start_daemon
+exec 3<mnt/web.qcow2/snapshots/monday
+head -c 1M <&3 >first.raw
+exec 4<mnt/web.qcow2/snapshots/tuesday
+cmp -n 1048576 - tuesday.raw <&4 || fail "the second of two"
+cat <&3 >>first.raw
+cmp first.raw monday.raw || fail "the first of two"
+has_much store/web.qcow2 "two passes at once"
+exec 3<&- 4<&-
+stop_daemon
+
 # ---- where it is of no use, or in the way ----
 
 cache_only store/web.qcow2 $((MIB / 2))
@@ -102,6 +116,30 @@ start_daemon
 cmp mnt/web.qcow2/disk tuesday.raw || fail "the disk"
 has_much store/web.qcow2 "what the kernel keeps nothing of"
 stop_daemon
+
+# Its data is a small part of the file, whose length tells of holes above all.
+qemu-img create -q -f qcow2 -o preallocation=metadata store/sparse.qcow2 8G
+qemu-io -c "write -q -s data.raw 0 ${MIB}M" store/sparse.qcow2
+qemu-img snapshot -c monday store/sparse.qcow2
+cache_only store/sparse.qcow2 $((MIB / 2))
+start_daemon
+cmp -n $((MIB << 20)) mnt/sparse.qcow2/snapshots/monday monday.raw || fail "what has holes"
+has_much store/sparse.qcow2 "what was in the cache in part, and has holes" $MIB
+stop_daemon
+rm store/sparse.qcow2
+
+# Its beginning has more holes than are looked at.
+qemu-img create -q -f qcow2 -o preallocation=metadata store/holes.qcow2 192M
+for ((i = 0; i < 1280; i++)); do echo "write -q -P 3 $((i * 64))k 4k"; done | qemu-io store/holes.qcow2 >/dev/null
+qemu-io -c "write -q -s data.raw 96M ${MIB}M" store/holes.qcow2
+qemu-img snapshot -c monday store/holes.qcow2
+cache_only store/holes.qcow2 0
+dd if=store/holes.qcow2 of=/dev/null bs=1M skip=144 status=none
+start_daemon
+cmp -i $((MIB << 20)):0 mnt/holes.qcow2/snapshots/monday monday.raw || fail "what has many holes"
+[ "$(cached store/holes.qcow2)" -ge 45 ] || fail "what was read of it, a half, is not in the cache"
+stop_daemon
+rm store/holes.qcow2
 
 qemu-img create -q -f qcow2 store/small.qcow2 32M
 qemu-io -c 'write -q -P 5 0 32M' store/small.qcow2
