@@ -20,9 +20,8 @@ typedef struct Ahead Ahead;
 
 /* How a file is read, and what for. */
 typedef enum AheadReader {
-    AHEAD_WAITS = 1, /* no more is asked for before the answer is there, as with direct I/O */
-    AHEAD_PASSES =
-        2, /* the kernel keeps what it gets, and need not keep the image's file as well */
+    AHEAD_WAITS = 1,  /* no more is asked for before the answer is there, as with direct I/O */
+    AHEAD_PASSES = 2, /* the kernel keeps what it gets: the image's file need not be kept, too */
 } AheadReader;
 
 /* reader: AheadReader or'ed together. */

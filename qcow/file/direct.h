@@ -30,7 +30,7 @@ typedef struct QcDirect {
 void qc_direct_init(QcDirect *direct);
 void qc_direct_clear(QcDirect *direct);
 
-/* As QcFileOps.pread_past. fd: file's own. */
+/* As QcFileOps.pread_past. file: the one that direct is of. */
 ssize_t qc_direct_read(QcDirect *direct, QcFile *file, uint64_t pass, void *buf, size_t len,
                        uint64_t offset);
 
