@@ -143,7 +143,8 @@ static int check_other_nodes(const Work *work, GError **error)
     int r = fs_find_device_user(work->fs, &work->target->file, true, 0, &user);
 
     if (r == -EBUSY)
-        return fail(error, r, "%s %s open: another process uses the device", user, path);
+        return fail(error, r, "%s %s open: another process uses the device; stop it first", user,
+                    path);
     if (r == -EACCES)
         return fail(error, r,
                     "%s is a block device, and this daemon may not look at all processes, so "

@@ -17,7 +17,8 @@ enum {
 };
 
 static const char summary[] =
-    "Show a directory of virtual-machine disk images as a tree of plain files.";
+    "Show a directory of virtual-machine disk images as a tree of plain files.\n"
+    "To unmount it: fusermount3 -u MOUNTPOINT";
 
 static const char description[] =
     "Options of -o, separated by commas:\n"
@@ -25,16 +26,16 @@ static const char description[] =
     "                          (the default), any\n"
     "  cache=MIB               memory for tables and decompressed data, from 1 to 1048576\n"
     "                          (default 64)\n"
-    "  max_threads=N           threads that serve requests, from 1 to 1024 (default by the\n"
-    "                          machine)\n"
-    "  sandbox=on|off          on (the default): give up all that serving does not need.\n"
-    "                          off: for debugging\n"
-    "  clone_fd                a descriptor of /dev/fuse per thread\n"
-    "  io_uring                take requests over io_uring; needs Linux 6.14 or later, with\n"
-    "                          fuse's parameter enable_uring on\n"
-    "  ro, rw                  mount read-only: no commands; or not (the default)\n"
+    "  max_threads=N           threads that serve requests, from 1 to 1024 (default: 16, and\n"
+    "                          more where there are many processors)\n"
+    "  sandbox=on|off          on (the default): give up all rights that serving does not\n"
+    "                          need; off: for debugging\n"
+    "  clone_fd                use one descriptor of /dev/fuse for each thread\n"
+    "  io_uring                take requests over io_uring; needs Linux 6.14 or later and Y in\n"
+    "                          /sys/module/fuse/parameters/enable_uring\n"
+    "  ro, rw                  read-only, without commands; or read-write (the default)\n"
     "  allow_other             other users may see the tree; file modes decide what they may do\n"
-    "  allow_root              root may see it too\n"
+    "  allow_root              root may see the tree too\n"
     "  default_permissions, nosuid, nodev\n"
     "                          always on; accepted for compatibility\n"
     "  auto_unmount            unmount when the daemon dies\n"
@@ -43,11 +44,11 @@ static const char description[] =
     "  max_read=BYTES, blkdev, exec, noexec, async, sync, dirsync, atime, noatime, context=,\n"
     "  fscontext=, defcontext=, rootcontext=\n"
     "                          as mount(8) has them\n"
-    "Accepted and ignored, as they mean something to others, or nothing here: defaults, auto,\n"
-    "noauto, user, nouser, users, nousers, owner, group, nofail, _netdev, comment=, x-*, X-*,\n"
-    "relatime, norelatime, strictatime, nostrictatime, diratime, nodiratime, lazytime,\n"
-    "nolazytime, iversion, noiversion, mand, nomand, symfollow, nosymfollow, silent, loud,\n"
-    "suid, dev.\n";
+    "\n"
+    "Accepted and ignored, so that a line of fstab can have them: defaults, auto, noauto, user,\n"
+    "nouser, users, nousers, owner, group, nofail, _netdev, comment=, x-*, X-*, relatime,\n"
+    "norelatime, strictatime, nostrictatime, diratime, nodiratime, lazytime, nolazytime,\n"
+    "iversion, noiversion, mand, nomand, symfollow, nosymfollow, silent, loud, suid, dev.\n";
 
 /* Options for libfuse and the kernel; a '=' at the end asks for a value. */
 static const char *const passed[] = {

@@ -112,7 +112,7 @@ static int lock_image(QcFile *file, unsigned used, unsigned unshared, bool surel
         return lock_failed(file, held, error);
     if (held) {
         qc_lock_release(file);
-        return qc_fail(error, -EBUSY, "another process uses the image");
+        return qc_fail(error, -EBUSY, "another process uses the image; stop it first");
     }
     return 0;
 }

@@ -38,6 +38,7 @@ wait_for holds "$VM" store/image.qcow2
 assert_errno EBUSY "$QCTOOL" take store/image.qcow2 new
 control_fails EBUSY mnt/image.qcow2/control "take new"
 assert_match "$(tail -n1 mnt/image.qcow2/control)" "new: qemu-system[^,]*$VM\\) has image" "the line names the process"
+assert_match "$(tail -n1 mnt/image.qcow2/control)" "; stop it first$" "the line says what to do"
 control_fails EBUSY mnt/control "take image.qcow2 new"
 assert_match "$(tail -n1 mnt/control)" "image.qcow2" "the line names the file"
 for file in disk layers/0-image.qcow2; do

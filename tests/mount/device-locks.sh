@@ -80,7 +80,7 @@ stays_out() {
         for command in 'take no' 'check' 'repair'; do
             control_fails EBUSY mnt/$node/control "$command"
             assert_match "$(last_result mnt/$node/control)" \
-                "EBUSY $command: qemu-io \(process $HOLDER\) has $node open" "who is in the way"
+                "EBUSY $command: qemu-io \(process $HOLDER\) has $node open: .*; stop it first$" "who is in the way"
         done
         wait_for in_use $node
     done
