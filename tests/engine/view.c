@@ -122,31 +122,61 @@ Test(view, an_l1_table_that_is_an_l2_table_too_is_read_whole)
     qc_file_unref(mem_file(file));
 }
 
-/* The L1 table of a snapshot whose first entry, which is 0, is the last that the file has. */
-Test(view, what_a_cut_l1_table_would_say_is_an_error_from_wherever_it_is_read)
+enum { SMALL_SPAN = 64 * 512 }; /* what an L2 table maps of clusters of 512 bytes */
+
+/* The L1 table of a snapshot, of so many entries, whose first one, which is 0, is the last that the
+ * file has. The disk has three. */
+static MemFile *with_cut_table(uint32_t entries)
 {
     static const Kind small = {"v2-512", 2, 9, 16, false};
-    enum { SPAN = 64 * 512 }; /* what an L2 table maps */
-    MemFile *file = script_image(&small, 3 * SPAN);
+    MemFile *file = script_image(&small, 3 * SMALL_SPAN);
     Step take = {.kind = STEP_TAKE, .name = "s"};
     bool unknown;
     cr_assert_eq(0, script_run(file, &take, &unknown));
 
     uint64_t at = (file->data->len + 511) / 512 * 512, zero = 0;
-    be64 snapshots, l1_at = be64_make(at);
-    memcpy(&snapshots, file->data->data + 64, sizeof(snapshots));
-    memcpy(file->data->data + be64_get(snapshots), &l1_at, sizeof(l1_at));
+    uint64_t entry = mem_file_word(file, offsetof(QcDiskHeader, snapshots_offset));
+    be32 n = be32_make(entries);
+    mem_file_put_word(file, entry, at);
+    memcpy(file->data->data + entry + offsetof(QcDiskSnapshot, l1_size), &n, sizeof(n));
     cr_assert_eq(0, qc_file_write(mem_file(file), &zero, sizeof(zero), at));
+    return file;
+}
 
+Test(view, what_a_cut_l1_table_would_say_is_an_error_from_wherever_it_is_read)
+{
+    MemFile *file = with_cut_table(3);
     Opened o = opened_new(mem_file(file), NULL);
-    g_autofree uint8_t *buf = g_malloc(3 * SPAN);
+    g_autofree uint8_t *buf = g_malloc(3 * SMALL_SPAN);
     QcView *view;
     cr_assert_eq(0, qc_chain_snapshot_view(o.chain, 0, &view));
-    cr_expect_eq(qc_view_read(view, buf, SPAN, 0), SPAN);
-    cr_expect_eq(qc_view_read(view, buf, 512, SPAN), -EIO);
-    cr_expect_eq(qc_view_read(view, buf, 2 * SPAN, 0), -EIO);
-    cr_expect_eq(qc_view_read(view, buf, 3 * SPAN, 0), -EIO);
-    cr_expect_eq(qc_view_seek(view, 0, false), SPAN, "broken counts as data");
+    cr_expect_eq(qc_view_read(view, buf, SMALL_SPAN, 0), SMALL_SPAN);
+    cr_expect_eq(qc_view_read(view, buf, 512, SMALL_SPAN), -EIO);
+    cr_expect_eq(qc_view_read(view, buf, 2 * SMALL_SPAN, 0), -EIO);
+    cr_expect_eq(qc_view_read(view, buf, 3 * SMALL_SPAN, 0), -EIO);
+    cr_expect_eq(qc_view_seek(view, 0, false), SMALL_SPAN, "broken counts as data");
+    qc_view_unref(view);
+    opened_clear(&o);
+    qc_file_unref(mem_file(file));
+}
+
+/* Of what lies behind the table's own end it never said anything. */
+Test(view, a_cut_l1_table_is_broken_up_to_its_end)
+{
+    static const uint8_t zeros[512];
+    MemFile *file = with_cut_table(2);
+    Opened o = opened_new(mem_file(file), NULL);
+    uint8_t buf[512];
+    QcExtent e;
+    QcView *view;
+    cr_assert_eq(0, qc_chain_snapshot_view(o.chain, 0, &view));
+    cr_assert_eq(0, qc_view_map(view, SMALL_SPAN, 2 * SMALL_SPAN, &e));
+    cr_expect_eq(e.kind, QC_EXTENT_BAD);
+    cr_expect_eq(e.length, SMALL_SPAN);
+    cr_assert_eq(0, qc_view_map(view, SMALL_SPAN + 512, 1024, &e));
+    cr_expect_eq(e.length, 1024);
+    cr_expect_eq(qc_view_read(view, buf, 512, 2 * SMALL_SPAN), 512);
+    cr_expect_arr_eq(buf, zeros, 512);
     qc_view_unref(view);
     opened_clear(&o);
     qc_file_unref(mem_file(file));

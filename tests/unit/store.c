@@ -234,6 +234,41 @@ Test(store, a_layer_is_reached_twice)
     cr_assert(g_unlink(link) == 0 && g_rmdir(shut) == 0);
 }
 
+/* ---- what cannot be read ------------------------------------------------------------------ */
+
+/* The mode that somebody else than root is shown of a file of the store. */
+static uint32_t mode_shown(const char *path)
+{
+    g_autofree char *store = g_build_filename(dir, "store", NULL);
+    g_autoptr(QcGate) gate = NULL;
+    g_auto(StoreItem) item = {0};
+    bool is_root = getuid() == 0;
+
+    cr_assert_eq(0, qc_gate_new(store, QC_BACKING_STORE, &gate, NULL));
+    cr_assert(!is_root || seteuid(1) == 0);
+    int r = store_look(gate, path, &item);
+    cr_assert(!is_root || seteuid(0) == 0);
+    cr_assert_eq(r, 0, "%s: %d", path, r);
+    cr_expect_not_null(item.error);
+    cr_expect_null(item.file);
+    return item.stat.mode;
+}
+
+/* All may see that there is an error. Who may write to it is as it was, but for a link. */
+Test(store, of_what_cannot_be_read_the_error_is_for_all)
+{
+    g_autofree char *store = g_build_filename(dir, "store", NULL);
+    g_autofree char *link = g_build_filename(store, "link.raw", NULL);
+
+    cr_assert_eq(0, chmod(inside, 0));
+    cr_expect_eq(mode_shown("in/a.raw"), 0444);
+    cr_assert_eq(0, chmod(inside, 0311));
+    cr_expect_eq(mode_shown("in/a.raw"), 0644);
+    cr_assert_eq(0, symlink("nothing", link));
+    cr_expect_eq(mode_shown("link.raw"), 0444);
+    cr_assert_eq(0, g_unlink(link));
+}
+
 /* ---- listing ----------------------------------------------------------------------------- */
 
 static int read_error; /* of the next directory: 0, or an errno */
