@@ -39,6 +39,28 @@ Test(flaws, every_command_sets_the_flags_right)
     }
 }
 
+/* Behind the disk, too: the VM state that a machine has loaded is the snapshot's. */
+Test(flaws, every_command_sets_the_flags_of_vm_state_right)
+{
+    for (size_t i = 0; i < script_n_kinds; i++) {
+        for (size_t c = 0; c < G_N_ELEMENTS(mending); c++) {
+            MemFile *file = prepared(&script_kinds[i]);
+            uint32_t entries;
+            bool unknown;
+            craft_vm_state(file, 0, 3, true);
+            memcpy(&entries, file->data->data + offsetof(QcDiskHeader, l1_size), sizeof(entries));
+            uint64_t last = mem_file_word(file, offsetof(QcDiskHeader, l1_table_offset)) +
+                            (GUINT32_FROM_BE(entries) - 1) * 8;
+            mem_file_put_word(file, last, mem_file_word(file, last) | QC_COPIED);
+            QcCheck before = check(file);
+            cr_expect_eq(before.errors, 1, "%s", before.first);
+            cr_expect_eq(0, script_run(file, &mending[c], &unknown));
+            expect_clean(file, NULL);
+            qc_file_unref(mem_file(file));
+        }
+    }
+}
+
 /* QEMU does not open such an image; the bit may be cleared by whoever changes anything. */
 Test(flaws, every_command_clears_the_mark_of_a_raw_data_file_that_is_not_there)
 {
