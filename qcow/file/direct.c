@@ -51,6 +51,7 @@ static bool next_data(QcFile *file, uint64_t *start, uint64_t *end)
     return true;
 }
 
+/* Not what the stat calls allocated: there, what is only reserved counts as well. */
 static uint64_t bytes_of_data(QcFile *file)
 {
     uint64_t bytes = 0, start, end = 0;

@@ -416,3 +416,87 @@ Test(chain, a_loop_ends_where_it_closes)
         expect(chain, -EIO, loop);
     }
 }
+
+/* ---- while it is opened ------------------------------------------------------------------- */
+
+/* A file of a chain to which something happens when the kernel has read from it. One at a time. */
+static struct {
+    const QcFileOps *usual;
+    QcFileOps ops;
+    void (*deed)(uint8_t *read, uint64_t offset);
+} watched;
+
+static ssize_t read_and_be_watched(QcFile *file, void *buf, size_t len, uint64_t offset)
+{
+    ssize_t n = watched.usual->pread(file, buf, len, offset);
+    if (n > 0 && watched.deed)
+        watched.deed(buf, offset);
+    return n;
+}
+
+static void watch(QcFile *file, void (*deed)(uint8_t *read, uint64_t offset))
+{
+    watched.usual = file->ops;
+    watched.ops = *file->ops;
+    watched.ops.pread = read_and_be_watched;
+    watched.deed = deed;
+    file->ops = &watched.ops;
+}
+
+/* A guest writes the header of an image into its raw disk, once. */
+static void make_it_an_image(uint8_t *read, uint64_t offset)
+{
+    (void)read, (void)offset;
+    watched.deed = NULL;
+    patch("base", 0, "QFI\xfb", 4);
+    settle("base");
+}
+
+/* It was taken for raw, but for which bytes? */
+Test(chain, a_layer_that_changes_after_its_format_was_told)
+{
+    g_autoptr(QcGate) gate = new_gate(QC_BACKING_STORE);
+    make_raw("base", "b");
+    make_overlay("top", "base", NULL);
+    settle("top");
+    g_autoptr(QcChain) chain = open_chain(gate, "top");
+    QcImage *top = qc_chain_image(chain, 0);
+    for (unsigned changed = 0; changed < 2; changed++) {
+        g_autoptr(QcChain) again = NULL;
+        patch("base", 0, "b", 1); /* so that it is not taken over */
+        settle("base");
+        watch(qc_image_file(qc_chain_image(chain, 1)), changed ? make_it_an_image : NULL);
+        cr_assert_eq(0, qc_chain_reopen(gate, top, cache, chain, &again));
+        expect(again, changed ? 'Q' : 'b', NULL);
+        cr_expect_eq(qc_view_check(qc_chain_view(again, 0)), changed ? -ESTALE : 0);
+        qc_image_file(qc_chain_image(chain, 1))->ops = watched.usual;
+    }
+}
+
+/* What of the header tells where the snapshots are. */
+static void move_snapshots(uint8_t *read, uint64_t offset)
+{
+    if (offset == 0)
+        read[70] ^= 1;
+}
+
+/* Beside a writer who takes QEMU's locks the stat may tell already of what is written later. */
+Test(chain, a_layer_with_another_header_is_another_one)
+{
+    enum { WRITES = 101 };
+    g_autoptr(QcGate) gate = new_gate(QC_BACKING_STORE);
+    g_autoptr(QcFile) writer = NULL;
+    g_autofree char *path = at("top");
+    make_raw("base", "b");
+    make_overlay("top", "base", "raw");
+    settle("top");
+    cr_assert_eq(0, qc_file_new_fd(open(path, O_RDWR | O_CLOEXEC), &writer));
+    cr_assert_eq(0, qc_file_lock(writer, WRITES, true));
+    g_autoptr(QcChain) chain = open_chain(gate, "top");
+    QcFile *file = qc_image_file(qc_chain_image(chain, 0));
+    cr_assert_eq(qc_image_trust(qc_chain_image(chain, 0)), QC_TRUST_METADATA);
+    cr_expect(qc_chain_layer_is_same(chain, gate, 0));
+    watch(file, move_snapshots);
+    cr_expect_not(qc_chain_layer_is_same(chain, gate, 0));
+    file->ops = watched.usual;
+}

@@ -301,3 +301,44 @@ Test(device, an_entry_that_is_written_over_is_noticed)
         free_device(&d);
     }
 }
+
+static struct {
+    const QcFileOps *usual;
+    QcFileOps ops;
+    uint64_t table; /* 0: it has happened */
+} seeking;
+
+/* The second entry of the table is cleared when the table has been read. */
+static ssize_t read_and_lose_an_entry(QcFile *file, void *buf, size_t len, uint64_t offset)
+{
+    ssize_t n = seeking.usual->pread(file, buf, len, offset);
+    if (offset == seeking.table) {
+        mem_file_put_word((MemFile *)file, offset + 8, 0);
+        seeking.table = 0;
+    }
+    return n;
+}
+
+/* Two clusters that lie apart in the file: for each the table is asked anew. */
+Test(device, a_search_asks_the_table_for_each_extent)
+{
+    enum { CLUSTER = 4096 };
+    MemFile *file = script_image(&kind, 8 * CLUSTER);
+    bool unknown;
+    for (unsigned i = 2; i-- > 0;) {
+        Step write = {.kind = STEP_WRITE, .offset = i * CLUSTER, .len = CLUSTER, .seed = 1};
+        cr_assert_eq(0, script_run(file, &write, &unknown));
+    }
+    make_device(file);
+    g_auto(Opened) o = opened_new(mem_file(file), NULL);
+    cr_assert_eq(2 * CLUSTER, qc_view_seek(o.view, 0, true));
+    seeking.table = mem_file_word(file, o.image->header.l1_offset) & QC_OFFSET_MASK;
+    seeking.usual = file->base.ops;
+    seeking.ops = *seeking.usual;
+    seeking.ops.pread = read_and_lose_an_entry;
+    file->base.ops = &seeking.ops;
+    cr_expect_eq(CLUSTER, qc_view_seek(o.view, 0, true));
+    cr_expect_eq(seeking.table, 0);
+    file->base.ops = seeking.usual;
+    qc_file_unref(mem_file(file));
+}

@@ -39,6 +39,28 @@ Test(flaws, every_command_sets_the_flags_right)
     }
 }
 
+/* Behind the disk, too: the VM state that a machine has loaded is the snapshot's. */
+Test(flaws, every_command_sets_the_flags_of_vm_state_right)
+{
+    for (size_t i = 0; i < script_n_kinds; i++) {
+        for (size_t c = 0; c < G_N_ELEMENTS(mending); c++) {
+            MemFile *file = prepared(&script_kinds[i]);
+            uint32_t entries;
+            bool unknown;
+            craft_vm_state(file, 0, 3, true);
+            memcpy(&entries, file->data->data + offsetof(QcDiskHeader, l1_size), sizeof(entries));
+            uint64_t last = mem_file_word(file, offsetof(QcDiskHeader, l1_table_offset)) +
+                            (GUINT32_FROM_BE(entries) - 1) * 8;
+            mem_file_put_word(file, last, mem_file_word(file, last) | QC_COPIED);
+            QcCheck before = check(file);
+            cr_expect_eq(before.errors, 1, "%s", before.first);
+            cr_expect_eq(0, script_run(file, &mending[c], &unknown));
+            expect_clean(file, NULL);
+            qc_file_unref(mem_file(file));
+        }
+    }
+}
+
 /* QEMU does not open such an image; the bit may be cleared by whoever changes anything. */
 Test(flaws, every_command_clears_the_mark_of_a_raw_data_file_that_is_not_there)
 {
@@ -64,21 +86,23 @@ Test(flaws, every_command_clears_the_mark_of_a_raw_data_file_that_is_not_there)
     }
 }
 
-/* Cut the extra data of each snapshot to so many bytes. */
+/* Cut the extra data of each snapshot to so many bytes; they move up. */
 static void shorten_extra(MemFile *file, uint32_t len)
 {
-    uint64_t at = mem_file_word(file, offsetof(QcDiskHeader, snapshots_offset));
+    uint64_t from = mem_file_word(file, offsetof(QcDiskHeader, snapshots_offset)), to = from;
     be32 n;
     memcpy(&n, file->data->data + offsetof(QcDiskHeader, nb_snapshots), sizeof(n));
     for (uint32_t i = 0; i < be32_get(n); i++) {
-        uint8_t *entry = file->data->data + at;
+        uint8_t *entry = file->data->data + from, *shorter = file->data->data + to;
         QcDiskSnapshot d;
         memcpy(&d, entry, sizeof(d));
         size_t strings = be16_get(d.id_size) + (size_t)be16_get(d.name_size);
-        memmove(entry + sizeof(d) + len, entry + sizeof(d) + be32_get(d.extra_data_size), strings);
+        uint32_t had = be32_get(d.extra_data_size);
+        memmove(shorter + sizeof(d) + len, entry + sizeof(d) + had, strings);
         d.extra_data_size = be32_make(len);
-        memcpy(entry, &d, sizeof(d));
-        at += qc_padded(sizeof(d) + len + strings);
+        memcpy(shorter, &d, sizeof(d));
+        from += qc_padded(sizeof(d) + had + strings);
+        to += qc_padded(sizeof(d) + len + strings);
     }
 }
 
@@ -102,6 +126,23 @@ Test(flaws, every_command_completes_snapshots_without_a_size)
                 qc_file_unref(mem_file(file));
             }
         }
+    }
+}
+
+/* The table grows by more than an entry. */
+Test(flaws, many_snapshots_without_a_size_are_completed)
+{
+    enum { MANY = 200 };
+    static const Kind kind = {"v3-4k", 3, 12, 16, false};
+    for (size_t c = 0; c < G_N_ELEMENTS(mending); c++) {
+        MemFile *file = prepared(&kind);
+        bool unknown;
+        craft_snapshots(file, MANY, 8, true);
+        shorten_extra(file, 0);
+        cr_expect_eq(check(file).errors, MANY);
+        cr_expect_eq(0, script_run(file, &mending[c], &unknown));
+        expect_clean(file, NULL);
+        qc_file_unref(mem_file(file));
     }
 }
 

@@ -6,7 +6,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <malloc.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
     LAYERS = 70, /* more than one word of bits */
@@ -107,6 +109,49 @@ Test(layers, a_reading_says_where_its_bytes_came_from)
         cr_assert(reading.zeros);
         cr_assert_eq(buf[0], 0xee, "zeros are not written");
     }
+    remove_stack(&s);
+}
+
+/* The tables of the lowest are gone: where it is asked, no stretch of the chain is known as a
+ * whole.
+ */
+Test(layers, a_reading_says_so_where_no_area_is_kept)
+{
+    Stack s = new_stack();
+    g_auto(Opened) top = open_top(&s);
+    g_autofree char *path = path_of(&s, 0);
+    QcReading reading = {.once = false};
+    uint8_t buf[CLUSTER];
+
+    cr_assert_eq(0, truncate(path, 512));
+    cr_assert_eq(-EIO, qc_view_fetch(top.view, buf, CLUSTER, 0, &reading));
+    for (unsigned layer = 1; layer < LAYERS; layer++) {
+        cr_assert_eq(CLUSTER,
+                     qc_view_fetch(top.view, buf, CLUSTER, 4ull * layer * CLUSTER, &reading));
+        cr_assert_eq(buf[0], layer + 1);
+        for (unsigned i = 0; i < LAYERS; i++)
+            cr_assert_eq(has_layer(&reading, i), i == LAYERS - 1 - layer);
+    }
+    remove_stack(&s);
+}
+
+/* What came from there is an error; there is no file of it that could have changed. */
+Test(layers, beneath_a_layer_that_is_missing_nothing_is_checked)
+{
+    Stack s = new_stack();
+    g_autofree char *path = path_of(&s, 0);
+    QcReading reading = {.once = false};
+    uint8_t byte;
+
+    mallopt(M_PERTURB, 0x55); /* behind the list of layers is anything */
+    cr_assert_eq(0, g_unlink(path));
+    g_autoptr(QcFile) file = file_of(&s, LAYERS - 1, O_RDONLY);
+    g_auto(Opened) top = opened_new(file, s.gate);
+    cr_assert_eq(LAYERS - 1, qc_chain_layers(top.chain));
+    cr_assert_eq(0, qc_view_check(top.view));
+    cr_assert_eq(-EIO, qc_view_fetch(top.view, &byte, 1, 0, &reading));
+    cr_assert(has_layer(&reading, LAYERS - 1));
+    cr_expect_eq(0, qc_view_check_reading(top.view, &reading));
     remove_stack(&s);
 }
 

@@ -1,4 +1,5 @@
 /* How much an image may claim: the longest table of snapshots, and the memory of a count. */
+#include "craft.h"
 #include "format.h"
 #include "image.h"
 #include "opened.h"
@@ -96,6 +97,23 @@ Test(limits, a_table_of_snapshots_is_written_up_to_its_largest_size)
 {
     cr_expect_eq(0, take_beyond(0));
     cr_expect_eq(-EFBIG, take_beyond(8));
+}
+
+/* One more, and the image could not be opened any more. */
+Test(limits, snapshots_are_taken_up_to_their_largest_number)
+{
+    static const Kind wide = {"v3-512-64bit", 3, 9, 64, false};
+    Step take = {.kind = STEP_TAKE, .name = "last"}, more = {.kind = STEP_TAKE, .name = "more"};
+    MemFile *file = script_image(&wide, 65536);
+    bool unknown;
+
+    cr_assert_eq(0, script_run(file, &take, &unknown));
+    craft_snapshots(file, QC_MAX_SNAPSHOTS - 1, 6, false);
+    cr_expect_eq(0, script_run(file, &take, &unknown));
+    cr_expect_eq(-EFBIG, script_run(file, &more, &unknown));
+    g_auto(Opened) o = opened_new(mem_file(file), NULL);
+    cr_expect_eq(qc_image_info(o.image)->n_snapshots, QC_MAX_SNAPSHOTS);
+    qc_file_unref(mem_file(file));
 }
 
 /* ---- the memory of a count ---------------------------------------------------------------- */

@@ -4,6 +4,7 @@
 #include "format.h"
 #include "memfile.h"
 #include "opened.h"
+#include "view.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -312,4 +313,23 @@ Test(pair, what_is_prepared_need_not_be_looked_up)
 {
     cr_expect_eq(reads_of_second_area(true), 1, "the data");
     cr_expect_gt(reads_of_second_area(false), 1);
+}
+
+/* A place is of one area: what lies before it is looked up as what lies behind it. */
+Test(pair, a_place_before_the_area_is_in_another_one)
+{
+    Pair p = new_pair(TWO_AREAS);
+    g_auto(Opened) o = open_pair(&p);
+    g_auto(QcPlace) place = {0};
+    QcExtent e, want;
+
+    cr_assert_eq(0, qc_view_map_to_read(o.view, QC_AREA_GRAINS * SMALL, SMALL, &place, &e));
+    cr_assert_eq(place.start, QC_AREA_GRAINS * SMALL);
+    cr_assert_eq(0, qc_view_map(o.view, 0, SMALL, &want));
+    cr_assert_eq(0, qc_view_map_to_read(o.view, 0, SMALL, &place, &e));
+    cr_expect_eq(place.start, 0);
+    cr_expect_eq(e.kind, QC_EXTENT_DATA);
+    cr_expect_eq(e.host_offset, want.host_offset);
+    cr_expect_eq(e.length, SMALL);
+    free_pair(&p);
 }

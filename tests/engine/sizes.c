@@ -1,7 +1,8 @@
 /*
- * Chains of layers of different sizes; and what the stat of a layer's file tells of it, and when it
- * is too young to tell anything.
+ * Chains of layers of different sizes; snapshots of another size than the disk's; and what the stat
+ * of a layer's file tells of it, and when it is too young to tell anything.
  */
+#include "checked.h"
 #include "memfile.h"
 #include "stack.h"
 
@@ -74,6 +75,54 @@ Test(sizes, beneath_large_clusters_each_small_one_counts)
     }
     opened_clear(&top);
     remove_stack(&s);
+}
+
+/* ---- snapshots of another size ------------------------------------------------------------- */
+
+enum {
+    LARGE_DISK = 4 << 20, /* 128 L1 entries of clusters of 512 bytes: two clusters of them */
+    SMALL_DISK = 1 << 20, /* 32 entries */
+};
+
+static void put_half(MemFile *file, uint64_t at, uint32_t x)
+{
+    be32 v = be32_make(x);
+    memcpy(file->data->data + at, &v, sizeof(v));
+}
+
+/* An image whose disk, or whose snapshot's, is small. The second cluster of its L1 table is lost.
+ */
+static MemFile *with_small(bool snapshot)
+{
+    static const Kind kind = {"v3-512", 3, 9, 16, false};
+    MemFile *file = prepared_of_size(&kind, LARGE_DISK);
+    uint64_t entry = mem_file_word(file, offsetof(QcDiskHeader, snapshots_offset));
+    uint64_t size_at = entry + sizeof(QcDiskSnapshot) + offsetof(QcDiskSnapshotExtra, disk_size);
+    uint64_t l1_size_at = entry + offsetof(QcDiskSnapshot, l1_size);
+    if (!snapshot) {
+        size_at = offsetof(QcDiskHeader, size);
+        l1_size_at = offsetof(QcDiskHeader, l1_size);
+    }
+    cr_assert_eq(LARGE_DISK, mem_file_word(file, size_at));
+    mem_file_put_word(file, size_at, SMALL_DISK);
+    put_half(file, l1_size_at, SMALL_DISK / (64 * 512));
+    return file;
+}
+
+/* Neither more than there was, which may be somebody else's, nor less. */
+Test(sizes, what_a_revert_gives_back_is_the_table_that_was)
+{
+    for (unsigned snapshot = 0; snapshot < 2; snapshot++) {
+        MemFile *file = with_small(snapshot);
+        bool unknown;
+        QcCheck before = check(file);
+        cr_expect_eq(before.errors, 0, "%s", before.first);
+        cr_expect_eq(before.leaks, 1);
+        cr_expect_eq(0, script_run(file, &(Step){.kind = STEP_REVERT}, &unknown));
+        cr_expect_eq(script_size(file), snapshot ? SMALL_DISK : LARGE_DISK);
+        expect_clean(file, NULL);
+        qc_file_unref(mem_file(file));
+    }
 }
 
 /* ---- what a stat tells --------------------------------------------------------------------- */

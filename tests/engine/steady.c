@@ -5,6 +5,7 @@
  */
 #include "countfile.h"
 #include "craft.h"
+#include "format.h"
 #include "opened.h"
 #include "script.h"
 #include <criterion/criterion.h>
@@ -69,6 +70,41 @@ Test(steady, a_header_that_comes_to_rest)
 Test(steady, a_header_that_does_not)
 {
     cr_assert_eq(open_restless(200), -EAGAIN);
+}
+
+static void cut_off(void *data, uint8_t *buf, ssize_t n, uint64_t offset)
+{
+    MemFile *file = data;
+    (void)buf, (void)n;
+    if (offset == 0)
+        g_byte_array_set_size(file->data, 300);
+}
+
+/* Where the rest of the first sector was zeros, that it is gone shows in the length alone. */
+Test(steady, a_file_that_is_cut_off_meanwhile)
+{
+    MemFile *inner = script_image(&(Kind){"v3-64k", 3, 16, 16, false}, 1 << 20);
+    CountFile *file = count_file_new(mem_file(inner));
+    g_autoptr(QcCache) cache = qc_cache_new(1 << 20);
+    g_autoptr(QcImage) image = NULL;
+    file->on_read = cut_off;
+    file->on_read_data = inner;
+    cr_expect_eq(-EUCLEAN,
+                 qc_image_open(count_file(file), "image", QC_FORMAT_QCOW2, cache, &image, NULL));
+    qc_file_unref(count_file(file));
+}
+
+/* Of a disk without a byte there need not be more. */
+Test(steady, a_file_that_is_a_header_alone)
+{
+    MemFile *file = script_image(&(Kind){"v3-64k", 3, 16, 16, false}, 1 << 20);
+    mem_file_put_word(file, offsetof(QcDiskHeader, size), 0);
+    memset(file->data->data + offsetof(QcDiskHeader, l1_size), 0, sizeof(be32));
+    g_byte_array_set_size(file->data, 200);
+    g_auto(Opened) o = opened_new(mem_file(file), NULL);
+    cr_expect_eq(qc_view_size(o.view), 0);
+    cr_expect(qc_image_is_current(o.image));
+    qc_file_unref(mem_file(file));
 }
 
 /* ---- keeping ----------------------------------------------------------------------------- */

@@ -89,21 +89,31 @@ Test(images, one_that_is_in_use_is_not_let_go)
     cr_expect_eq(held == later, keeps);
 }
 
+/* An image over a raw file, which need not be there. */
+static void make_overlay(const char *name, const char *backing)
+{
+    QcCreateOptions options = {
+        .virtual_size = SIZE, .backing_file = backing, .backing_format = "raw"};
+    g_autofree char *path = g_build_filename(dir, name, NULL);
+    g_autoptr(QcFile) file = NULL;
+
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    cr_assert_eq(0, qc_file_new_fd(fd, &file));
+    cr_assert_eq(0, qc_create(file, &options, NULL));
+    cr_assert_eq(0, qc_file_settle(file, NULL));
+}
+
 /* The node of layers/0 is that of the name, whichever raw file lies there; of the others, no. */
 Test(images, which_layers_are_known_by_their_file)
 {
-    QcCreateOptions options = {.virtual_size = SIZE, .backing_file = "r", .backing_format = "raw"};
     g_autofree char *raw = g_build_filename(dir, "r", NULL);
     g_autofree char *top = g_build_filename(dir, "t", NULL);
-    g_autoptr(QcFile) file = NULL;
     g_autoptr(Image) alone = NULL, over = NULL;
     g_auto(StoreItem) item = {0};
     StoreItem raw_item = {.kind = STORE_IMAGE, .format = QC_FORMAT_RAW, .format_name = "raw"};
 
     cr_assert(g_file_set_contents(raw, "0123456789", 10, NULL));
-    int fd = open(top, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-    cr_assert_eq(0, qc_file_new_fd(fd, &file));
-    cr_assert_eq(0, qc_create(file, &options, NULL));
+    make_overlay("t", "r");
     cr_assert_eq(0, store_look(gate, "t", &item));
     cr_assert_eq(0, images_open(images, "t", &item, &over));
     raw_item.stat = image_layer_info(over, 1)->stat;
@@ -113,6 +123,93 @@ Test(images, which_layers_are_known_by_their_file)
     cr_expect_eq(image_layer_file(over, 0).ino, 0);
     cr_expect_eq(image_layer_file(over, 1).ino, raw_item.stat.ino);
     cr_assert(g_unlink(raw) == 0 && g_unlink(top) == 0);
+}
+
+/* ---- identity ---------------------------------------------------------------------------- */
+
+/* Bytes for the raw file r, after which nobody writes to it. */
+static void fill_raw(const char *bytes)
+{
+    g_autofree char *path = g_build_filename(dir, "r", NULL);
+    g_autoptr(QcFile) file = NULL;
+
+    cr_assert(g_file_set_contents(path, bytes, -1, NULL));
+    cr_assert_eq(0, qc_file_new_fd(open(path, O_RDONLY | O_CLOEXEC), &file));
+    cr_assert_eq(0, qc_file_settle(file, NULL));
+}
+
+static void remove_files(void)
+{
+    static const char *const names[] = {"r", "t", "u"};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+        g_autofree char *path = g_build_filename(dir, names[i], NULL);
+
+        g_unlink(path);
+    }
+}
+
+static void expect_identity(const Image *image, unsigned layer, bool known)
+{
+    g_autofree char *identity = image_identity(image, gate, layer);
+
+    cr_expect_eq(identity != NULL, known && keeps, "layer %u", layer);
+}
+
+/* What is missing beneath is part of what it is. */
+Test(images, what_lacks_a_layer_is_another_one_once_that_is_there)
+{
+    g_autoptr(Image) image = NULL;
+
+    make_overlay("t", "r");
+    cr_assert_eq(0, images_get(images, "t", IMAGE_ALL_LAYERS, &image));
+    cr_assert_not_null(image_error(image));
+    expect_identity(image, 0, true);
+    fill_raw("there");
+    expect_identity(image, 0, false);
+    remove_files();
+}
+
+Test(images, what_rests_on_a_file_is_another_one_when_that_is)
+{
+    g_autoptr(Image) image = NULL, written = NULL;
+    g_autofree char *path = g_build_filename(dir, "r", NULL);
+
+    make_overlay("t", "r");
+    fill_raw("was");
+    cr_assert_eq(0, images_get(images, "t", IMAGE_ALL_LAYERS, &image));
+    expect_identity(image, 0, true);
+    expect_identity(image, 1, true);
+    fill_raw("is");
+    expect_identity(image, 0, false);
+    expect_identity(image, 1, false);
+
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    cr_assert_eq(0, images_get(images, "t", IMAGE_ALL_LAYERS, &written));
+    expect_identity(written, 1, false); /* it might change, and that not show */
+    close(fd);
+    remove_files();
+}
+
+/* A layer is the same in whatever lies on top of it. */
+Test(images, a_layer_has_an_identity_of_its_own)
+{
+    g_autoptr(Image) t = NULL, u = NULL;
+
+    make_overlay("t", "r");
+    make_overlay("u", "r");
+    fill_raw("r");
+    cr_assert_eq(0, images_get(images, "t", IMAGE_ALL_LAYERS, &t));
+    cr_assert_eq(0, images_get(images, "u", IMAGE_ALL_LAYERS, &u));
+    if (keeps) {
+        g_autofree char *t0 = image_identity(t, gate, 0), *t1 = image_identity(t, gate, 1);
+        g_autofree char *u0 = image_identity(u, gate, 0), *u1 = image_identity(u, gate, 1);
+
+        cr_expect_str_eq(t1, u1);
+        cr_expect_str_neq(t0, u0);
+        cr_expect_str_neq(t0, t1);
+    }
+    remove_files();
 }
 
 /* ---- whom they are for -------------------------------------------------------------------- */

@@ -71,16 +71,38 @@ Test(naming, what_the_others_were_shown_as_is_found)
     formerly_free(formerly);
 }
 
+/* Whichever of what tells snapshots apart is different. */
 Test(naming, another_snapshot_is_not_what_was_shown)
 {
-    Formerly *formerly = formerly_new(4);
-    QcSnapshot younger = twice[1];
     const QcInfo before = {.snapshots = twice, .n_snapshots = 3};
-    const QcInfo after = {.snapshots = &younger, .n_snapshots = 1};
 
-    younger.date_sec++;
+    for (unsigned i = 0; i < 5; i++) {
+        Formerly *formerly = formerly_new(4);
+        QcSnapshot other = twice[1];
+        const QcInfo after = {.snapshots = &other, .n_snapshots = 1};
+
+        other.date_sec += i == 1;
+        other.date_nsec += i == 2;
+        other.l1_offset += i == 3 ? 0x10000 : 0;
+        other.id = i == 4 ? "4" : other.id;
+        g_auto(Naming) first = begin(formerly, &before), next = begin(formerly, &after);
+        naming_note_former(&first, 0);
+        expect_found(&next, "n~2", i == 0 ? 0 : -ENOENT);
+        formerly_free(formerly);
+    }
+}
+
+/* By a program that says nothing of it. */
+Test(naming, a_name_that_was_given_anew_is_not_what_was_shown)
+{
+    Formerly *formerly = formerly_new(4);
+    const QcInfo before = {.snapshots = twice, .n_snapshots = 3};
+    const QcInfo after = {.snapshots = twice + 1, .n_snapshots = 2};
     g_auto(Naming) first = begin(formerly, &before), next = begin(formerly, &after);
+
     naming_note_former(&first, 0);
+    expect_found(&next, "n~2", 0);
+    expect_found(&first, "n~2", 1);
     expect_found(&next, "n~2", -ENOENT);
     formerly_free(formerly);
 }

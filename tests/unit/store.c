@@ -64,20 +64,39 @@ static void let_others_pass(const char *path, bool let)
     cr_assert_eq(0, chmod(in, let ? 0755 : 0750));
 }
 
+/* A file that is open, and the gate of a store. */
+typedef struct Held {
+    QcGate *gate;
+    QcFile *file;
+    QcFileStat stat;
+} Held;
+
+static Held hold(const char *store, const char *path)
+{
+    Held held = {0};
+
+    cr_assert_eq(0, qc_gate_new(store, QC_BACKING_STORE, &held.gate, NULL));
+    cr_assert_eq(0, qc_file_new_fd(open(path, O_RDONLY | O_CLOEXEC), &held.file));
+    cr_assert_eq(0, qc_file_stat(held.file, &held.stat));
+    return held;
+}
+
+static void held_clear(Held *held)
+{
+    qc_file_unref(held->file);
+    qc_gate_unref(held->gate);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Held, held_clear)
+
 /* How somebody else than the owner gets to the file; and what its mode is for all. */
 static int reach(const char *store, const char *path, uint32_t *ret_mode)
 {
     g_autoptr(Creds) others = creds_new(getuid() + 1, getgid() + 1, NULL, 0);
-    g_autoptr(QcGate) gate = NULL;
-    g_autoptr(QcFile) file = NULL;
-    QcFileStat stat;
+    g_auto(Held) held = hold(store, path);
 
-    cr_assert_eq(0, qc_gate_new(store, QC_BACKING_ANY, &gate, NULL));
-    cr_assert_eq(0, qc_file_new_fd(open(path, O_RDONLY | O_CLOEXEC), &file));
-    cr_assert_eq(0, qc_file_stat(file, &stat));
-    store_limit(gate, file, &stat);
-    *ret_mode = stat.mode & 0777;
-    return store_reach_file(gate, others, file);
+    store_limit(held.gate, held.file, &held.stat);
+    *ret_mode = held.stat.mode & 0777;
+    return store_reach_file(held.gate, others, held.file);
 }
 
 static void expect_passing(const char *store, const char *path, bool passing)
@@ -119,18 +138,13 @@ Test(store, what_the_owner_may_not_the_rest_may)
 {
     g_autofree char *store = g_build_filename(dir, "store", NULL);
     g_autofree char *in = g_path_get_dirname(inside);
-    g_autoptr(QcGate) gate = NULL;
-    g_autoptr(QcFile) file = NULL;
-    QcFileStat stat;
 
     if (getuid() == 0) /* who can pass anyway */
         cr_assert(chown(in, 1, 1) == 0 && chown(inside, 1, 1) == 0);
-    cr_assert_eq(0, qc_gate_new(store, QC_BACKING_STORE, &gate, NULL));
-    cr_assert_eq(0, qc_file_new_fd(open(inside, O_RDONLY | O_CLOEXEC), &file));
-    cr_assert_eq(0, qc_file_stat(file, &stat));
+    g_auto(Held) held = hold(store, inside);
     cr_assert_eq(0, chmod(in, 0055));
-    store_limit(gate, file, &stat);
-    cr_expect_eq(stat.mode & 0777, 0044, "%o", stat.mode);
+    store_limit(held.gate, held.file, &held.stat);
+    cr_expect_eq(held.stat.mode & 0777, 0044, "%o", held.stat.mode);
     cr_assert_eq(0, chmod(in, 0755));
 }
 
@@ -153,13 +167,9 @@ Test(store, what_a_directory_leaves_of_a_mode)
 {
     g_autofree char *store = g_build_filename(dir, "store", NULL);
     g_autofree char *in = g_path_get_dirname(inside);
-    g_autoptr(QcGate) gate = NULL;
-    g_autoptr(QcFile) file = NULL;
-    QcFileStat stat = {0};
+    g_auto(Held) held = hold(store, inside);
     bool as_others = getuid() == 0; /* who can give files away */
 
-    cr_assert_eq(0, qc_gate_new(store, QC_BACKING_STORE, &gate, NULL));
-    cr_assert_eq(0, qc_file_new_fd(open(inside, O_RDONLY | O_CLOEXEC), &file));
     for (size_t i = 0; i < G_N_ELEMENTS(below); i++) {
         bool same = below[i].dir_uid == below[i].uid && below[i].dir_gid == below[i].gid;
 
@@ -167,11 +177,13 @@ Test(store, what_a_directory_leaves_of_a_mode)
             continue;
         if (as_others)
             cr_assert_eq(0, chown(in, below[i].dir_uid, below[i].dir_gid));
-        stat.uid = as_others ? below[i].uid : getuid();
-        stat.gid = as_others ? below[i].gid : getgid();
-        stat.mode = S_IFREG | 0777;
+        QcFileStat stat = {
+            .uid = as_others ? below[i].uid : getuid(),
+            .gid = as_others ? below[i].gid : getgid(),
+            .mode = S_IFREG | 0777,
+        };
         cr_assert_eq(0, chmod(in, below[i].dir_mode));
-        store_limit(gate, file, &stat);
+        store_limit(held.gate, held.file, &stat);
         cr_expect_eq(stat.mode, S_IFREG | below[i].left, "case %zu: %o", i, stat.mode);
     }
     cr_assert_eq(0, chmod(in, 0755));
@@ -180,20 +192,13 @@ Test(store, what_a_directory_leaves_of_a_mode)
 /* Where the directories above a file cannot be told, nobody is let to it. */
 Test(store, what_has_no_directory_any_more)
 {
-    uint32_t mode;
     g_autofree char *store = g_build_filename(dir, "store", NULL);
     g_autofree char *in = g_path_get_dirname(inside);
-    g_autoptr(QcGate) gate = NULL;
-    g_autoptr(QcFile) file = NULL;
-    QcFileStat stat;
+    g_auto(Held) held = hold(store, inside);
 
-    cr_assert_eq(0, qc_gate_new(store, QC_BACKING_STORE, &gate, NULL));
-    cr_assert_eq(0, qc_file_new_fd(open(inside, O_RDONLY | O_CLOEXEC), &file));
-    cr_assert_eq(0, qc_file_stat(file, &stat));
     cr_assert(g_unlink(inside) == 0 && g_rmdir(in) == 0);
-    store_limit(gate, file, &stat);
-    mode = stat.mode & 0777;
-    cr_expect_eq(mode, 0, "%o", mode);
+    store_limit(held.gate, held.file, &held.stat);
+    cr_expect_eq(held.stat.mode & 0777, 0, "%o", held.stat.mode);
 }
 
 /* To search a directory is another right than to list it. */
@@ -219,19 +224,51 @@ Test(store, a_layer_is_reached_twice)
     g_autofree char *link = g_build_filename(store, "link", NULL);
     g_autofree char *shut = g_build_filename(store, "shut", NULL);
     g_autoptr(Creds) others = creds_new(getuid() + 1, getgid() + 1, NULL, 0);
-    g_autoptr(QcGate) gate = NULL;
-    g_autoptr(QcFile) file = NULL;
+    g_auto(Held) held = hold(store, inside);
 
     cr_assert(symlink("in", link) == 0 && g_mkdir(shut, 0700) == 0);
-    cr_assert_eq(0, qc_gate_new(store, QC_BACKING_STORE, &gate, NULL));
-    cr_assert_eq(0, qc_file_new_fd(open(inside, O_RDONLY | O_CLOEXEC), &file));
-    cr_expect_eq(store_reach(gate, others, "link/a.raw"), -ENOENT,
+    cr_expect_eq(store_reach(held.gate, others, "link/a.raw"), -ENOENT,
                  "a directory of ours is no link");
-    cr_expect_eq(store_reach_layer(gate, others, "link/a.raw", file), 0);
-    cr_expect_eq(store_reach_layer(gate, others, "shut/a.raw", file), -EACCES);
+    cr_expect_eq(store_reach_layer(held.gate, others, "link/a.raw", held.file), 0);
+    cr_expect_eq(store_reach_layer(held.gate, others, "shut/a.raw", held.file), -EACCES);
     let_others_pass(inside, false);
-    cr_expect_eq(store_reach_layer(gate, others, "link/a.raw", file), -EACCES);
+    cr_expect_eq(store_reach_layer(held.gate, others, "link/a.raw", held.file), -EACCES);
     cr_assert(g_unlink(link) == 0 && g_rmdir(shut) == 0);
+}
+
+/* ---- what cannot be read ------------------------------------------------------------------ */
+
+/* The mode that somebody else than root is shown of a file of the store. */
+static uint32_t mode_shown(const char *path)
+{
+    g_autofree char *store = g_build_filename(dir, "store", NULL);
+    g_autoptr(QcGate) gate = NULL;
+    g_auto(StoreItem) item = {0};
+    bool is_root = getuid() == 0;
+
+    cr_assert_eq(0, qc_gate_new(store, QC_BACKING_STORE, &gate, NULL));
+    cr_assert(!is_root || seteuid(1) == 0);
+    int r = store_look(gate, path, &item);
+    cr_assert(!is_root || seteuid(0) == 0);
+    cr_assert_eq(r, 0, "%s: %d", path, r);
+    cr_expect_not_null(item.error);
+    cr_expect_null(item.file);
+    return item.stat.mode;
+}
+
+/* All may see that there is an error. Who may write to it is as it was, but for a link. */
+Test(store, of_what_cannot_be_read_the_error_is_for_all)
+{
+    g_autofree char *store = g_build_filename(dir, "store", NULL);
+    g_autofree char *link = g_build_filename(store, "link.raw", NULL);
+
+    cr_assert_eq(0, chmod(inside, 0));
+    cr_expect_eq(mode_shown("in/a.raw"), 0444);
+    cr_assert_eq(0, chmod(inside, 0311));
+    cr_expect_eq(mode_shown("in/a.raw"), 0644);
+    cr_assert_eq(0, symlink("nothing", link));
+    cr_expect_eq(mode_shown("link.raw"), 0444);
+    cr_assert_eq(0, g_unlink(link));
 }
 
 /* ---- listing ----------------------------------------------------------------------------- */
