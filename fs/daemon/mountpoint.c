@@ -30,6 +30,8 @@
 
 enum {
     MNT_ID_UNIQUE = 0x4000, /* of statx(2); Debian 12's C library does not name it */
+    RUN_TRIES = 240,        /* longer than whoever started us waits, who takes up room meanwhile */
+    RUN_PAUSE_US = 50 * 1000,
 };
 
 static const char our_type[] = "fuse.snaptree";
@@ -53,13 +55,32 @@ static bool is_fuse_mount(const char *path)
     return g_strcmp0(parts[0], "fuse") == 0 || g_strcmp0(parts[0], "fuseblk") == 0;
 }
 
-static void unmount(const char *path)
+/* For a while, as a process that there is no room for now may be started soon. */
+static bool run(const char *const *argv)
+{
+    int status;
+
+    for (int tries = 0; tries < RUN_TRIES; tries++) {
+        g_autoptr(GError) error = NULL;
+
+        if (g_spawn_sync(NULL, (char **)argv, NULL,
+                         G_SPAWN_SEARCH_PATH | G_SPAWN_STDERR_TO_DEV_NULL, NULL, NULL, NULL, NULL,
+                         &status, &error))
+            return g_spawn_check_wait_status(status, NULL);
+        if (!g_error_matches(error, G_SPAWN_ERROR, G_SPAWN_ERROR_FORK))
+            return false;
+        g_usleep(RUN_PAUSE_US);
+    }
+    return false;
+}
+
+static bool unmount(const char *path)
 {
     const char *argv[] = {"fusermount3", "-u", "-z", "-q", "--", path, NULL};
 
-    if (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 && errno == EPERM)
-        g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_STDERR_TO_DEV_NULL,
-                     NULL, NULL, NULL, NULL, NULL, NULL);
+    if (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
+        return true;
+    return errno == EPERM && run(argv);
 }
 
 static bool is_of_dead_mount(int r)
@@ -189,9 +210,12 @@ bool mountpoint_clear(dev_t device, uint64_t number)
     for (char **path = paths; path && *path; path++) {
         if (mountpoint_number(*path) != number)
             continue;
-        unmount(*path);
-        log_info("%s: what was left of the mount there is gone now", *path);
-        return true;
+        bool gone = unmount(*path);
+        if (gone)
+            log_info("%s: what was left of the mount there is gone now", *path);
+        else
+            log_error("%s: what is left of the mount there cannot be unmounted", *path);
+        return gone;
     }
     return false;
 }
