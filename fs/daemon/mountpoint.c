@@ -102,24 +102,46 @@ static int look(const char *path, struct stat *st)
     return 0;
 }
 
-/* Whether a path leads through a directory, by whatever name: it may be bound to another place. */
-static bool leads_through(const char *path, const char *directory)
+/* Whether a path leads through a directory, by whatever name: it may be bound to another place. 1,
+ * 0; -errno: it cannot be told. */
+static int leads_through(const char *path, const char *directory)
 {
     g_autofree char *at = g_strdup(path);
     struct stat wanted, st;
 
     if (stat(directory, &wanted) < 0)
-        return false;
+        return -errno;
     for (;;) {
-        if (stat(at, &st) == 0 && st.st_dev == wanted.st_dev && st.st_ino == wanted.st_ino)
-            return true;
+        if (stat(at, &st) < 0)
+            return -errno;
+        if (st.st_dev == wanted.st_dev && st.st_ino == wanted.st_ino)
+            return 1;
         if (strcmp(at, "/") == 0)
-            return false;
+            return 0;
 
         char *above = g_path_get_dirname(at);
         g_free(at);
         at = above;
     }
+}
+
+/* given: the mountpoint as the user has it. False, after saying why: it lies inside the store. */
+static bool lies_outside(const char *store, const char *mountpoint, const char *given)
+{
+    int r = leads_through(mountpoint, store);
+
+    if (r < 0)
+        log_error("mountpoint %s, and whether it lies inside the store %s: %s", given, store,
+                  g_strerror(-r));
+    else if (r > 0)
+        log_error("mountpoint %s lies inside the store %s", given, store);
+    else if (mounts_lead_to(store, mountpoint, our_type))
+        log_error("mountpoint %s lies inside the store %s, by way of another tree that is mounted "
+                  "in there",
+                  given, store);
+    else
+        return true;
+    return false;
 }
 
 char *mountpoint_check(const char *store, const char *mountpoint)
@@ -146,16 +168,8 @@ char *mountpoint_check(const char *store, const char *mountpoint)
                   mountpoint);
         return NULL;
     }
-    if (leads_through(real, store)) {
-        log_error("mountpoint %s lies inside the store %s", mountpoint, store);
+    if (!lies_outside(store, real, mountpoint))
         return NULL;
-    }
-    if (mounts_lead_to(store, real, our_type)) {
-        log_error("mountpoint %s lies inside the store %s, by way of another tree that is mounted "
-                  "in there",
-                  mountpoint, store);
-        return NULL;
-    }
     return g_steal_pointer(&real);
 }
 

@@ -106,6 +106,15 @@ no_root() {
     assert_not_there "without its root"
 }
 
+# Whether the mountpoint lies inside the store cannot be told: then it is not mounted there.
+no_place() {
+    PATHS=(-P "$TMP/store")
+    start_injected newfstatat,stat error=EIO
+    PATHS=()
+    assert_match "$STATUS $OUTPUT" "^1 snaptree: mountpoint $TMP/mnt, and whether it lies inside the store"
+    assert_not_there "where it cannot tell the place"
+}
+
 # The first answer of each thread is not taken at once.
 answers_wait() {
     start_injected writev error=ENOMEM:when=1
@@ -150,5 +159,6 @@ small_stack
 no_thread
 no_signals
 no_root
+no_place
 answers_wait
 late_answer
