@@ -31,25 +31,32 @@ static bool kernel_splices_pages(void)
     return major > 6 || (major == 6 && minor >= 5);
 }
 
-Fs *fs_new(QcGate *gate, Keeper *keeper, int device, int read_ahead, const Options *options)
+/* False: a part that cannot do without has no thread. */
+static bool start_threads(Fs *fs, QcCache *cache)
+{
+    fs->images = images_new(fs->gate, cache);
+    fs->serial = serial_new(MAX(4, g_get_num_processors()));
+    fs->ahead = ahead_pool_new(g_get_num_processors(), AHEAD_IDLE_US);
+    return fs->images && fs->serial && fs->ahead;
+}
+
+int fs_new(QcGate *gate, Keeper *keeper, int device, int read_ahead, const Options *options,
+           Fs **ret)
 {
     g_autoptr(QcCache) cache = qc_cache_new((size_t)options->cache_mib << 20);
     if (!cache)
-        return NULL;
+        return -ENOMEM;
     Fs *fs = g_new0(Fs, 1);
 
     fs->gate = qc_gate_ref(gate);
-    fs->images = images_new(gate, cache);
     fs->nodes = nodes_new();
     fs->listings = listings_new();
     fs->claims = claims_new();
     fs->census = keeper ? NULL : census_new(getpid());
     fs->formerly = formerly_new(REMEMBERED_NAMES);
     fs->journal = journal_new();
-    fs->serial = serial_new(MAX(4, g_get_num_processors()));
     fs->writes = allowance_new(FS_WRITES_EACH, FS_WRITES_ALL);
     fs->buffers = buffers_new(FS_MAX_REQUEST, IDLE_BUFFERS);
-    fs->ahead = ahead_pool_new(g_get_num_processors(), AHEAD_IDLE_US);
     fs->channel = channel_new(g_get_num_processors());
     fs->greeting = greeting_new();
     fs->zeros = g_malloc0(FS_MAX_REQUEST);
@@ -59,7 +66,12 @@ Fs *fs_new(QcGate *gate, Keeper *keeper, int device, int read_ahead, const Optio
     fs->max_read = options->max_read;
     fs->read_only = options->read_only;
     fs->splices_pages = kernel_splices_pages();
-    return fs;
+    if (!start_threads(fs, cache)) {
+        fs_free(fs);
+        return -EAGAIN;
+    }
+    *ret = fs;
+    return 0;
 }
 
 void fs_free(Fs *fs)

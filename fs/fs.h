@@ -64,8 +64,10 @@ typedef struct Fs {
     bool splices_pages; /* sendfile(2) uses the page cache also of a file opened past it */
 } Fs;
 
-/* Starts threads: not before the daemon has forked and is confined. NULL: no memory. */
-Fs *fs_new(QcGate *gate, Keeper *keeper, int device, int read_ahead, const Options *options);
+/* Starts threads: not before the daemon has forked and is confined. 0; -ENOMEM; -EAGAIN: it cannot
+ * start them. */
+int fs_new(QcGate *gate, Keeper *keeper, int device, int read_ahead, const Options *options,
+           Fs **ret);
 /* Waits for running commands. Accepts NULL. */
 void fs_free(Fs *fs);
 

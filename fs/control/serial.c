@@ -148,8 +148,11 @@ Serial *serial_new(unsigned threads)
     serial->queues =
         g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)queue_free);
     serial->pool = g_thread_pool_new(work, serial, (gint)threads, TRUE, NULL);
-    serial->watcher = g_thread_new("watch", watch, serial);
-    return serial;
+    serial->watcher = g_thread_try_new("watch", watch, serial, NULL);
+    if (serial->watcher && g_thread_pool_get_num_threads(serial->pool) > 0)
+        return serial;
+    serial_free(serial);
+    return NULL;
 }
 
 void serial_drain(Serial *serial)
@@ -166,7 +169,8 @@ static void stop_watcher(Serial *serial)
     serial->over = true;
     g_cond_broadcast(&serial->more);
     g_mutex_unlock(&serial->lock);
-    g_thread_join(serial->watcher);
+    if (serial->watcher)
+        g_thread_join(serial->watcher);
 }
 
 void serial_free(Serial *serial)

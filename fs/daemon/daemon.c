@@ -199,11 +199,13 @@ static int serve(Mounted *mounted)
     int status = EXIT_FAILURE;
 
     tune_file_table(qc_gate_dirfd(mounted->gate));
-    mounted->fs = fs_new(mounted->gate, mounted->keeper, fuse_session_fd(mounted->session),
-                         mounted->read_ahead, mounted->options);
-    if (mounted->fs) {
+    int r = fs_new(mounted->gate, mounted->keeper, fuse_session_fd(mounted->session),
+                   mounted->read_ahead, mounted->options, &mounted->fs);
+    if (r == 0) {
         open_channel(mounted);
         status = serve_requests(mounted);
+    } else if (r == -EAGAIN) {
+        log_error("cannot create the threads that it takes: too many tasks, or too little memory");
     } else {
         log_error("no memory for the cache");
     }
@@ -290,10 +292,14 @@ static int wait_for_tree(const Mounted *mounted, pid_t daemon)
 
     close(fuse_session_fd(mounted->session));
     signals_hold(false);
-    if (stat(mounted->mountpoint, &st) == 0 && (!mounted->device || st.st_dev == mounted->device))
+    int r = stat(mounted->mountpoint, &st) < 0 ? -errno : 0;
+    if (r == 0 && (!mounted->device || st.st_dev == mounted->device))
         return EXIT_SUCCESS;
+    if (r < 0)
+        kill(daemon, SIGTERM); /* it may live, and be short of something */
     wait_for_end(daemon);
-    log_error("%s could not be served; the system's log says why", mounted->mountpoint);
+    log_error("%s could not be served (%s); the system's log says why", mounted->mountpoint,
+              r < 0 ? g_strerror(-r) : "it is not mounted there");
     return EXIT_FAILURE;
 }
 
@@ -377,6 +383,8 @@ int daemon_run(const Options *options)
     signal(SIGCHLD, SIG_DFL); /* or nobody is told how a child has ended */
     signal(SIGPIPE, SIG_IGN); /* of a standard error whose reader is gone */
     signal(SIGXFSZ, SIG_IGN); /* of a limit to the size of files: the write says so as well */
+    if (!tune_limits())
+        return EXIT_FAILURE;
     if (qc_gate_new(options->store, options->backing, &gate, &error) < 0) {
         log_error("%s", error->message);
         return EXIT_FAILURE;
@@ -385,7 +393,6 @@ int daemon_run(const Options *options)
     g_autofree char *mountpoint = mountpoint_check(qc_gate_store(gate), options->mountpoint);
     if (!mountpoint)
         return EXIT_FAILURE;
-    tune_open_files();
     memory_tune();
     return mount_and_serve(gate, options, mountpoint);
 }

@@ -30,6 +30,8 @@
 
 enum {
     MNT_ID_UNIQUE = 0x4000, /* of statx(2); Debian 12's C library does not name it */
+    RUN_TRIES = 240,        /* longer than whoever started us waits, who takes up room meanwhile */
+    RUN_PAUSE_US = 50 * 1000,
 };
 
 static const char our_type[] = "fuse.snaptree";
@@ -53,13 +55,32 @@ static bool is_fuse_mount(const char *path)
     return g_strcmp0(parts[0], "fuse") == 0 || g_strcmp0(parts[0], "fuseblk") == 0;
 }
 
-static void unmount(const char *path)
+/* For a while, as a process that there is no room for now may be started soon. */
+static bool run(const char *const *argv)
+{
+    int status;
+
+    for (int tries = 0; tries < RUN_TRIES; tries++) {
+        g_autoptr(GError) error = NULL;
+
+        if (g_spawn_sync(NULL, (char **)argv, NULL,
+                         G_SPAWN_SEARCH_PATH | G_SPAWN_STDERR_TO_DEV_NULL, NULL, NULL, NULL, NULL,
+                         &status, &error))
+            return g_spawn_check_wait_status(status, NULL);
+        if (!g_error_matches(error, G_SPAWN_ERROR, G_SPAWN_ERROR_FORK))
+            return false;
+        g_usleep(RUN_PAUSE_US);
+    }
+    return false;
+}
+
+static bool unmount(const char *path)
 {
     const char *argv[] = {"fusermount3", "-u", "-z", "-q", "--", path, NULL};
 
-    if (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 && errno == EPERM)
-        g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_STDERR_TO_DEV_NULL,
-                     NULL, NULL, NULL, NULL, NULL, NULL);
+    if (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
+        return true;
+    return errno == EPERM && run(argv);
 }
 
 static bool is_of_dead_mount(int r)
@@ -81,24 +102,46 @@ static int look(const char *path, struct stat *st)
     return 0;
 }
 
-/* Whether a path leads through a directory, by whatever name: it may be bound to another place. */
-static bool leads_through(const char *path, const char *directory)
+/* Whether a path leads through a directory, by whatever name: it may be bound to another place. 1,
+ * 0; -errno: it cannot be told. */
+static int leads_through(const char *path, const char *directory)
 {
     g_autofree char *at = g_strdup(path);
     struct stat wanted, st;
 
     if (stat(directory, &wanted) < 0)
-        return false;
+        return -errno;
     for (;;) {
-        if (stat(at, &st) == 0 && st.st_dev == wanted.st_dev && st.st_ino == wanted.st_ino)
-            return true;
+        if (stat(at, &st) < 0)
+            return -errno;
+        if (st.st_dev == wanted.st_dev && st.st_ino == wanted.st_ino)
+            return 1;
         if (strcmp(at, "/") == 0)
-            return false;
+            return 0;
 
         char *above = g_path_get_dirname(at);
         g_free(at);
         at = above;
     }
+}
+
+/* given: the mountpoint as the user has it. False, after saying why: it lies inside the store. */
+static bool lies_outside(const char *store, const char *mountpoint, const char *given)
+{
+    int r = leads_through(mountpoint, store);
+
+    if (r < 0)
+        log_error("mountpoint %s, and whether it lies inside the store %s: %s", given, store,
+                  g_strerror(-r));
+    else if (r > 0)
+        log_error("mountpoint %s lies inside the store %s", given, store);
+    else if (mounts_lead_to(store, mountpoint, our_type))
+        log_error("mountpoint %s lies inside the store %s, by way of another tree that is mounted "
+                  "in there",
+                  given, store);
+    else
+        return true;
+    return false;
 }
 
 char *mountpoint_check(const char *store, const char *mountpoint)
@@ -125,16 +168,8 @@ char *mountpoint_check(const char *store, const char *mountpoint)
                   mountpoint);
         return NULL;
     }
-    if (leads_through(real, store)) {
-        log_error("mountpoint %s lies inside the store %s", mountpoint, store);
+    if (!lies_outside(store, real, mountpoint))
         return NULL;
-    }
-    if (mounts_lead_to(store, real, our_type)) {
-        log_error("mountpoint %s lies inside the store %s, by way of another tree that is mounted "
-                  "in there",
-                  mountpoint, store);
-        return NULL;
-    }
     return g_steal_pointer(&real);
 }
 
@@ -189,9 +224,12 @@ bool mountpoint_clear(dev_t device, uint64_t number)
     for (char **path = paths; path && *path; path++) {
         if (mountpoint_number(*path) != number)
             continue;
-        unmount(*path);
-        log_info("%s: what was left of the mount there is gone now", *path);
-        return true;
+        bool gone = unmount(*path);
+        if (gone)
+            log_info("%s: what was left of the mount there is gone now", *path);
+        else
+            log_error("%s: what is left of the mount there cannot be unmounted", *path);
+        return gone;
     }
     return false;
 }

@@ -1,10 +1,12 @@
 /*
  * tune.c - see tune.h.
  *
- * Nothing here reports a failure: the limit stays as it was then, and reading is slower, or fewer
- * files can be open.
+ * Nothing but limits that are far too low is reported: a limit that cannot be raised stays as it
+ * was, and reading is slower, or fewer files can be open.
  */
 #include "tune.h"
+
+#include "log.h"
 
 #include <fcntl.h>
 #include <glib.h>
@@ -15,18 +17,31 @@
 
 enum {
     EXPECTED_FILES = 4096,
+    LEAST_FILES = 32,
+    LEAST_STACK_KIB = 64, /* of a thread */
 };
 
 static const char read_ahead_kib[] = "1024";
 
-void tune_open_files(void)
+bool tune_limits(void)
 {
     struct rlimit limit;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);
+        if (limit.rlim_max < LEAST_FILES) {
+            log_error("only %u files may be open (ulimit -n), which is too few; it takes %d",
+                      (unsigned)limit.rlim_max, LEAST_FILES);
+            return false;
+        }
     }
+    if (getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur / 1024 < LEAST_STACK_KIB) {
+        log_error("only %u KiB of stack are allowed (ulimit -s), which is too little; it takes %d",
+                  (unsigned)(limit.rlim_cur / 1024), LEAST_STACK_KIB);
+        return false;
+    }
+    return true;
 }
 
 void tune_file_table(int fd)

@@ -2,10 +2,14 @@
 #ifndef SNAPTREE_TUNE_H
 #define SNAPTREE_TUNE_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
-/* Allow as many open files as the hard limit does: each layer of a chain is one. */
-void tune_open_files(void);
+/*
+ * Allow as many open files as the hard limit does: each layer of a chain is one. False, after
+ * saying why: with so few, or with so small a stack, not even the tree's root could be served.
+ */
+bool tune_limits(void);
 
 /*
  * Have the kernel make room for a few thousand open files in its table. It does so by itself, but

@@ -197,7 +197,10 @@ AheadPool *ahead_pool_new(unsigned threads, gint64 idle_us)
     pool->idle_us = idle_us;
     pool->threads =
         g_thread_pool_new(fill_in_thread, NULL, (gint)MIN(threads, MAX_THREADS), TRUE, NULL);
-    return pool;
+    if (g_thread_pool_get_num_threads(pool->threads) > 0)
+        return pool;
+    ahead_pool_free(pool);
+    return NULL;
 }
 
 void ahead_pool_free(AheadPool *pool)

@@ -10,7 +10,8 @@
 /* What all open files share: threads, and a bound on the memory. */
 typedef struct AheadPool AheadPool;
 
-/* Starts its threads. A file that was not read from for idle_us has to give way to others. */
+/* Starts its threads, or as many as it can; NULL: none. A file that was not read from for idle_us
+ * has to give way to others. */
 AheadPool *ahead_pool_new(unsigned threads, gint64 idle_us);
 /* No file may be open any more. Accepts NULL. */
 void ahead_pool_free(AheadPool *pool);

@@ -30,6 +30,8 @@
 enum {
     LOOK_US = 50,     /* how long to look for a request */
     MAX_PENALTY = 63, /* requests for which no thread looks */
+    SEND_TRIES = 1000,
+    SEND_PAUSE_US = 1000,
 };
 
 struct Channel {
@@ -124,6 +126,23 @@ ssize_t channel_receive(Channel *channel, int fd, void *buf, size_t len)
     return n;
 }
 
+static bool is_passing(int error)
+{
+    return error == EINTR || error == EAGAIN || error == ENOMEM;
+}
+
+/* Should the kernel have had the answer, it says ENOENT to the second. */
+ssize_t channel_send(int fd, const struct iovec *iov, int n)
+{
+    ssize_t sent = writev(fd, iov, n);
+
+    for (unsigned tries = 1; sent < 0 && is_passing(errno) && tries < SEND_TRIES; tries++) {
+        g_usleep(SEND_PAUSE_US);
+        sent = writev(fd, iov, n);
+    }
+    return sent;
+}
+
 /* ---- as libfuse calls it ------------------------------------------------------------------ */
 
 static ssize_t receive(int fd, void *buf, size_t len, void *userdata)
@@ -151,7 +170,7 @@ static ssize_t send_parts(int fd, struct iovec *iov, int n, void *userdata)
 
     if (greeting_is_answer((*fs)->greeting, iov))
         return send_first(*fs, fd, iov, n);
-    return (*fs)->ring ? ring_reply((*fs)->ring, fd, iov, n) : writev(fd, iov, n);
+    return (*fs)->ring ? ring_reply((*fs)->ring, fd, iov, n) : channel_send(fd, iov, n);
 }
 
 int channel_attach(struct fuse_session *session)

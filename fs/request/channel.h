@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 struct fuse_session;
+struct iovec;
 
 typedef struct Channel Channel;
 
@@ -24,5 +25,11 @@ int channel_attach(struct fuse_session *session);
  * taken to be at work on a request from here to its next call. A point of cancellation.
  */
 ssize_t channel_receive(Channel *channel, int fd, void *buf, size_t len);
+
+/*
+ * writev(2) to such a descriptor: an answer, or a notification. Sent again while something is
+ * short, as a program waits for each answer. Thread-safe.
+ */
+ssize_t channel_send(int fd, const struct iovec *iov, int n);
 
 #endif

@@ -408,10 +408,12 @@ int fetcher_init(Fetcher *fetcher, Crew *crew, unsigned processor)
     g_mutex_init(&fetcher->lock);
     g_cond_init(&fetcher->changed);
     fetcher->uring.ring_fd = -1;
-    fetcher->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     fetcher->request = map(REQUEST_BYTES);
     fetcher->payload = map(FS_MAX_REQUEST);
-    if (fetcher->wake < 0 || !fetcher->request || !fetcher->payload)
+    fetcher->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fetcher->wake < 0)
+        return -errno;
+    if (!fetcher->request || !fetcher->payload)
         return -ENOMEM;
     fetcher->parts[0] = (struct iovec){&fetcher->headers, sizeof(fetcher->headers)};
     fetcher->parts[1] = (struct iovec){fetcher->payload, FS_MAX_REQUEST};

@@ -11,6 +11,7 @@
  */
 #include "greeting.h"
 
+#include "channel.h"
 #include "fs.h"
 
 #include <linux/fuse.h>
@@ -121,14 +122,14 @@ ssize_t greeting_answer(Greeting *greeting, int fd, const struct iovec *iov, int
 
     atomic_store(&greeting->unique, 0);
     if (out->error || n != 2 || iov[1].iov_len != sizeof(init))
-        return writev(fd, iov, n);
+        return channel_send(fd, iov, n);
     memcpy(&init, iov[1].iov_base, sizeof(init));
     if (!fits_rings(&init))
         agreed &= ~(unsigned)GREETING_RINGS;
     amend(&init, agreed);
 
     struct iovec parts[2] = {iov[0], {&init, sizeof(init)}};
-    ssize_t r = writev(fd, parts, 2);
+    ssize_t r = channel_send(fd, parts, 2);
     if (r > 0)
         atomic_store(&greeting->agreed, agreed);
     return r;

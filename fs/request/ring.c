@@ -13,17 +13,20 @@
  */
 #include "ring.h"
 
+#include "channel.h"
 #include "fetcher.h"
 #include "log.h"
 
 #include <errno.h>
 #include <string.h>
+#include <sys/resource.h>
 
 enum {
     ALL_FETCHERS = 128, /* about as many, unless there are many processors */
     MIN_FETCHERS = 8,   /* of a processor */
     MAX_FETCHERS = 32,
     MAX_PROCESSORS = 512,
+    FETCHER_FILES = 2, /* of each, its ring and its wake-up */
 };
 
 struct Ring {
@@ -58,6 +61,14 @@ static bool is_offered(void)
            (*text == 'Y' || *text == '1');
 }
 
+/* Images need descriptors, too. */
+static bool may_open(unsigned files)
+{
+    struct rlimit limit;
+
+    return getrlimit(RLIMIT_NOFILE, &limit) < 0 || files <= limit.rlim_cur / 2;
+}
+
 int ring_new(int device, Ring **ret)
 {
     unsigned processors = is_offered() ? count_processors() : 0;
@@ -66,6 +77,8 @@ int ring_new(int device, Ring **ret)
     if (processors == 0)
         return -EOPNOTSUPP;
     unsigned each = CLAMP(ALL_FETCHERS / processors, MIN_FETCHERS, MAX_FETCHERS);
+    if (!may_open(processors * each * FETCHER_FILES))
+        return -EMFILE;
     Ring *ring = g_new0(Ring, 1);
     Crew *crew = &ring->crew;
 
@@ -163,12 +176,12 @@ ssize_t ring_reply(Ring *ring, int fd, const struct iovec *iov, int n)
     uint64_t unique = ((const struct fuse_out_header *)iov[0].iov_base)->unique;
 
     if (unique == 0) /* a notification */
-        return writev(fd, iov, n);
+        return channel_send(fd, iov, n);
     if (fetcher_answer_own(unique, iov, n))
         return total(iov, n);
     for (unsigned i = 0; i < ring->n_fetchers; i++) {
         if (fetcher_answer(&ring->fetchers[i], unique, iov, n))
             return total(iov, n);
     }
-    return writev(fd, iov, n);
+    return channel_send(fd, iov, n);
 }

@@ -2,9 +2,10 @@
  * keeper.c - see keeper.h.
  *
  * Keeper and worker talk over a socket that keeps messages whole: a Request one way, a Reply the
- * other, where the kind has one. Keeper.lock makes a request and its reply one exchange. Both ends
- * are the same program, so the structs themselves are sent. The keeper takes nothing in them for
- * granted: a worker that was taken over sends what it likes.
+ * other, where the kind has one. Keeper.lock makes a request and its reply one exchange; a reply
+ * has the number of its request, as one that could not be received is still there at the next
+ * exchange. Both ends are the same program, so the structs themselves are sent. The keeper takes
+ * nothing in them for granted: a worker that was taken over sends what it likes.
  *
  * A worker that is told to end, by the keeper or another process, or that cannot serve any more,
  * stops serving, tells the keeper so, and finishes its commands. Where it cannot end, every program
@@ -56,12 +57,14 @@ typedef enum RequestKind {
 typedef struct Request {
     uint32_t kind, write;
     int32_t priority, number;
+    uint64_t exchange;
     uint64_t dev, ino;
     int64_t since;
     char text[PATH_MAX];
 } Request;
 
 typedef struct Reply {
+    uint64_t exchange;
     int32_t err;
     char text[REPLY_TEXT];
 } Reply;
@@ -70,6 +73,7 @@ struct Keeper {
     pid_t pid;
     int socket;
     GMutex lock;
+    uint64_t exchanges; /* lock */
 };
 
 /* ---- messages ---------------------------------------------------------------------------- */
@@ -134,14 +138,28 @@ static int receive_message(int fd, void *data, size_t len, int *ret_passed)
 
 /* ---- the worker's side ------------------------------------------------------------------- */
 
-static int ask(Keeper *keeper, const Request *request, Reply *reply, int *ret_passed)
+/* The reply to an exchange; those to earlier ones come first, and nobody wants them any more. */
+static int receive_reply(const Keeper *keeper, uint64_t exchange, Reply *reply, int *ret_passed)
+{
+    for (;;) {
+        int r = receive_message(keeper->socket, reply, sizeof(*reply), ret_passed);
+
+        if (r == 0 && reply->exchange == exchange)
+            return 0;
+        if (ret_passed && *ret_passed >= 0)
+            close(*ret_passed);
+        if (r < 0)
+            return r;
+    }
+}
+
+static int ask(Keeper *keeper, Request *request, Reply *reply, int *ret_passed)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&keeper->lock);
-    int r = send_message(keeper->socket, request, sizeof(*request), -1, 0);
 
-    if (r == 0)
-        r = receive_message(keeper->socket, reply, sizeof(*reply), ret_passed);
-    return r;
+    request->exchange = ++keeper->exchanges;
+    int r = send_message(keeper->socket, request, sizeof(*request), -1, 0);
+    return r < 0 ? r : receive_reply(keeper, request->exchange, reply, ret_passed);
 }
 
 char *keeper_find_holder(Keeper *keeper, const QcFileStat *file)
@@ -308,7 +326,7 @@ static int answer(Watch *watch, Request *request)
 {
     g_autoptr(QcFile) device = NULL;
     g_autofree char *holder = NULL;
-    Reply reply = {0};
+    Reply reply = {.exchange = request->exchange};
 
     request->text[sizeof(request->text) - 1] = '\0';
     switch (request->kind) {
@@ -429,32 +447,48 @@ static void become_worker(pid_t keeper)
         raise(SIGTERM);
 }
 
+/* What the two talk over, and where the keeper gets signals: without it, none would end it. */
+static int open_split(int ret_ends[2], int *ret_signals)
+{
+    sigset_t handed_on;
+
+    signals_that_end(&handed_on);
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ret_ends) < 0)
+        return -errno;
+    *ret_signals = signalfd(-1, &handed_on, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (*ret_signals >= 0)
+        return 0;
+    int r = -errno;
+    close(ret_ends[0]);
+    close(ret_ends[1]);
+    return r;
+}
+
 int keeper_split(QcGate *gate, bool may_write, int device, KeeperUnmount unmount, void *data,
                  Keeper **ret_keeper, int *ret_status)
 {
-    sigset_t handed_on;
-    int ends[2];
+    int ends[2], signals = -1;
     pid_t keeper = getpid();
+    int r = open_split(ends, &signals);
 
-    signals_that_end(&handed_on);
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
-        return -errno;
-
+    if (r < 0)
+        return r;
     pid_t worker = fork();
     if (worker == 0) {
         close(ends[0]);
+        close(signals);
         become_worker(keeper);
         *ret_keeper = keeper_new(keeper, ends[1]);
         return 0;
     }
-    int r = worker < 0 ? -errno : 0;
+    r = worker < 0 ? -errno : 0;
     close(ends[1]);
     if (r == 0) {
         Watch watch = {.gate = gate,
                        .may_write = may_write,
                        .worker = worker,
                        .socket = ends[0],
-                       .signals = signalfd(-1, &handed_on, SFD_CLOEXEC | SFD_NONBLOCK),
+                       .signals = signals,
                        .device = device,
                        .census = census_new(worker),
                        .unmount = unmount,
@@ -462,8 +496,8 @@ int keeper_split(QcGate *gate, bool may_write, int device, KeeperUnmount unmount
         *ret_keeper = NULL;
         *ret_status = watch_over(&watch);
         census_free(watch.census);
-        close(watch.signals);
     }
     close(ends[0]);
+    close(signals);
     return r;
 }

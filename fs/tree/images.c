@@ -117,8 +117,11 @@ Images *images_new(QcGate *gate, QcCache *cache)
     g_mutex_init(&images->lock);
     g_cond_init(&images->wake);
     images->links = g_hash_table_new(g_str_hash, g_str_equal);
-    images->sweeper = g_thread_new("sweeper", sweep, images);
-    return images;
+    images->sweeper = g_thread_try_new("sweeper", sweep, images, NULL);
+    if (images->sweeper)
+        return images;
+    images_free(images);
+    return NULL;
 }
 
 void images_free(Images *images)
@@ -129,7 +132,8 @@ void images_free(Images *images)
     images->stop = true;
     g_cond_signal(&images->wake);
     g_mutex_unlock(&images->lock);
-    g_thread_join(images->sweeper);
+    if (images->sweeper)
+        g_thread_join(images->sweeper);
 
     g_hash_table_unref(images->links);
     g_queue_clear_full(&images->order, kept_free);

@@ -6,6 +6,7 @@
 
 typedef struct Images Images;
 
+/* NULL: its thread cannot be started. */
 Images *images_new(QcGate *gate, QcCache *cache);
 void images_free(Images *images); /* accepts NULL */
 

@@ -278,8 +278,7 @@ Kernel *kernel_new(QcGate *gate, const Options *options, unsigned threads)
     g_cond_init(&kernel->answered);
     kernel->pending = g_hash_table_new(g_int64_hash, g_int64_equal);
     kernel->n_threads = count_other_threads();
-    kernel->fs = fs_new(gate, NULL, -1, -1, options);
-    fuzz_require(kernel->fs);
+    fuzz_require(fs_new(gate, NULL, -1, -1, options, &kernel->fs) == 0);
     attach(kernel);
     if (threads > 0)
         kernel->threads = g_thread_pool_new(handle, kernel, (gint)threads, TRUE, NULL);

@@ -154,8 +154,23 @@ with_rings() {
     mkfifo go
     check_regret
     check_commands
+    FETCHERS=$(sed -n 's/.* over io_uring, to \([0-9]*\) threads$/\1/p' daemon.log)
     stop_daemon
     check_clean store/*.qcow2
+}
+
+# Rings take two descriptors for each of their threads: not the last ones that there are.
+with_few_descriptors() {
+    (
+        ulimit -n $((2 * FETCHERS + 8))
+        exec "$SNAPTREE" -f -o io_uring "$TMP/store" "$TMP/mnt" 2>daemon.log
+    ) &
+    DAEMON=$!
+    PIDS+=("$DAEMON")
+    wait_for mountpoint -q mnt
+    check_reading
+    grep -q "^snaptree: io_uring is not used: $(message_of EMFILE)" daemon.log || fail "it does not say why not"
+    stop_daemon
 }
 
 make_store
@@ -164,6 +179,7 @@ if [ -e "$RINGS" ]; then
     without_rings
     switch_rings Y || fail "rings cannot be turned on"
     with_rings
+    with_few_descriptors
 else
     without_rings
 fi

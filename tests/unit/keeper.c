@@ -435,7 +435,7 @@ Test(keeper, ends_a_worker_that_breaks_the_protocol, .timeout = 60)
 /* Nor does the keeper wait for one that asks, and does not take the answers. */
 Test(keeper, ends_a_worker_that_takes_no_answers, .timeout = 60)
 {
-    enum { USER = 7, SIZE = 16 + 24 + PATH_MAX }; /* of keeper.c: a question, and its length */
+    enum { USER = 7, SIZE = 16 + 32 + PATH_MAX }; /* of keeper.c: a question, and its length */
     g_autoptr(QcGate) gate = make_store(QC_BACKING_STORE);
     uint32_t question[SIZE / sizeof(uint32_t)] = {USER};
     g_autofree char *said = NULL;
