@@ -18,6 +18,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 
 from images import QCTOOL, TMP, Failure, dump, run, tool
 
@@ -242,6 +243,7 @@ def mounted(kind, prefix=()):
     while not os.path.ismount(mount):
         if process.poll() is not None:
             raise Failure("the daemon does not start")
+        time.sleep(0.005)
     return process, mount
 
 
@@ -343,7 +345,7 @@ def try_kind(kind):
 
 def main():
     try:
-        with concurrent.futures.ThreadPoolExecutor(max_workers=2) as pool:
+        with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             tallies = list(pool.map(try_kind, KINDS + (MORE_KINDS if FULL else [])))
     except Failure as failure:
         sys.exit("FAIL %s" % failure)
