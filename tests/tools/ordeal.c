@@ -23,9 +23,8 @@
 #include <unistd.h>
 
 enum {
-    BIG_CALLS = 30,     /* of a command on a big sample, that fail */
-    BIG_KILLS = 6,      /* after which it is killed */
-    BIG_OVERWRITES = 5, /* so many times as many of its states are overwritten: it has few */
+    BIG_CALLS = 30, /* of a command on a big sample, that fail */
+    BIG_KILLS = 6,  /* after which it is killed */
 };
 
 typedef struct Ordeal {
@@ -148,7 +147,7 @@ static bool power_in(const Ordeal *o, const Sample *s, Totals *totals)
     Trial *t = &totals->trial;
     *t = (Trial){.plan = {.every = 12, .samples = 200, .tears = 64, .mixed = 60},
                  .big_plan = {.every = 2, .samples = 2, .tears = 1, .mixed = 1},
-                 .overwrite_every = sample_is_big(s) ? 50 / BIG_OVERWRITES : 50,
+                 .overwrite_every = sample_is_big(s) ? 10 : 50, /* of these each 200th */
                  .save_every = 300,
                  .save_dir = o->dir,
                  .gate = o->gate};
@@ -178,7 +177,7 @@ static bool kill_in(const Ordeal *o, const Sample *s, Totals *totals)
     Trial *t = &totals->trial;
     *t = (Trial){.plan = {.every = 2, .samples = 4, .tears = 1, .mixed = 2},
                  .big_plan = {.every = 1, .mixed = 1},
-                 .overwrite_every = big ? 500 / BIG_OVERWRITES : 500,
+                 .overwrite_every = big ? 25 : 500, /* of these each 500th */
                  .most_kills = big ? BIG_KILLS : 0,
                  .gate = o->gate};
     for (unsigned a = 0; a < sample_n_commands(s); a++)
