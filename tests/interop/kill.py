@@ -1,23 +1,31 @@
 """kill.py SNAPTREE [quick|full]: kill a command at every system call, and judge what is left.
 
-The program runs under strace, which kills it at its Nth call that has to do with files; N counts
-up until the command gets through. Each state that is left must be clean for qemu-img check, and
-its disks exactly those of before or of after; and after QEMU has overwritten the whole active
-disk, every snapshot must still read the same. The same is done with the daemon in the place of
-qctool: then a new one must mount the store, and the next command work.
+The program runs under strace, first to see what calls it makes on the image, then once for each
+of them: there strace kills it, before the call is made. Each state that is left must be clean for
+qemu-img check, and its disks exactly those of before or of after; and after QEMU has overwritten
+the whole active disk, every snapshot must still read the same. The same is done with the daemon in
+the place of qctool: then a new one must mount the store, and the next command work.
+
+strace counts each kind of call, of each thread, for itself. So a call is named by its kind and by
+its number among those of that kind.
 
 "full" takes more kinds of images, and does it all again with an I/O error in the place of the
 kill: then a command that reports success must have succeeded. There the same is done to qemu-img
-snapshot, for comparison; what becomes of that is only printed. (strace counts the calls of each
-thread, and qemu-img has several, so not quite all of its calls are met.) Where a kind says so,
-only some of the calls are tried: a third the first, a third the last, the others at random.
+snapshot, for comparison; what becomes of that is only printed. (qemu-img has several threads, and
+which of them makes a call is not always the same, so not quite all of its calls are met.) Where a
+kind says so, only some of the calls are tried that do not change the file, and only some of all
+that qemu-img makes: a third the first, a third the last, the others at random.
 """
+import collections
 import concurrent.futures
+import hashlib
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
+import time
 
 from images import QCTOOL, TMP, Failure, dump, run, tool
 
@@ -25,8 +33,8 @@ SNAPTREE = sys.argv[1]
 FULL = "full" in sys.argv
 KILL_AT = "pread64,pwrite64,pwritev,fdatasync,fsync,ftruncate,fallocate,fcntl,lseek,close,openat2"
 FAIL_AT = "pread64,preadv,pwrite64,pwritev,fdatasync,fsync,ftruncate,fallocate"
-# What the daemon does to the disk; its other threads do nothing of this.
-DAEMON_AT = "pwrite64,pwritev,fdatasync,fsync,ftruncate,fallocate"
+# What changes the file. Of the daemon's threads only the one with the command does any of this.
+CHANGES = "pwrite64,pwritev,fdatasync,fsync,ftruncate,fallocate"
 ORDEAL = os.path.join(os.path.dirname(QCTOOL), "ordeal")  # makes what QEMU does not
 K = 1024
 TAKE = (["take", "fresh"], ["-c", "fresh"])
@@ -49,11 +57,12 @@ class Kind:
     """A kind of image, in a directory of its own."""
 
     commands = commands_on("old", "middle", "new")
-    most = None  # calls that are tried
     refused = False
+    theirs = None  # calls of qemu-img that are tried
 
     def __init__(self, name, options, unit=64 * K, narrow=False, backing=False, vm_state=False,
-                 compress="-c "):
+                 compress="-c ", most=None):
+        self.most = most  # calls that do not change the file, of which so many are tried
         self.name, self.options, self.unit = name, options, unit
         self.narrow, self.backing, self.vm_state = narrow, backing, vm_state
         self.compress = compress
@@ -120,10 +129,11 @@ class Kind:
 class Sample(Kind):
     """One of tests/support/samples.c."""
 
-    def __init__(self, name, commands=None, most=48, refused=False):
-        super().__init__(name, "")
+    def __init__(self, name, commands=None, most=48, refused=False, theirs=None):
+        super().__init__(name, "", most=most)
+        self.theirs = theirs
         self.commands = commands or Kind.commands
-        self.most, self.refused = most, refused
+        self.refused = refused
 
     def make(self):
         os.mkdir(self.dir)
@@ -138,7 +148,7 @@ KINDS = [
 MORE_KINDS = [
     Kind("extl2-lazy", "extended_l2=on,lazy_refcounts=on"),
     # Not compressed: so many small ones share a cluster that 8 bits cannot count them.
-    Kind("512-r8", "cluster_size=512,refcount_bits=8", compress=""),
+    Kind("512-r8", "cluster_size=512,refcount_bits=8", compress="", most=48),
     Kind("2m", "cluster_size=2M", unit=512 * K),
     Kind("r2", "refcount_bits=2,cluster_size=4096", narrow=True),
     Kind("r64-zstd", "refcount_bits=64,compression_type=zstd,cluster_size=16K"),
@@ -147,7 +157,7 @@ MORE_KINDS = [
     Sample("v3-512-table-full"),  # the refcount table has to grow
     # One more snapshot fills the table's cluster to the last byte.
     Sample("v3-512-slot-last", commands_on("%019d" % 1, "%019d" % 3, "%019d" % 5)),
-    Sample("v3-512-thousand", commands_on("000001", "000500", "001000"), most=24),
+    Sample("v3-512-thousand", commands_on("000001", "000500", "001000"), most=24, theirs=48),
     Sample("v3-512-empty", [TAKE], most=None),  # no snapshots
     Sample("v3-512-1bit", [(TAKE[0], None)], most=None, refused=True),
 ]
@@ -197,36 +207,64 @@ def traced(kind, calls, argv, *inject):
         return done.returncode, file.read()
 
 
-def injected(kind, calls, what, n, argv):
-    """Run argv with something injected at its Nth call; its status, None when it had no Nth."""
-    status, trace = traced(kind, calls, argv, "-e", "inject=%s:%s:when=%d" % (calls, what, n))
+def injection(place, what):
+    """The option for strace: something happens at a call that calls_in() found."""
+    return "inject=%s:%s:when=%d" % (place[0], what, place[1])
+
+
+def injected(kind, calls, what, place, argv):
+    """Run argv with something injected at a call; its status, None when there was no such call."""
+    status, trace = traced(kind, calls, argv, "-e", injection(place, what))
     return status if status in (-9, 137) or "INJECTED" in trace else None
 
 
+def calls_in(trace):
+    """The calls in what strace wrote, each as (kind, number), in order."""
+    counts, found = collections.Counter(), {}
+    for thread_and_name in re.findall(r"^(\d+ +(\w+))\(", trace, re.MULTILINE):
+        counts[thread_and_name] += 1
+        found[thread_and_name[1], counts[thread_and_name]] = True
+    return list(found)
+
+
+def some(places, most, seed):
+    if most is None or len(places) <= most:
+        return places
+    third = most // 3
+    middle = random.Random(seed).sample(places[third:-third], most - 2 * third)
+    return places[:third] + middle + places[-third:]
+
+
 def points(kind, calls, argv):
-    """The numbers of the calls to try; they end with the first that is not met."""
+    """The calls to try: all that change the file, and some of the others."""
     shutil.copyfile(kind.before, kind.image)
-    count = traced(kind, calls, argv)[1].count("\n")
-    if kind.most is None or count <= kind.most:
-        return range(1, 100000)
-    third = kind.most // 3
-    middle = random.Random(" ".join(argv)).sample(range(third + 1, count - third), kind.most - 2 * third)
-    return [*range(1, third + 1), *sorted(middle), *range(count - third + 1, count + 1)]
+    found = calls_in(traced(kind, calls, argv)[1])
+    if argv[0] != QCTOOL and kind.theirs:
+        return some(found, kind.theirs, " ".join(argv))
+    changes = [place for place in found if place[0] in CHANGES.split(",")]
+    others = [place for place in found if place not in changes]
+    return changes + some(others, kind.most, " ".join(argv))
 
 
 def experiment(kind, calls, what, argv):
     """Inject everywhere. Returns (states, list of findings)."""
     before, after = views(kind.before), views(kind.after)
-    states, findings = 0, []
-    for n in points(kind, calls, argv):
+    states, findings, judged = 0, [], {}
+    for place in points(kind, calls, argv):
         shutil.copyfile(kind.before, kind.image)
-        status = injected(kind, calls, what, n, argv)
+        status = injected(kind, calls, what, place, argv)
+        if status is None and argv[0] == QCTOOL:
+            raise Failure("%s: %s has no %s %d" % (kind.name, " ".join(argv[1:]), *place))
         if status is None:
-            break
+            continue
         states += 1
-        wrong = judge(kind.image, before, after, status == 0)
-        if wrong:
-            findings.append("%s: %s, %s at call %d: %s" % (kind.name, " ".join(argv[1:]), what, n, wrong))
+        with open(kind.image, "rb") as file:  # of most calls the same is left
+            state = hashlib.sha256(file.read()).digest(), status == 0
+        if state not in judged:
+            judged[state] = judge(kind.image, before, after, status == 0)
+        if judged[state]:
+            findings.append("%s: %s, %s at %s %d: %s" % (kind.name, " ".join(argv[1:]), what,
+                                                         *place, judged[state]))
     return states, findings
 
 
@@ -242,6 +280,7 @@ def mounted(kind, prefix=()):
     while not os.path.ismount(mount):
         if process.poll() is not None:
             raise Failure("the daemon does not start")
+        time.sleep(0.005)
     return process, mount
 
 
@@ -257,34 +296,51 @@ def say(mount, words):
                           capture_output=True).returncode == 0
 
 
+def daemon_on(kind, *inject):
+    """A daemon under strace, on the image as it was before; it, its mount, its image, the trace."""
+    store, trace = os.path.join(kind.dir, "store"), os.path.join(kind.dir, "trace")
+    image = os.path.join(store, "image")
+    os.makedirs(store, exist_ok=True)
+    shutil.copyfile(kind.before, image)
+    if kind.backing:
+        shutil.copyfile(os.path.join(kind.dir, "base"), os.path.join(store, "base"))
+    strace = ["strace", "-D", "-f", "-qq", "-o", trace, "-e", "trace=" + CHANGES, *inject]
+    return *mounted(kind, strace), image, trace
+
+
+def daemon_calls(kind, words):
+    """The calls that change the file in a command."""
+    process, mount, _, trace = daemon_on(kind)
+    done = say(mount, words)
+    unmount(process, mount)
+    if not done:
+        raise Failure("%s: %s does not work" % (kind.name, words))
+    with open(trace) as file:
+        return calls_in(file.read())
+
+
 def kill_daemon(kind, words):
     """The daemon killed everywhere in a command; the states, or what is wrong."""
     before, after = views(kind.before), views(kind.after)
-    image = os.path.join(kind.dir, "store", "image")
-    for n in range(1, 1000):
-        os.makedirs(os.path.dirname(image), exist_ok=True)
-        shutil.copyfile(kind.before, image)
-        if kind.backing:
-            shutil.copyfile(os.path.join(kind.dir, "base"), os.path.join(kind.dir, "store", "base"))
-        strace = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + DAEMON_AT, "-e",
-                  "inject=%s:signal=SIGKILL:when=%d" % (DAEMON_AT, n)]
-        process, mount = mounted(kind, strace)
+    places = daemon_calls(kind, words)
+    for place in places:
+        what = "%s: %s, daemon killed at %s %d" % (kind.name, words, *place)
+        process, mount, image, _ = daemon_on(kind, "-e", injection(place, "signal=SIGKILL"))
         done = say(mount, words)
         unmount(process, mount)
         if done:
-            return n - 1
+            raise Failure("%s: it was not" % what)
         copy = os.path.join(kind.dir, "judged")
         shutil.copyfile(image, copy)
         wrong = judge(copy, before, after, False)
         if wrong:
-            raise Failure("%s: %s, daemon killed at call %d: %s" % (kind.name, words, n, wrong))
+            raise Failure("%s: %s" % (what, wrong))
         process, mount = mounted(kind)
         if not say(mount, "take next"):
-            raise Failure("%s: %s, daemon killed at call %d: the next does not work"
-                          % (kind.name, words, n))
+            raise Failure("%s: the next does not work" % what)
         unmount(process, mount)
         run("qemu-img", "check", image)
-    raise Failure("it is never done")
+    return len(places)
 
 
 # ---- all of it ----
@@ -343,7 +399,7 @@ def try_kind(kind):
 
 def main():
     try:
-        with concurrent.futures.ThreadPoolExecutor(max_workers=2) as pool:
+        with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             tallies = list(pool.map(try_kind, KINDS + (MORE_KINDS if FULL else [])))
     except Failure as failure:
         sys.exit("FAIL %s" % failure)

@@ -180,8 +180,8 @@ static bool visit_end(Cuts *c, guint end)
     return go_on;
 }
 
-bool cuts_visit(const MemFile *before, const GArray *log, const CutsPlan *plan, CutsVisit func,
-                void *data)
+bool cuts_visit(const MemFile *before, const GArray *log, guint first, const CutsPlan *plan,
+                CutsVisit func, void *data)
 {
     Cuts c = {.log = log,
               .plan = plan,
@@ -192,7 +192,7 @@ bool cuts_visit(const MemFile *before, const GArray *log, const CutsPlan *plan, 
               .visit = func,
               .data = data};
     bool go_on = true;
-    for (guint end = 0; end <= log->len && go_on; end++)
+    for (guint end = first; end <= log->len && go_on; end++)
         go_on = visit_end(&c, end);
     qc_file_unref(mem_file(c.base));
     qc_file_unref(mem_file(c.state));

@@ -19,8 +19,11 @@ typedef struct CutsPlan {
 /* Returns false to stop. state is the caller's to look at, not to change. */
 typedef bool (*CutsVisit)(void *data, MemFile *state);
 
-/* Visit the states that the log (of MemOp) could leave of a file. True when all were visited. */
-bool cuts_visit(const MemFile *before, const GArray *log, const CutsPlan *plan, CutsVisit visit,
-                void *data);
+/*
+ * Visit the states that the log (of MemOp) could leave of a file when the power goes after first of
+ * its operations or later. True when all were visited.
+ */
+bool cuts_visit(const MemFile *before, const GArray *log, guint first, const CutsPlan *plan,
+                CutsVisit visit, void *data);
 
 #endif

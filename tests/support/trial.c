@@ -176,7 +176,7 @@ bool trial_power_cuts(Trial *t, const Sample *s, unsigned i)
     if (sample_expected(s, &c) < 0)
         expect_nothing(&e, before, after);
     else if (!t->failure)
-        cuts_visit(before, after->log, plan_for(t, s), judge_state, &e);
+        cuts_visit(before, after->log, 0, plan_for(t, s), judge_state, &e);
     drop_outcomes(&e, 0);
     qc_file_unref(mem_file(after));
     qc_file_unref(mem_file(before));
@@ -191,8 +191,12 @@ static void append_log(GArray *log, const GArray *more, guint n)
         g_array_append_val(log, g_array_index(more, MemOp, i));
 }
 
-/* Cut the power in b, which runs on what n operations of log have made of before. */
-static void go_on(Expectation *e, const MemFile *before, const GArray *log, guint n, unsigned b)
+/*
+ * Cut the power in b, which runs on what n operations of log have made of before; and, where first
+ * is less than n, before b begins, too.
+ */
+static void go_on(Expectation *e, const MemFile *before, const GArray *log, guint n, unsigned b,
+                  guint first)
 {
     MemFile *kernel = mem_file_copy(before);
     for (guint i = 0; i < n; i++)
@@ -204,7 +208,7 @@ static void go_on(Expectation *e, const MemFile *before, const GArray *log, guin
     unsigned n_outcomes = e->n;
     add_outcome(e, last);
     if (!e->trial->failure)
-        cuts_visit(before, both, plan_for(e->trial, e->sample), judge_state, e);
+        cuts_visit(before, both, first, plan_for(e->trial, e->sample), judge_state, e);
     drop_outcomes(e, n_outcomes);
     qc_file_unref(mem_file(last));
     qc_file_unref(mem_file(kernel));
@@ -220,8 +224,10 @@ bool trial_kill_and_go_on(Trial *t, const Sample *s, unsigned a, unsigned b)
     add_outcome(&e, after);
     t->commands++;
     g_autoptr(GArray) points = points_choose(after->log->len, t->most_kills, a * 16 + b);
-    for (guint i = 0; i < points->len && !t->failure; i++)
-        go_on(&e, before, after->log, (guint)g_array_index(points, gint64, i) + 1, b);
+    for (guint i = 0; i < points->len && !t->failure; i++) {
+        guint n = (guint)g_array_index(points, gint64, i) + 1;
+        go_on(&e, before, after->log, n, b, n + 1); /* up to there it is trial_power_cuts() */
+    }
     drop_outcomes(&e, 0);
     qc_file_unref(mem_file(after));
     qc_file_unref(mem_file(before));
@@ -248,7 +254,7 @@ bool trial_fail_and_go_on(Trial *t, const Sample *s, unsigned a, unsigned b, int
     add_outcome(&e, before);
     add_outcome(&e, after);
     if (*ret_reached && !t->failure)
-        go_on(&e, before, failed->log, failed->log->len, b);
+        go_on(&e, before, failed->log, failed->log->len, b, 0);
     drop_outcomes(&e, 0);
     qc_file_unref(mem_file(failed));
     qc_file_unref(mem_file(after));

@@ -13,7 +13,8 @@
 
 typedef struct Trial {
     CutsPlan plan, big_plan;  /* for samples, and for those that are big */
-    unsigned overwrite_every; /* the disk of each so-many-th state is overwritten; 0: of none */
+    unsigned overwrite_every; /* the disk of each so-many-th state is overwritten, of big samples 20
+                               * times more seldom; 0: of none */
     unsigned save_every;      /* each so-many-th is written to a file in save_dir */
     const char *save_dir;
     QcGate *gate;        /* of samples_make_base() */

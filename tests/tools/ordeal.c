@@ -10,13 +10,17 @@
  *
  * Of samples that are big, kill and errors try some of the calls: the first, the last, and others
  * at random, for each command and error (with another seed) others.
- * DIR holds the backing file. Prints totals; exit 1 with the first thing that is wrong, or when
- * there was less to try than there should be.
+ * Each sample is tried in a process of its own, on all processors; what comes of it is the same
+ * with and without the others. DIR holds the backing file. Prints totals; exit 1 with what was
+ * found wrong first, or when there was less to try than there should be.
  */
 #include "faults.h"
 #include "trial.h"
 #include <errno.h>
 #include <stdio.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 enum {
     BIG_CALLS = 30, /* of a command on a big sample, that fail */
@@ -28,6 +32,14 @@ typedef struct Ordeal {
     QcGate *gate;
     const char *only; /* NULL: all samples */
 } Ordeal;
+
+/* What came of a sample, or of all. */
+typedef struct Totals {
+    Trial trial;
+    FaultCounts faults;
+} Totals;
+
+typedef bool (*Experiment)(const Ordeal *o, const Sample *s, Totals *totals);
 
 static bool wanted(const Ordeal *o, const Sample *s)
 {
@@ -56,6 +68,70 @@ static void print_sample(const Sample *s, uint64_t n)
     fflush(stdout);
 }
 
+/* ---- all samples ------------------------------------------------------------------------ */
+
+static void add_totals(Totals *sum, const Totals *t)
+{
+    sum->trial.commands += t->trial.commands;
+    sum->trial.states += t->trial.states;
+    sum->trial.before += t->trial.before;
+    sum->trial.after += t->trial.after;
+    sum->trial.overwritten += t->trial.overwritten;
+    sum->trial.saved += t->trial.saved;
+    sum->faults.faults += t->faults.faults;
+    sum->faults.successes += t->faults.successes;
+    sum->faults.failures += t->faults.failures;
+    sum->faults.unknown += t->faults.unknown;
+    sum->faults.left_out += t->faults.left_out;
+}
+
+/* Wait for one of the processes; whether all was right in it. */
+static bool end_one(void)
+{
+    int status;
+    if (wait(&status) < 0)
+        return false;
+    if (WIFSIGNALED(status))
+        fprintf(stderr, "a process was ended by signal %d\n", WTERMSIG(status));
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+/* As many at a time as there are processors. After a failure no more are begun. */
+static bool try_in_processes(const Ordeal *o, Experiment experiment, Totals *totals)
+{
+    guint running = 0, most = g_get_num_processors();
+    bool ok = true;
+    for (size_t i = 0; i < n_samples; i++) {
+        if (running == most) {
+            ok = end_one() && ok;
+            running--;
+        }
+        if (!ok || !wanted(o, &samples[i]))
+            continue;
+        pid_t pid = fork();
+        if (pid == 0)
+            _exit(experiment(o, &samples[i], &totals[i]) ? 0 : 1);
+        ok = pid > 0;
+        running += ok;
+    }
+    for (; running > 0; running--)
+        ok = end_one() && ok;
+    return ok;
+}
+
+static bool try_samples(const Ordeal *o, Experiment experiment, Totals *ret)
+{
+    size_t bytes = n_samples * sizeof(Totals);
+    Totals *shared = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED)
+        return false;
+    bool ok = try_in_processes(o, experiment, shared);
+    for (size_t i = 0; i < n_samples; i++)
+        add_totals(ret, &shared[i]);
+    munmap(shared, bytes);
+    return ok;
+}
+
 static void print_trial(const char *what, const Trial *t)
 {
     printf("%s: %lu commands, %lu states, all right: %lu before, %lu after; in %lu the disk was "
@@ -66,56 +142,60 @@ static void print_trial(const char *what, const Trial *t)
 
 /* ---- power ------------------------------------------------------------------------------ */
 
+static bool power_in(const Ordeal *o, const Sample *s, Totals *totals)
+{
+    Trial *t = &totals->trial;
+    *t = (Trial){.plan = {.every = 12, .samples = 200, .tears = 64, .mixed = 60},
+                 .big_plan = {.every = 2, .samples = 2, .tears = 1, .mixed = 1},
+                 .overwrite_every = sample_is_big(s) ? 10 : 50, /* of these each 200th */
+                 .save_every = 300,
+                 .save_dir = o->dir,
+                 .gate = o->gate};
+    for (unsigned c = 0; c < sample_n_commands(s); c++)
+        if (!trial_power_cuts(t, s, c))
+            return complain(t->failure);
+    print_sample(s, t->states);
+    return true;
+}
+
 static bool power(const Ordeal *o)
 {
-    Trial t = {.plan = {.every = 12, .samples = 200, .tears = 64, .mixed = 60},
-               .big_plan = {.every = 2, .samples = 2, .tears = 1, .mixed = 1},
-               .overwrite_every = 50,
-               .save_every = 300,
-               .save_dir = o->dir,
-               .gate = o->gate};
-    for (size_t i = 0; i < n_samples; i++) {
-        uint64_t states = t.states;
-        if (!wanted(o, &samples[i]))
-            continue;
-        for (unsigned c = 0; c < sample_n_commands(&samples[i]); c++)
-            if (!trial_power_cuts(&t, &samples[i], c))
-                return complain(t.failure);
-        print_sample(&samples[i], t.states - states);
-    }
-    print_trial("power cuts", &t);
-    return enough(o, t.states, 100000) && enough(o, t.saved, 300);
+    Totals n = {0};
+    if (!try_samples(o, power_in, &n))
+        return false;
+    print_trial("power cuts", &n.trial);
+    return enough(o, n.trial.states, 100000) && enough(o, n.trial.saved, 300);
 }
 
 /* ---- kill ------------------------------------------------------------------------------- */
 
 /* The second commands: take, write, delete oldest, rename. Of big samples, in turn. */
-static bool kill_in(Trial *t, const Sample *s)
+static bool kill_in(const Ordeal *o, const Sample *s, Totals *totals)
 {
     static const unsigned seconds[] = {0, 1, 6, 9};
     bool big = sample_is_big(s);
-    uint64_t states = t->states;
-    t->most_kills = big ? BIG_KILLS : 0;
+    Trial *t = &totals->trial;
+    *t = (Trial){.plan = {.every = 2, .samples = 4, .tears = 1, .mixed = 2},
+                 .big_plan = {.every = 1, .mixed = 1},
+                 .overwrite_every = big ? 25 : 500, /* of these each 500th */
+                 .most_kills = big ? BIG_KILLS : 0,
+                 .gate = o->gate};
     for (unsigned a = 0; a < sample_n_commands(s); a++)
         for (size_t i = 0; i < G_N_ELEMENTS(seconds); i++)
             if (seconds[i] < sample_n_commands(s) && (!big || i == a % G_N_ELEMENTS(seconds)) &&
                 !trial_kill_and_go_on(t, s, a, seconds[i]))
                 return complain(t->failure);
-    print_sample(s, t->states - states);
+    print_sample(s, t->states);
     return true;
 }
 
 static bool kill_all(const Ordeal *o)
 {
-    Trial t = {.plan = {.every = 2, .samples = 4, .tears = 1, .mixed = 2},
-               .big_plan = {.every = 1, .mixed = 1},
-               .overwrite_every = 500,
-               .gate = o->gate};
-    for (size_t i = 0; i < n_samples; i++)
-        if (wanted(o, &samples[i]) && !kill_in(&t, &samples[i]))
-            return false;
-    print_trial("killed, then power cuts in the next command", &t);
-    return enough(o, t.states, 100000);
+    Totals n = {0};
+    if (!try_samples(o, kill_in, &n))
+        return false;
+    print_trial("killed, then power cuts in the next command", &n.trial);
+    return enough(o, n.trial.states, 100000);
 }
 
 /* ---- errors ----------------------------------------------------------------------------- */
@@ -128,9 +208,9 @@ static const struct {
     {-EDQUOT, false}, {-EINTR, false}, {MEM_SHORT, false}, {MEM_SHORT, true},
 };
 
-static bool errors_in(const Ordeal *o, const Sample *s, FaultCounts *counts)
+static bool errors_in(const Ordeal *o, const Sample *s, Totals *totals)
 {
-    uint64_t tried = counts->faults;
+    FaultCounts *n = &totals->faults;
     for (unsigned c = 0; c < sample_n_commands(s); c++) {
         for (unsigned f = 0; f < G_N_ELEMENTS(faults); f++) {
             FaultPlan plan = {.gate = o->gate,
@@ -138,27 +218,27 @@ static bool errors_in(const Ordeal *o, const Sample *s, FaultCounts *counts)
                               .from_then_on = faults[f].from_then_on,
                               .most = sample_is_big(s) ? BIG_CALLS : 0,
                               .seed = c * G_N_ELEMENTS(faults) + f};
-            g_autofree char *finding = faults_try(s, c, &plan, counts);
+            g_autofree char *finding = faults_try(s, c, &plan, n);
             if (finding)
                 return complain(finding);
         }
     }
-    print_sample(s, counts->faults - tried);
+    print_sample(s, n->faults);
     return true;
 }
 
 static bool errors(const Ordeal *o)
 {
-    FaultCounts n = {0};
-    for (size_t i = 0; i < n_samples; i++)
-        if (wanted(o, &samples[i]) && !errors_in(o, &samples[i], &n))
-            return false;
+    Totals totals = {0};
+    const FaultCounts *n = &totals.faults;
+    if (!try_samples(o, errors_in, &totals))
+        return false;
     printf("errors: %lu, each at one call: %lu times the command succeeded all the same, %lu times "
            "it failed and the image was as before, %lu times nobody could know; of the big samples "
            "%lu calls were left out\n",
-           (unsigned long)n.faults, (unsigned long)n.successes, (unsigned long)n.failures,
-           (unsigned long)n.unknown, (unsigned long)n.left_out);
-    return enough(o, n.faults, 50000);
+           (unsigned long)n->faults, (unsigned long)n->successes, (unsigned long)n->failures,
+           (unsigned long)n->unknown, (unsigned long)n->left_out);
+    return enough(o, n->faults, 50000);
 }
 
 /* ---- write ------------------------------------------------------------------------------ */
