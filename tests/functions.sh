@@ -231,8 +231,8 @@ hold_up() { # PID CALL FIRST [OPTION OF STRACE...]
 
 go_on() {
     [ -n "$TRACER" ] || return 0
-    kill "$TRACER"
-    wait "$TRACER" || true
+    kill -KILL "$TRACER" 2>/dev/null || true # told to end, it would wait for each thread to stop
+    wait "$TRACER" 2>/dev/null || true
     TRACER=
 }
 
