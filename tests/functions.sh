@@ -55,6 +55,8 @@ switch_rings() { # Y|N
 if [ -n "${IN_MEMORY:-}" ] && [ -z "${TMPDIR:-}" ] && [ -w /dev/shm ]; then
     TMPDIR=/dev/shm
 fi
+# A path with a blank is two words to qemu-io's commands, and written otherwise in the table of mounts.
+[[ ${TMPDIR:-} != *[[:space:]]* ]] || TMPDIR=/tmp
 TMP=$(mktemp -d "${TMPDIR:-/tmp}/snaptree-test.XXXXXX")
 export TMP
 PIDS=()

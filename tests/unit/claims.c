@@ -367,7 +367,8 @@ static int wait_for_reader(void)
     GThread *thread = g_thread_new("reader", drop_soon, &leaver);
     int r = claims_change(leaver.claims, &file, "one");
     g_thread_join(thread);
-    bool late = leaver.gone - start > 400 * G_TIME_SPAN_MILLISECOND; /* MOMENT_MS is not much more */
+    bool late =
+        leaver.gone - start > 400 * G_TIME_SPAN_MILLISECOND; /* MOMENT_MS is not much more */
     claims_end(leaver.claims, &file, false);
     claims_free(leaver.claims);
     return r != 0 && late ? 1 : r;
