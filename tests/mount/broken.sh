@@ -40,7 +40,7 @@ many_snapshots() {
     mount_store "$TMP/crowd" "$TMP/mnt2"
     assert_eq "$(timeout 300 ls -U mnt2/crowded.qcow2/snapshots | wc -l)" 65536 "snapshots shown"
     ls -lR mnt2 >/dev/null || fail "ls -lR of 65,536 snapshots: status $?"
-    [ "$(worked "$TMP/mnt2")" -le $((${SANITIZED:+10 *} 30)) ] || fail "listing 65,536 snapshots took $(worked "$TMP/mnt2") s of the processor"
+    [ "$(worked "$TMP/mnt2")" -le "30${SANITIZED:+0}" ] || fail "listing 65,536 snapshots took $(worked "$TMP/mnt2") s of the processor"
     cmp mnt2/crowded.qcow2/snapshots/snap-65536 mnt2/crowded.qcow2/snapshots/snap-1 || fail "reading the last snapshot"
     control "mnt2/crowded.qcow2/control" "take one-more"
     assert_match "$OUTPUT" "$(message_of EFBIG)|$(message_of EUCLEAN)" "one snapshot more"

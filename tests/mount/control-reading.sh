@@ -17,8 +17,8 @@ reading() {
     assert_match "$(sed -n 1p last)" "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z ok take x$"
     assert_match "$(sed -n 2p last)" "Z EEXIST take x: .+"
     assert_match "$(sed -n 3p last)" "Z ok delete x$"
-    (echo "$before" && cut -d' ' -f1 last && date -u +%FT%TZ) >times
-    assert_same times <(sort times) "times of the results, which are to lie between the first and the last"
+    (echo "$before" && cut -d' ' -f1 last && date -u +%FT%TZ) >clock
+    assert_same clock <(sort clock) "times of the results, which are to lie between the first and the last"
     cat $C >whole && assert_same whole <(dd if=$C bs=7 status=none) "reading in small pieces"
 }
 
