@@ -55,6 +55,8 @@ switch_rings() { # Y|N
 if [ -n "${IN_MEMORY:-}" ] && [ -z "${TMPDIR:-}" ] && [ -w /dev/shm ]; then
     TMPDIR=/dev/shm
 fi
+# A path with a blank is two words to qemu-io's commands, and written otherwise in the table of mounts.
+[[ ${TMPDIR:-} != *[[:space:]]* ]] || TMPDIR=/tmp
 TMP=$(mktemp -d "${TMPDIR:-/tmp}/snaptree-test.XXXXXX")
 export TMP
 PIDS=()
@@ -122,10 +124,11 @@ assert_errno() { # ERRNO COMMAND...
     assert_eq "$(wc -l <<<"$OUTPUT")" 1 "lines of the message of '$*'"
 }
 
-# Wait until a command succeeds: for processes that are starting, never for results.
+# Wait until a command succeeds: for processes that are starting, never for results. On a busy machine
+# that may take long.
 wait_for() {
-    local i
-    for ((i = 0; i < 400; i++)); do
+    local end=$((SECONDS + 120))
+    while [ $SECONDS -lt $end ]; do
         "$@" >/dev/null 2>&1 && return
         sleep 0.05
     done
@@ -217,6 +220,27 @@ stop_daemon() {
 # Whether a tracer has come to all threads of a process, and not to the first of them alone.
 is_traced() { # PID
     ! grep -qx TracerPid:.0 "/proc/$1/task/"*/status
+}
+
+# Hold the calls of that name up in a process, from the so manyth of a thread on, until go_on. What there
+# is to see in the middle of them can be waited for, however busy the machine is.
+hold_up() { # PID CALL FIRST [OPTION OF STRACE...]
+    strace -f -q -o trace "${@:4}" -e "trace=$2" -e "inject=$2:delay_enter=600000000:when=$3+" -p "$1" 2>/dev/null &
+    TRACER=$!
+    on_exit go_on
+    wait_for is_traced "$1"
+}
+
+go_on() {
+    [ -n "$TRACER" ] || return 0
+    kill -KILL "$TRACER" 2>/dev/null || true # told to end, it would wait for each thread to stop
+    wait "$TRACER" 2>/dev/null || true
+    TRACER=
+}
+
+# Who traces a process; 0: nobody.
+tracer_of() { # PID
+    awk '/^TracerPid:/ { print $2 }' "/proc/$1/status"
 }
 
 # Ended; what nobody has waited for yet counts as ended too.

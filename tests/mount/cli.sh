@@ -290,11 +290,14 @@ shot_at() {
 
 # The one that was called waits for the tree, and can be told not to; the tree comes all the same.
 impatient() {
-    local status=0
+    local status=0 tracer
     [ "$(id -u)" = 0 ] || return 0
-    strace -D -f -qq -o trace -e trace=setsid -e inject=setsid:delay_enter=3000000 "$SNAPTREE" "$TMP/store" "$TMP/mnt" 2>/dev/null &
+    strace -D -f -qq -o trace -e trace=setsid -e inject=setsid:delay_enter=600000000 "$SNAPTREE" "$TMP/store" "$TMP/mnt" 2>/dev/null &
     wait_for mountpoint_of_table
+    tracer=$(tracer_of $!)
+    on_exit "kill -KILL $tracer 2>/dev/null"
     kill -TERM $!
+    kill -KILL "$tracer" # which would wait for that one, as it waits for the tree
     wait $! || status=$?
     assert_eq "$status" 143 "status of who waited for the tree and was told to end"
     ls mnt/web.qcow2 >/dev/null || fail "no tree"
@@ -303,21 +306,24 @@ impatient() {
 
 # A second signal while the tree is unmounted, which takes long.
 signalled_twice() {
-    local pid
+    local pid tracer
     [ "$(id -u)" = 0 ] || return 0
     is_unmounting() { # umount2 has the number 166 on x86-64, and 39 on most others
         grep -qE '^(166|39) ' "/proc/$pid/task/"*/syscall
     }
     ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" strace -D -f -qq -o trace -e trace=umount2 \
-        -e inject=umount2:delay_enter=1000000 "$SNAPTREE" -f -o sandbox=off \
+        -e inject=umount2:delay_enter=600000000 "$SNAPTREE" -f -o sandbox=off \
         "$TMP/store" "$TMP/mnt" 2>log &
     pid=$!
     PIDS+=("$pid")
     wait_for mountpoint_of_table
     ls mnt >/dev/null
+    tracer=$(tracer_of "$pid")
+    on_exit "kill -KILL $tracer 2>/dev/null"
     kill -TERM "$pid"
     wait_for is_unmounting
     kill -TERM "$pid"
+    kill -KILL "$tracer"
     wait "$pid" || fail "status $? after two signals: $(cat log)"
     ! mountpoint_of_table || fail "mounted after two signals"
 }

@@ -1,27 +1,37 @@
 # However the daemon ends - by signals, killed, by an unmount, in the middle of reads and commands -
 # nothing stays mounted or locked that it could take back, no process stays, and every image is as
 # before the command or as after it.
-IN_MEMORY=1 # so that only the syncs that are made slow are slow
+IN_MEMORY=1 # so that only the syncs that are held up are slow
 . "${SRCDIR:?run by ctest}/tests/mount/ends.bash"
 requires strace
+requires_root # to trace the process that serves
 
-# The same in the foreground; its syncs last, from the one of that number on. (The shell
-# lets its background processes ignore SIGINT.)
-start_slow() { # FIRST-SLOW-SYNC [MICROSECONDS]
-    env --default-signal=INT strace -f --seccomp-bpf -o /dev/null -e trace=fdatasync -e "inject=fdatasync:delay_enter=${2:-300000}:when=$1+" \
-        "$SNAPTREE" -f "$TMP/store" "$TMP/mnt" 2>daemon.log &
-    STRACE=$!
-    PIDS+=("$STRACE")
+# In the foreground, with no signal ignored. (The shell lets its background processes ignore INT and
+# QUIT.)
+start_open_to_signals() { # OPTION...
+    env --default-signal "$SNAPTREE" -f "$@" "$TMP/store" "$TMP/mnt" 2>daemon.log &
+    DAEMON=$!
+    PIDS+=("$DAEMON")
     wait_for mountpoint -q mnt
     ls mnt >/dev/null # once it serves, it has its worker
-    DAEMON=$(daemon_of "$TMP/mnt") || fail "no daemon"
     WORKER=$(worker_of "$DAEMON")
 }
 
-# Whether a thread is in a slow fdatasync, which has the number 75 on x86-64, and 83 on most others.
+# The same, held up in the sync of that number of its next command, and in those behind.
+start_slow() { # NUMBER
+    start_open_to_signals
+    SYNC=$1
+    hold_up "$WORKER" fdatasync "$SYNC"
+}
+
+# Whether a thread is held up so, in fdatasync, which has the number 75 on x86-64, and 83 on most others.
 is_in_sync() {
-    grep -qE '^(75|83) ' "/proc/$WORKER/task/"*/syscall && sleep 0.1 &&
-        grep -qE '^(75|83) ' "/proc/$WORKER/task/"*/syscall
+    [ "$(grep -c 'fdatasync.* = 0' trace)" -ge $((SYNC - 1)) ] && grep -qE '^(75|83) ' "/proc/$WORKER/task/"*/syscall
+}
+
+# Whether the process that serves knows that it is to end; what is held up has not gone on by then.
+knows_the_end() {
+    grep -q '^snaptree: ends: ' daemon.log
 }
 
 # A command in the background; its status in $TMP/result when it is over.
@@ -42,17 +52,6 @@ idle() {
         kill -$signal "$DAEMON"
         assert_nothing_left "a " "after SIG$signal"
     done
-}
-
-# In the foreground, with no signal ignored. (The shell lets its background processes ignore INT and
-# QUIT.)
-start_open_to_signals() {
-    env --default-signal "$SNAPTREE" -f "$@" "$TMP/store" "$TMP/mnt" 2>daemon.log &
-    DAEMON=$!
-    PIDS+=("$DAEMON")
-    wait_for mountpoint -q mnt
-    ls mnt >/dev/null # once it serves, it has its worker
-    WORKER=$(worker_of "$DAEMON")
 }
 
 told_to_end() { # SIGNAL PROCESS
@@ -189,9 +188,11 @@ in_a_command() {
         command_in_background "take $signal"
         wait_for is_in_sync
         kill -$signal "$DAEMON"
+        wait_for knows_the_end
+        go_on
         wait "$COMMANDER"
         assert_eq "$(cat result)" "0 " "a command during SIG$signal"
-        wait "$STRACE" || fail "status $? after SIG$signal: $(cat daemon.log)"
+        wait "$DAEMON" || fail "status $? after SIG$signal: $(cat daemon.log)"
         assert_nothing_left "$signal a " "after SIG$signal in a command"
         qemu-img snapshot -d $signal "$IMAGE"
     done
@@ -213,11 +214,13 @@ in_a_list_of_commands() {
     env printf '%s\n' "${store[@]}" >&3 2>store.log &
     writers+=($!)
     kill -TERM "$DAEMON"
+    wait_for knows_the_end
+    go_on
     wait "${writers[@]}" || true
     assert_match "$(cat own.result)" "^[^0].*$(message_of ECANCELED)" "several lines during SIGTERM"
     exec 3>&-
     assert_match "$(cat store.log)" "$(message_of ECANCELED)|$DEAD" "a write that waits during SIGTERM"
-    wait "$STRACE" || fail "status $? after SIGTERM: $(cat daemon.log)"
+    wait "$DAEMON" || fail "status $? after SIGTERM: $(cat daemon.log)"
     assert_nothing_left any "after SIGTERM in a list of commands"
     assert_match " $(snapshots)" " own1 " "snapshots"
     [[ " $(snapshots)" != *" own10 "* && " $(snapshots)" != *" store10 "* ]] || fail "all is done: $(snapshots)"
@@ -227,19 +230,18 @@ in_a_list_of_commands() {
 }
 
 # Before the switch, nothing has happened; behind it, all has. What is left of the mount when the
-# whole daemon is gone can be unmounted; or the next mount takes its place. (The sync lasts until the
-# daemon is killed in it, however long that takes.)
+# whole daemon is gone can be unmounted; or the next mount takes its place.
 killed_in_a_command() {
     local sync left=("" "a " "a " "a " "a b ")
     for sync in 1 2 3 4; do
-        start_slow $sync 60000000
+        start_slow $sync
         command_in_background "take b"
         wait_for is_in_sync
         kill -KILL "$DAEMON" "$WORKER"
-        kill -KILL "$STRACE" # for which they would wait
+        go_on
         wait "$COMMANDER"
         [ "$(cut -d' ' -f1 <result)" != 0 ] || fail "a command of a killed daemon has succeeded"
-        wait "$STRACE" || true
+        wait "$DAEMON" || true
         assert_fails ls mnt
         assert_match "$OUTPUT" "$DEAD" "a dead mount point"
         if [ $sync != 4 ]; then
@@ -283,9 +285,10 @@ worker_hangs() {
     ls mnt >/dev/null || fail "a dead mount point while the worker hangs"
     kill -0 "$WORKER" || fail "a worker in a command was killed"
     kill -CONT "$WORKER"
+    go_on
     wait "$COMMANDER"
     assert_eq "$(cat result)" "0 " "a command while the worker hung"
-    wait "$STRACE" || fail "status $? after the worker hung: $(cat daemon.log)"
+    wait "$DAEMON" || fail "status $? after the worker hung: $(cat daemon.log)"
     grep -q "was told to end, and has not yet" daemon.log || fail "the log does not tell: $(cat daemon.log)"
     assert_nothing_left "a b " "after the worker hung"
     qemu-img snapshot -d b "$IMAGE"
@@ -312,16 +315,17 @@ neighbour_stays() {
 # The same when only the worker is told to end, and is in a command for longer than is waited for.
 worker_ends_slowly() {
     [ -z "${SANITIZED:-}" ] || return 0
-    start_slow 4 20000000 # the last sync
+    start_slow 4 # the last sync
     command_in_background "take b"
     wait_for is_in_sync
     kill -TERM "$WORKER"
     wait_for is_unmounted
     kill -0 "$WORKER" || fail "the tree stayed until the worker was gone"
     ls mnt >/dev/null || fail "a dead mount point while the worker ends"
+    go_on
     wait "$COMMANDER"
     assert_eq "$(cat result)" "0 " "a command while the worker ended"
-    wait "$STRACE" || fail "status $? after the worker ended: $(cat daemon.log)"
+    wait "$DAEMON" || fail "status $? after the worker ended: $(cat daemon.log)"
     assert_nothing_left "a b " "after the worker ended slowly"
     qemu-img snapshot -d b "$IMAGE"
 }
@@ -427,11 +431,12 @@ keeper_killed() {
     command_in_background "take b"
     wait_for is_in_sync
     kill -KILL "$DAEMON"
+    wait_for grep -q "the process that unmounts was killed; the mount ends" daemon.log
+    go_on
     wait "$COMMANDER"
     assert_eq "$(cat result)" "0 " "a command during SIGKILL of the keeper"
-    wait "$STRACE" || true
+    wait "$DAEMON" || true
     wait_for is_gone "$WORKER"
-    assert_match "$(cat daemon.log)" "the process that unmounts was killed; the mount ends" "log"
     fusermount3 -u -z "$TMP/mnt"
     assert_nothing_left "a b " "after SIGKILL of the keeper"
     qemu-img snapshot -d b "$IMAGE"
@@ -485,15 +490,16 @@ lazily() {
 
 # An unmount in the middle of a command is refused; it is busy.
 unmounted_in_a_command() {
-    start_slow 4 3000000 # the last sync
+    start_slow 4 # the last sync
     command_in_background "take b"
     wait_for is_in_sync
     assert_fails fusermount3 -u "$TMP/mnt"
+    go_on
     wait "$COMMANDER"
     assert_eq "$(cat result)" "0 " "a command during an unmount"
     # The command's file is closed a moment after it is answered.
     wait_for fusermount3 -u "$TMP/mnt"
-    wait "$STRACE" || fail "status $? after an unmount: $(cat daemon.log)"
+    wait "$DAEMON" || fail "status $? after an unmount: $(cat daemon.log)"
     assert_nothing_left "a b " "after an unmount"
     qemu-img snapshot -d b "$IMAGE"
 }
@@ -502,19 +508,23 @@ unmounted_in_a_command() {
 # everybody else goes on.
 interrupted() {
     local signal
-    start_slow 1
+    start_open_to_signals
     for signal in INT TERM KILL; do
+        SYNC=1
+        hold_up "$WORKER" fdatasync $SYNC
         env --default-signal=INT "$(command -v printf)" 'take %s' $signal >mnt/web.qcow2/control &
         COMMANDER=$!
         wait_for is_in_sync
         kill -$signal $COMMANDER
+        wait_for has_been_interrupted $COMMANDER
         cmp mnt/web.qcow2/snapshots/a a.raw || fail "reading meanwhile"
+        go_on
         wait $COMMANDER || true
         control_ok mnt/web.qcow2/control "check"
         [ ! -e mnt/web.qcow2/snapshots/$signal ] || control_ok mnt/web.qcow2/control "delete $signal"
     done
     unmount_store "$TMP/mnt"
-    wait "$STRACE" || fail "status $?: $(cat daemon.log)"
+    wait "$DAEMON" || fail "status $?: $(cat daemon.log)"
     assert_nothing_left "a " "after interrupts"
 }
 

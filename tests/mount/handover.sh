@@ -16,6 +16,16 @@ has_no_writer() {
     ! has_writer
 }
 
+# Whether a thread is in close, which has the number 3 on x86-64, and 57 on most others.
+is_between() {
+    has_no_writer && grep -qE '^(3|57) ' "/proc/$WORKER/task/"*/syscall
+}
+
+# Who reads waits for the end of the command, and looks then.
+waits_or_has_ended() { # PID
+    is_gone "$1" || grep -q request_wait_answer "/proc/$1/wchan"
+}
+
 mkdir store mnt
 uniform_image "$IMAGE" 1M 1
 DEVICE=$(stat -c %d "$IMAGE")
@@ -24,27 +34,29 @@ start_daemon
 exec 4<mnt/web.qcow2/disk
 head -c 512 <&4 >first
 
-# Right behind its locks the command drops the file: whoever does that takes long. And its syncs do,
-# so that the locks are not missed.
-strace -f -q -o /dev/null -e trace=close,fdatasync -P "$TMP/$IMAGE" -e inject=close:delay_enter=1500000 \
-    -e inject=fdatasync:delay_enter=300000 -p "$WORKER" &
-STRACE=$!
-PIDS+=("$STRACE")
-wait_for grep -q "^TracerPid:[[:space:]]*$STRACE\$" "/proc/$WORKER/status"
+# Right behind its locks the command drops the file. Held up is first the sync before, and when all
+# stands still, that.
+hold_up "$WORKER" fdatasync 1
 (
     control mnt/web.qcow2/control 'take one'
     echo "$STATUS $OUTPUT" >result
 ) &
 COMMANDER=$!
 wait_for has_writer
-wait_for has_no_writer
+on_exit "kill -CONT $WORKER"
+kill -STOP "$WORKER"
+wait_for grep -q 'stopped by SIGSTOP' trace
+go_on
+hold_up "$WORKER" close 1 -P "$TMP/$IMAGE"
+kill -CONT "$WORKER"
+wait_for is_between
 
-qemu-io -c 'write -q -P 2 0 64K' -c 'sleep 20000' "$IMAGE" &
+qemu-io -c 'write -q -P 2 0 64K' -c 'sleep 600000' "$IMAGE" &
 MACHINE=$!
 PIDS+=("$MACHINE")
 wait_for has_writer
 [ ! -e result ] || fail "the command had ended before the machine was there"
-python3 - <<'END' || fail "the disk of a running machine is read"
+python3 - <<'END' &
 import errno, os, sys
 
 try:
@@ -53,6 +65,10 @@ except OSError as error:
     if error.errno != errno.EBUSY:
         sys.exit(str(error))
 END
+READER=$!
+wait_for waits_or_has_ended "$READER"
+go_on
+wait "$READER" || fail "the disk of a running machine is read"
 wait "$COMMANDER"
 assert_eq "$(cat result)" "0 " "the command"
 kill "$MACHINE"

@@ -201,7 +201,7 @@ Test(names, meant)
 }
 
 /* As many as the format allows, all with one name and one id: still unique, and soon. */
-Test(names, all_alike, .timeout = 20)
+Test(names, all_alike, .timeout = 60)
 {
     const unsigned count = 65536;
     g_autofree QcSnapshot *snapshots = g_new0(QcSnapshot, count);
