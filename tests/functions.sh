@@ -222,8 +222,8 @@ is_traced() { # PID
     ! grep -qx TracerPid:.0 "/proc/$1/task/"*/status
 }
 
-# Hold the calls of that name up in a process, from the so manyth of a thread on, until go_on. What there
-# is to see in the middle of them can be waited for, however busy the machine is.
+# Hold up a process in its calls of that name, until go_on: in each thread from call number FIRST on. So
+# what there is to see in the middle of a call can be waited for, however busy the machine is.
 hold_up() { # PID CALL FIRST [OPTION OF STRACE...]
     strace -f -q -o trace "${@:4}" -e "trace=$2" -e "inject=$2:delay_enter=600000000:when=$3+" -p "$1" 2>/dev/null &
     TRACER=$!
