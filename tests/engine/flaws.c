@@ -179,6 +179,31 @@ Test(flaws, an_l2_table_that_two_entries_have_is_found_and_left_alone)
     expect_left_alone(file);
 }
 
+/* It would be one table that lies over another. */
+Test(flaws, an_l1_table_of_two_lengths_is_found_and_left_alone)
+{
+    MemFile *file = prepared(&script_kinds[0]);
+    be32 n;
+    craft_snapshots(file, 2, 8, false);
+    size_t at = mem_file_word(file, offsetof(QcDiskHeader, snapshots_offset)) +
+                offsetof(QcDiskSnapshot, l1_size);
+    memcpy(&n, file->data->data + at, sizeof(n));
+    n = be32_make(be32_get(n) + 1);
+    memcpy(file->data->data + at, &n, sizeof(n));
+    expect_left_alone(file);
+}
+
+Test(flaws, broken_entries_of_the_refcount_table_are_found_and_left_alone)
+{
+    static const uint64_t flips[] = {1, 0x100, 0x200, 0x8000};
+    for (size_t i = 0; i < G_N_ELEMENTS(flips); i++) {
+        MemFile *file = prepared(&script_kinds[1]); /* 64 KiB clusters */
+        uint64_t table = mem_file_word(file, offsetof(QcDiskHeader, refcount_table_offset));
+        mem_file_put_word(file, table, mem_file_word(file, table) | flips[i]);
+        expect_left_alone(file);
+    }
+}
+
 /* Where the L2 entry of the first guest cluster is; it is compressed. */
 static uint64_t compressed_entry(MemFile *file)
 {
