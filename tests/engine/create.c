@@ -69,14 +69,6 @@ Test(create, a_disk_is_as_large_as_the_longest_l1_table_reaches)
     cr_expect_eq(-EINVAL, result_of(&o));
 }
 
-Test(create, a_size_is_rounded_up_to_sectors)
-{
-    MemFile *file;
-    cr_assert_eq(0, create(&(QcCreateOptions){.virtual_size = 1000}, &file));
-    cr_expect_eq(1024, script_size(file));
-    qc_file_unref(mem_file(file));
-}
-
 /* The blocks that count them are counted too, as is the table, which one cluster may be too small
  * for. */
 Test(create, as_many_refcount_blocks_as_the_clusters_need)

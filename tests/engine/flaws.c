@@ -39,6 +39,21 @@ Test(flaws, every_command_sets_the_flags_right)
     }
 }
 
+/* Of several, each is counted, and the first is told. */
+Test(flaws, all_wrong_flags_of_a_table_are_counted)
+{
+    MemFile *file = prepared(&script_kinds[1]);
+    uint64_t l1 = mem_file_word(file, offsetof(QcDiskHeader, l1_table_offset));
+    uint64_t l2 = mem_file_word(file, l1) & QC_OFFSET_MASK;
+    for (unsigned i = 0; i < 3; i++)
+        mem_file_put_word(file, l2 + i * 8, mem_file_word(file, l2 + i * 8) ^ QC_COPIED);
+    mem_file_put_word(file, l1, mem_file_word(file, l1) ^ QC_COPIED);
+    QcCheck result = check(file);
+    cr_expect_eq(result.errors, 4);
+    cr_expect_str_eq(result.first, "entry 0 of the active L1 table has the wrong COPIED flag");
+    qc_file_unref(mem_file(file));
+}
+
 /* Behind the disk, too: the VM state that a machine has loaded is the snapshot's. */
 Test(flaws, every_command_sets_the_flags_of_vm_state_right)
 {
