@@ -249,6 +249,32 @@ Test(check, a_table_in_a_false_hole_is_counted)
     }
 }
 
+/* The counts are of clusters that lie elsewhere. */
+Test(check, an_image_with_a_data_file_is_not_checked)
+{
+    MemFile *file = prepared(&script_kinds[4]);
+    mem_file_put_word(file, offsetof(QcDiskHeader, incompatible_features), QC_INCOMPAT_DATA_FILE);
+    g_auto(Opened) o = opened_new(mem_file(file), NULL);
+    QcCheck result;
+    cr_expect_eq(-EOPNOTSUPP, qc_image_check(o.image, NULL, &result, NULL));
+    qc_file_unref(mem_file(file));
+}
+
+/* There are so many that refcount blocks count nothing else. */
+Test(check, leaks_are_found_where_nothing_is_used)
+{
+    enum { LEAKS = 200, IN_BLOCK = 64 };
+    static const Kind kind = {"v3-512-64bit", 3, 9, 64, false};
+    MemFile *file = prepared(&kind);
+    g_autofree char *digest = judge_digest(file);
+    G_STATIC_ASSERT(LEAKS > 2 * IN_BLOCK);
+    craft_leaks(file, LEAKS);
+    cr_expect_eq(check(file).leaks, LEAKS + 1); /* and one cluster that is used */
+    cr_expect_eq(0, repair(file));
+    expect_clean(file, digest);
+    qc_file_unref(mem_file(file));
+}
+
 /* It sets the flags of the tables that it changes, not of all, so the counts must stay. */
 Test(check, a_write_leaves_lost_space_alone)
 {

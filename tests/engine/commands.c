@@ -562,3 +562,15 @@ Test(commands, a_new_disk_is_of_whole_sectors)
     cr_expect_eq(script_size(file), 1024);
     qc_file_unref(mem_file(file));
 }
+
+/* Its old place may be anything by then. */
+Test(commands, without_snapshots_there_is_no_table_of_them)
+{
+    MemFile *file = script_image(&script_kinds[1], 1 << 20);
+    bool unknown;
+    cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_TAKE, .name = "only"}, &unknown));
+    cr_expect_neq(0, mem_file_word(file, offsetof(QcDiskHeader, snapshots_offset)));
+    cr_assert_eq(0, script_run(file, &(Step){.kind = STEP_DELETE}, &unknown));
+    cr_expect_eq(0, mem_file_word(file, offsetof(QcDiskHeader, snapshots_offset)));
+    qc_file_unref(mem_file(file));
+}

@@ -39,6 +39,21 @@ Test(flaws, every_command_sets_the_flags_right)
     }
 }
 
+/* Of several, each is counted, and the first is told. */
+Test(flaws, all_wrong_flags_of_a_table_are_counted)
+{
+    MemFile *file = prepared(&script_kinds[1]);
+    uint64_t l1 = mem_file_word(file, offsetof(QcDiskHeader, l1_table_offset));
+    uint64_t l2 = mem_file_word(file, l1) & QC_OFFSET_MASK;
+    for (unsigned i = 0; i < 3; i++)
+        mem_file_put_word(file, l2 + i * 8, mem_file_word(file, l2 + i * 8) ^ QC_COPIED);
+    mem_file_put_word(file, l1, mem_file_word(file, l1) ^ QC_COPIED);
+    QcCheck result = check(file);
+    cr_expect_eq(result.errors, 4);
+    cr_expect_str_eq(result.first, "entry 0 of the active L1 table has the wrong COPIED flag");
+    qc_file_unref(mem_file(file));
+}
+
 /* Behind the disk, too: the VM state that a machine has loaded is the snapshot's. */
 Test(flaws, every_command_sets_the_flags_of_vm_state_right)
 {
@@ -177,6 +192,31 @@ Test(flaws, an_l2_table_that_two_entries_have_is_found_and_left_alone)
     MemFile *file = prepared(&script_kinds[0]); /* clusters of 512 bytes: ten entries */
     craft_table_twice(file);
     expect_left_alone(file);
+}
+
+/* It would be one table that lies over another. */
+Test(flaws, an_l1_table_of_two_lengths_is_found_and_left_alone)
+{
+    MemFile *file = prepared(&script_kinds[0]);
+    be32 n;
+    craft_snapshots(file, 2, 8, false);
+    size_t at = mem_file_word(file, offsetof(QcDiskHeader, snapshots_offset)) +
+                offsetof(QcDiskSnapshot, l1_size);
+    memcpy(&n, file->data->data + at, sizeof(n));
+    n = be32_make(be32_get(n) + 1);
+    memcpy(file->data->data + at, &n, sizeof(n));
+    expect_left_alone(file);
+}
+
+Test(flaws, broken_entries_of_the_refcount_table_are_found_and_left_alone)
+{
+    static const uint64_t flips[] = {1, 0x100, 0x200, 0x8000};
+    for (size_t i = 0; i < G_N_ELEMENTS(flips); i++) {
+        MemFile *file = prepared(&script_kinds[1]); /* 64 KiB clusters */
+        uint64_t table = mem_file_word(file, offsetof(QcDiskHeader, refcount_table_offset));
+        mem_file_put_word(file, table, mem_file_word(file, table) | flips[i]);
+        expect_left_alone(file);
+    }
 }
 
 /* Where the L2 entry of the first guest cluster is; it is compressed. */

@@ -250,8 +250,11 @@ Test(limits, a_table_shares_its_cluster_with_nothing)
     cr_expect_eq(-EEXIST, qc_tally_count(&t, 5, 1, 1, QC_REF_TABLE));
     cr_expect_eq(-EEXIST, qc_tally_count(&t, 5, 1, 1, QC_REF_DATA));
     cr_expect_eq(0, qc_tally_count(&t, 6, 1, 1, QC_REF_DATA));
-    cr_expect_eq(0, qc_tally_count(&t, 6, 1, 1, QC_REF_DATA));
     cr_expect_eq(-EEXIST, qc_tally_count(&t, 6, 1, 1, QC_REF_TABLE));
+    cr_expect_eq(0, qc_tally_count(&t, 6, 1, 1, QC_REF_DATA));
+    uint64_t last = (CLUSTER / sizeof(be64) - 1) * PER_BLOCK; /* in the table's last block */
+    cr_expect_eq(0, qc_tally_count(&t, last, 1, 1, QC_REF_TABLE));
+    cr_expect_eq(-EEXIST, qc_tally_count(&t, last, 1, 1, QC_REF_DATA));
     /* It is still known when one lies farther away than the table of refcounts reaches by now. */
     cr_expect_eq(0, qc_tally_count(&t, UINT64_C(20000) * PER_BLOCK, 1, 1, QC_REF_TABLE));
     cr_expect_eq(-EEXIST, qc_tally_count(&t, 5, 1, 1, QC_REF_DATA));

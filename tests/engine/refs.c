@@ -154,6 +154,97 @@ Test(refs, a_full_device_that_ends_within_a_block_has_no_room)
     close_model(&m);
 }
 
+/* Of one of which a device has a part only, nothing that is put there would be whole. */
+Test(refs, the_last_cluster_of_a_device_is_given_out_if_it_is_whole)
+{
+    static const unsigned free[] = {40};
+    for (unsigned lacking = 0; lacking < 2; lacking++) {
+        MemFile *file = script_image(&one_word_each, 100 * 1024);
+        uint64_t block = last_block_free(file, free, G_N_ELEMENTS(free)), first;
+        g_byte_array_set_size(file->data, (guint)(block + 41) * 512 - lacking);
+        file->device = true;
+        Model m = open_model(file);
+        cr_expect_eq(lacking ? -ENOSPC : 0, qc_refs_alloc(m.refs, 1, 1, &first));
+        close_model(&m);
+    }
+}
+
+/* ---- the table's place -------------------------------------------------------------------- */
+
+enum {
+    FULL_TABLE = 512 / sizeof(be64), /* blocks */
+    FULL_FILE = FULL_TABLE * 64,     /* clusters that they count */
+};
+
+/* An image that uses all that a table of one cluster counts. */
+static MemFile *with_full_table(void)
+{
+    MemFile *file = script_image(&one_word_each, 1024);
+    uint64_t table = mem_file_word(file, offsetof(QcDiskHeader, refcount_table_offset));
+    guint old = file->data->len;
+
+    g_byte_array_set_size(file->data, FULL_FILE * 512);
+    memset(file->data->data + old, 0, FULL_FILE * 512 - old);
+    for (uint64_t i = 0; i < FULL_TABLE; i++)
+        mem_file_put_word(file, table + i * 8, (FULL_FILE - FULL_TABLE + i) * 512);
+    store_counts(file, 0, FULL_FILE, 1);
+    return file;
+}
+
+/* The table's new place is not counted by any block that there is. So the table gets longer, and
+ * has to lie elsewhere. The first place is counted as free then, and not given out. */
+Test(refs, a_table_that_its_own_place_makes_longer_is_placed_again)
+{
+    Model m = open_model(with_full_table());
+    uint64_t offset, first;
+    uint32_t n;
+
+    cr_assert_eq(0, qc_refs_place(m.refs, &offset, &n));
+    cr_expect_eq(n, 2);
+    cr_expect_gt(offset, FULL_FILE * 512);
+    cr_expect_eq(0, qc_refs_get(m.refs, FULL_FILE));
+    for (unsigned i = 0; i < n; i++)
+        cr_expect_eq(1, qc_refs_get(m.refs, offset / 512 + i));
+    cr_assert_eq(0, qc_refs_alloc(m.refs, 1, 1, &first));
+    cr_expect_gt(first, FULL_FILE);
+    close_model(&m);
+}
+
+/* An image whose table of refcounts is as large as it may be, to its last entry. */
+static MemFile *with_largest_table(void)
+{
+    enum { CLUSTER = 65536, TABLE = QC_MAX_REFCOUNT_TABLE_BYTES };
+    static const Kind kind = {"v3-64k", 3, 16, 16, false};
+    MemFile *file = script_image(&kind, CLUSTER);
+    uint64_t at = (file->data->len + CLUSTER - 1) / CLUSTER * CLUSTER, end = at + TABLE + CLUSTER;
+    uint64_t table = mem_file_word(file, offsetof(QcDiskHeader, refcount_table_offset));
+    uint64_t block = mem_file_word(file, table);
+    be32 clusters = be32_make(TABLE / CLUSTER);
+    guint old = file->data->len;
+
+    g_byte_array_set_size(file->data, (guint)end);
+    memset(file->data->data + old, 0, end - old);
+    for (uint64_t c = at / CLUSTER; c < end / CLUSTER; c++)
+        file->data->data[block + c * 2 + 1] = 1;
+    mem_file_put_word(file, at, block);
+    mem_file_put_word(file, at + TABLE - 8, at + TABLE); /* a block that counts nothing */
+    mem_file_put_word(file, offsetof(QcDiskHeader, refcount_table_offset), at);
+    memcpy(file->data->data + offsetof(QcDiskHeader, refcount_table_clusters), &clusters,
+           sizeof(clusters));
+    return file;
+}
+
+Test(refs, the_largest_table_is_placed_like_any)
+{
+    Model m = open_model(with_largest_table());
+    uint64_t offset;
+    uint32_t n;
+
+    cr_expect_eq(0, qc_refs_place(m.refs, &offset, &n));
+    cr_expect_eq(n, QC_MAX_REFCOUNT_TABLE_BYTES / 65536);
+    close_model(&m);
+}
+
 /* ---- a spread ----------------------------------------------------------------------------- */
 
 enum {

@@ -113,14 +113,32 @@ static void forget_sizes(MemFile *file)
     }
 }
 
-/* An entry that gets a size takes more room than it had. */
-static void expect_too_long(const Step *command)
+/* Let the last snapshot have a name that is as long as it can be. */
+static void lengthen_last_name(MemFile *file)
+{
+    uint64_t at = mem_file_word(file, offsetof(QcDiskHeader, snapshots_offset)), last = at;
+    guint end = file->data->len;
+    QcDiskSnapshot d;
+    for (unsigned i = 0; i < SNAPSHOTS; i++) {
+        last = at;
+        memcpy(&d, file->data->data + at, sizeof(d));
+        at += qc_padded(sizeof(d) + be32_get(d.extra_data_size) + be16_get(d.id_size) +
+                        be16_get(d.name_size));
+    }
+    d.name_size = be16_make(UINT16_MAX);
+    memcpy(file->data->data + last, &d, sizeof(d));
+    g_byte_array_set_size(file->data, end + UINT16_MAX);
+    memset(file->data->data + end, 0, UINT16_MAX);
+}
+
+/* An entry that gets a size takes more room than it had; so does one with a longer name. */
+static void expect_too_long(const Step *command, void (*deed)(MemFile *))
 {
     static const Kind kind = {"v3-4k", 3, 12, 16, false};
     MemFile *file = prepared(&kind);
     bool unknown;
     craft_snapshots(file, SNAPSHOTS, NAME_BYTES, false);
-    invite_stranger(file, forget_sizes, 1);
+    invite_stranger(file, deed, 1);
     int err = script_run(file, command, &unknown);
     cr_expect_eq(err, -EUCLEAN, "command %d: %d", command->kind, err);
     qc_file_unref(mem_file(file));
@@ -130,7 +148,9 @@ Test(stranger, a_snapshot_table_that_has_come_to_need_more_room_is_refused)
 {
     for (size_t c = 0; c < G_N_ELEMENTS(commands); c++) {
         StepKind kind = commands[c].kind;
-        if (kind == STEP_TAKE || kind == STEP_DELETE || kind == STEP_RENAME)
-            expect_too_long(&commands[c]);
+        if (kind == STEP_TAKE || kind == STEP_DELETE || kind == STEP_RENAME) {
+            expect_too_long(&commands[c], forget_sizes);
+            expect_too_long(&commands[c], lengthen_last_name);
+        }
     }
 }

@@ -191,6 +191,13 @@ ebusy_by_readers_of_overlays() {
     control_and_read $C "revert a"
     assert_match "$OUTPUT" "EBUSY revert a: .* in over.qcow2, web.qcow2; close it first" "result"
     exec 3<&- 4<&-
+    local shown # all of them rest on the disk
+    qemu-img snapshot -c s store/over.qcow2
+    for shown in snapshots/s layers/1-web.qcow2; do
+        exec 3<mnt/over.qcow2/$shown
+        fails_unchanged EBUSY web.qcow2 "revert a"
+        exec 3<&-
+    done
     rm store/over.qcow2
     only_some_readers_are_named
     long_reasons

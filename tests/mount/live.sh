@@ -349,6 +349,23 @@ resized() {
     assert_all mnt/h.qcow2/disk 1
 }
 
+# What an open layer has lost cannot be read; the kernel would give zeros for it.
+shrunk_beneath() {
+    new_image store/low.qcow2 1
+    qemu-img create -q -f qcow2 -b low.qcow2 -F qcow2 store/high.qcow2
+    python3 - <<'END' || fail "a layer that was cut off"
+import errno, os, subprocess
+layer = os.open("mnt/high.qcow2/layers/1-low.qcow2", os.O_RDONLY)
+assert os.pread(layer, 4096, 0) == b"\1" * 4096
+subprocess.check_call(["qemu-img", "resize", "-q", "--shrink", "store/low.qcow2", "512K"])
+try:
+    raise SystemExit(os.pread(layer, 4096, 700000)[:8])
+except OSError as error:
+    assert error.errno == errno.EIO, error
+END
+    rm store/high.qcow2 store/low.qcow2
+}
+
 mkdir store
 mount_store store mnt
 appear_and_vanish
@@ -365,4 +382,5 @@ snapshot_deleted_under_a_reader
 after_our_commands
 copied_over
 resized
+shrunk_beneath
 unmount_store mnt

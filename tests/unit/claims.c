@@ -4,6 +4,9 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 
+/* Many would wait for ever where they ought to fail. */
+TestSuite(claims, .timeout = 60);
+
 static const QcFileStat file = {.dev = 1, .ino = 2}, other = {.dev = 1, .ino = 3};
 
 Test(claims, a_part_that_is_read_is_not_changed)

@@ -1,0 +1,135 @@
+/* Which COPIED flags are set right, what of that is told, and what is no state to go on from. */
+#include "flags.h"
+#include "checked.h"
+#include <criterion/criterion.h>
+
+enum {
+    CLUSTER = 65536,
+    UNUSED = 0x400, /* clusters, by their counts */
+    SINGLE,
+    OTHER,
+    SHARED,
+};
+
+/* A model of an image in which these clusters have these counts. */
+static QcRefs *make_refs(Opened *o)
+{
+    static const Kind kind = {"v3-64k", 3, 16, 16, false};
+    MemFile *file = script_image(&kind, CLUSTER);
+    uint64_t block = first_refcount_block(file);
+    QcRefs *refs;
+    file->data->data[block + SINGLE * 2 + 1] = 1;
+    file->data->data[block + OTHER * 2 + 1] = 1;
+    file->data->data[block + SHARED * 2 + 1] = 2;
+    *o = opened_new(mem_file(file), NULL);
+    cr_assert_eq(0, qc_refs_load(o->image, &(QcMeter){0}, &refs, NULL));
+    qc_file_unref(mem_file(file));
+    return refs;
+}
+
+static uint64_t entry_of(uint64_t cluster, uint64_t flags)
+{
+    return cluster * CLUSTER | flags;
+}
+
+/* Entries, and what has to become of them. */
+static const struct {
+    uint64_t was[4], is[4];
+    uint64_t wrong, first;
+    bool broken; /* what is set right then does not matter */
+} cases[] = {
+#define E(cluster) ((uint64_t)(cluster)*CLUSTER)
+    {{0}, {0}, 0, 0, false},
+    {{E(SINGLE) | QC_COPIED, E(SHARED)}, {E(SINGLE) | QC_COPIED, E(SHARED)}, 0, 0, false},
+    {{0, E(SINGLE), E(SHARED), E(OTHER)},
+     {0, E(SINGLE) | QC_COPIED, E(SHARED), E(OTHER) | QC_COPIED},
+     2,
+     1,
+     false},
+    {{E(SINGLE) | QC_COPIED, E(SHARED) | QC_COPIED},
+     {E(SINGLE) | QC_COPIED, E(SHARED)},
+     1,
+     1,
+     false},
+    {{E(SINGLE) | QC_COPIED, E(UNUSED)}, {0}, 0, 0, true},
+    {{E(UNUSED) | QC_COPIED}, {0}, 0, 0, true},
+#undef E
+};
+
+static void expect_flags(const QcFlags *flags, const uint64_t *now, size_t i)
+{
+    cr_expect_eq(flags->broken, cases[i].broken, "case %zu", i);
+    if (cases[i].broken)
+        return;
+    cr_expect_eq(flags->wrong, cases[i].wrong, "case %zu", i);
+    cr_expect(flags->wrong == 0 || flags->first == cases[i].first, "case %zu", i);
+    for (unsigned k = 0; k < 4; k++)
+        cr_expect_eq(now[k], cases[i].is[k], "case %zu, entry %u", i, k);
+}
+
+Test(flags, of_an_l1_table)
+{
+    Opened o;
+    QcRefs *refs = make_refs(&o);
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        uint64_t l1[4];
+        memcpy(l1, cases[i].was, sizeof(l1));
+        QcFlags flags = qc_flags_set_l1(&o.image->header.layout, refs, l1, 4);
+        expect_flags(&flags, l1, i);
+    }
+    qc_refs_free(refs);
+    opened_clear(&o);
+}
+
+/* Set the flags of a table that begins with these entries; they become what they are then. */
+static QcFlags set_l2(const Opened *o, QcRefs *refs, uint64_t *entries)
+{
+    g_autofree be64 *table = g_malloc0(CLUSTER);
+    QcFlags flags;
+    for (unsigned k = 0; k < 4; k++)
+        table[k] = be64_make(entries[k]);
+    cr_assert_eq(0, qc_flags_set_l2(&o->image->header.layout, refs, (uint8_t *)table, &flags));
+    for (unsigned k = 0; k < 4; k++)
+        entries[k] = be64_get(table[k]);
+    return flags;
+}
+
+Test(flags, of_an_l2_table)
+{
+    Opened o;
+    QcRefs *refs = make_refs(&o);
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        uint64_t entries[4];
+        memcpy(entries, cases[i].was, sizeof(entries));
+        QcFlags flags = set_l2(&o, refs, entries);
+        expect_flags(&flags, entries, i);
+    }
+    qc_refs_free(refs);
+    opened_clear(&o);
+}
+
+/* A guest never writes over one of these. */
+Test(flags, a_compressed_cluster_has_none)
+{
+    Opened o;
+    QcRefs *refs = make_refs(&o);
+    uint64_t compressed = entry_of(SINGLE, QC_COMPRESSED);
+    uint64_t entries[4] = {compressed, compressed | QC_COPIED};
+    QcFlags flags = set_l2(&o, refs, entries);
+    cr_expect_eq(entries[0], compressed);
+    cr_expect_eq(entries[1], compressed);
+    cr_expect_eq(flags.wrong, 1);
+    cr_expect_not(flags.broken);
+    qc_refs_free(refs);
+    opened_clear(&o);
+}
+
+Test(flags, an_entry_that_is_not_valid_is_broken)
+{
+    Opened o;
+    QcRefs *refs = make_refs(&o);
+    uint64_t entries[4] = {entry_of(SINGLE, QC_COPIED), entry_of(OTHER, QC_COPIED | 0x200)};
+    cr_expect(set_l2(&o, refs, entries).broken);
+    qc_refs_free(refs);
+    opened_clear(&o);
+}
