@@ -102,22 +102,25 @@ Test(crash, a_command_after_a_killed_one_starts_from_what_is_on_disk)
 /* The same after a command that failed, and left the kernel with what it could not write. */
 Test(crash, a_command_after_a_failed_one_starts_from_what_is_on_disk)
 {
-    Trial t = {.plan = {.every = 1, .samples = 1, .mixed = 1}, .gate = gate};
-    const Sample *s = sample_named("v3-512-8bit");
-    unsigned calls = 0;
-    for (unsigned a = 0; a < 4; a++) {
-        for (int from_then_on = 0; from_then_on < 2; from_then_on++) {
-            bool reached = true;
-            for (int64_t n = 0; reached; n++) {
-                cr_assert(trial_fail_and_go_on(&t, s, a, 9, n, from_then_on, &reached), "%s",
-                          t.failure);
-                calls += reached;
-            }
-        }
+    static const struct {
+        const char *name;
+        unsigned step; /* from one of the first commands to the next */
+    } tried[] = {
+        {"v3-512-8bit", 1}, {"v3-512-64bit", 1}, {"v3-16k-extl2", 3}, {"v3-512-table-full", 5}};
+    Trial t = {.plan = {.every = 3, .samples = 1, .mixed = 1},
+               .big_plan = {.every = 1, .mixed = 1},
+               .gate = gate};
+    for (size_t i = 0; i < G_N_ELEMENTS(tried); i++) {
+        const Sample *s = sample_named(tried[i].name);
+        t.most_points = sample_is_big(s) ? 4 : 0;
+        for (unsigned a = 0; a < sample_n_commands(s); a += tried[i].step)
+            for (unsigned b = 0; b < 10; b += 9)
+                cr_assert(trial_fail_and_go_on(&t, s, a, b), "%s", t.failure);
     }
-    cr_log_info("%u calls, %lu states", calls, (unsigned long)t.states);
-    cr_assert_gt(calls, 200);
-    cr_assert_gt(t.states, 5000);
+    cr_log_info("%lu failures, %lu states", (unsigned long)t.faults, (unsigned long)t.states);
+    cr_assert_gt(t.faults, 350);
+    cr_assert_gt(t.states, 10000);
+    cr_assert_gt(t.after, 2000);
 }
 
 Test(crash, the_switch_is_one_write_of_the_first_sector_between_two_syncs)

@@ -11,12 +11,17 @@ static MemFile *self(QcFile *file)
     return (MemFile *)file;
 }
 
-/* The fault that is due now, or 0. */
-static int fault(MemFile *m)
+/* The fault that is due in the next call, or 0. */
+static int fault_in(MemFile *m, bool fail_on)
 {
     int64_t n = m->calls++;
-    bool due = m->fail_at >= 0 && (n == m->fail_at || (m->fail_on && n > m->fail_at));
+    bool due = m->fail_at >= 0 && (n == m->fail_at || (fail_on && n > m->fail_at));
     return due ? m->fail_error : 0;
+}
+
+static int fault(MemFile *m)
+{
+    return fault_in(m, m->fail_on);
 }
 
 /* The same for calls that transfer bytes: how many of len, or a negative errno. */
@@ -45,7 +50,7 @@ static void record(MemFile *m, MemOpKind kind, uint64_t offset, uint64_t size, c
 {
     if (!m->recording)
         return;
-    MemOp op = {.kind = kind, .offset = offset, .size = size};
+    MemOp op = {.kind = kind, .offset = offset, .size = size, .call = m->calls - 1};
     if (bytes)
         op.bytes = g_memdup2(bytes, size);
     g_array_append_val(m->log, op);
@@ -85,10 +90,11 @@ static ssize_t mem_pwrite(QcFile *file, const void *buf, size_t len, uint64_t of
 
 static int mem_sync(QcFile *file)
 {
-    int err = fault(self(file));
-    record(self(file), err < 0 ? MEM_SYNC_FAILED : MEM_SYNC, 0, 0, NULL);
+    MemFile *m = self(file);
+    int err = fault_in(m, m->fail_on || m->fail_syncs);
+    record(m, err < 0 ? MEM_SYNC_FAILED : MEM_SYNC, 0, 0, NULL);
     if (err >= 0)
-        self(file)->late = 0;
+        m->late = 0;
     return MIN(err, 0);
 }
 

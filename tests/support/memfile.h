@@ -24,6 +24,7 @@ typedef struct MemOp {
     MemOpKind kind;
     uint64_t offset, size; /* of TRUNCATE: size is the new length */
     uint8_t *bytes;        /* of WRITE */
+    int64_t call;          /* its number */
 } MemOp;
 
 typedef struct MemFile {
@@ -34,11 +35,12 @@ typedef struct MemFile {
     int64_t mtime;
 
     /* Fault injection. The operation number fail_at (pread, pwrite, sync, truncate, stat, seek,
-     * counted from 0 in calls) fails with fail_error; all later ones too when fail_on. Where
-     * fail_error is MEM_SHORT, transfers stop after half their bytes, and the rest works. */
+     * counted from 0 in calls) fails with fail_error; all later ones too when fail_on, or all
+     * later syncs when fail_syncs. Where fail_error is MEM_SHORT, transfers stop after half their
+     * bytes, and the rest works. */
     int64_t calls, fail_at;
     int fail_error;
-    bool fail_on;
+    bool fail_on, fail_syncs;
     bool short_io; /* transfers stop after 512 bytes */
 
     int writer;       /* what has_writer says */

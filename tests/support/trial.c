@@ -223,7 +223,7 @@ bool trial_kill_and_go_on(Trial *t, const Sample *s, unsigned a, unsigned b)
     add_outcome(&e, before);
     add_outcome(&e, after);
     t->commands++;
-    g_autoptr(GArray) points = points_choose(after->log->len, t->most_kills, a * 16 + b);
+    g_autoptr(GArray) points = points_choose(after->log->len, t->most_points, a * 16 + b);
     for (guint i = 0; i < points->len && !t->failure; i++) {
         guint n = (guint)g_array_index(points, gint64, i) + 1;
         go_on(&e, before, after->log, n, b, n + 1); /* up to there it is trial_power_cuts() */
@@ -234,29 +234,85 @@ bool trial_kill_and_go_on(Trial *t, const Sample *s, unsigned a, unsigned b)
     return !t->failure;
 }
 
-bool trial_fail_and_go_on(Trial *t, const Sample *s, unsigned a, unsigned b, int64_t n,
-                          bool from_then_on, bool *ret_reached)
+/* ---- a command that failed, and the next ------------------------------------------------ */
+
+typedef enum FailMode {
+    FAIL_ONCE,
+    FAIL_SYNCS, /* and all later syncs: what is written stays in the kernel's memory */
+    FAIL_ALL,   /* and all later calls */
+    N_FAIL_MODES,
+} FailMode;
+
+/* Run command a while call n fails. */
+static MemFile *run_failing(const Sample *s, const MemFile *on, unsigned a, int64_t n,
+                            FailMode mode)
 {
-    g_autofree char *what =
-        g_strdup_printf("%s with call %d failing, then %s", sample_command_name(s, a), (int)n,
-                        sample_command_name(s, b));
-    Expectation e = {.trial = t, .sample = s, .what = what};
-    MemFile *before = sample_make_for(s, t->gate, a), *after = run(&e, before, a, false);
-    MemFile *failed = mem_file_copy(before);
+    MemFile *file = mem_file_copy(on);
     Step c = sample_command(s, a);
     bool unknown;
-    mem_file_record(failed);
-    failed->fail_at = n;
-    failed->fail_error = -EIO;
-    failed->fail_on = from_then_on;
-    script_run(failed, &c, &unknown);
-    *ret_reached = failed->calls > n;
+    mem_file_record(file);
+    file->fail_at = n;
+    file->fail_error = -EIO;
+    file->fail_syncs = mode == FAIL_SYNCS;
+    file->fail_on = mode == FAIL_ALL;
+    script_run(file, &c, &unknown);
+    file->recording = false;
+    return file;
+}
+
+/* How many operations two runs of a command on the same image begin with alike. */
+static guint common_start(const GArray *a, const GArray *b)
+{
+    guint n = 0;
+    while (n < MIN(a->len, b->len)) {
+        const MemOp *x = &g_array_index(a, MemOp, n), *y = &g_array_index(b, MemOp, n);
+        if (x->kind != y->kind || x->offset != y->offset || x->size != y->size)
+            break;
+        n++;
+    }
+    return n;
+}
+
+/* Call n of command a fails in each way that leaves something else than the others do. */
+static void fail_and_go_on(Expectation *e, const MemFile *before, const MemFile *after, unsigned a,
+                           int64_t n, unsigned b)
+{
+    static const char *const modes[] = {"", " and later syncs", " and all later ones"};
+    MemFile *last = NULL;
+    for (FailMode mode = 0; mode < N_FAIL_MODES && !e->trial->failure; mode++) {
+        g_autofree char *what =
+            g_strdup_printf("%s with call %d%s failing, then %s", sample_command_name(e->sample, a),
+                            (int)n, modes[mode], sample_command_name(e->sample, b));
+        e->what = what;
+        MemFile *failed = run_failing(e->sample, before, a, n, mode);
+        guint len = failed->log->len, alike = common_start(failed->log, after->log);
+        bool again = last && last->log->len == len && common_start(failed->log, last->log) == len;
+        if (alike < len && !again) {
+            go_on(e, before, failed->log, len, b, alike + 1); /* as after a kill */
+            e->trial->faults++;
+        }
+        if (last)
+            qc_file_unref(mem_file(last));
+        last = failed;
+        e->what = NULL;
+    }
+    if (last)
+        qc_file_unref(mem_file(last));
+}
+
+bool trial_fail_and_go_on(Trial *t, const Sample *s, unsigned a, unsigned b)
+{
+    Expectation e = {.trial = t, .sample = s, .what = sample_command_name(s, a)};
+    MemFile *before = sample_make_for(s, t->gate, a), *after = run(&e, before, a, false);
     add_outcome(&e, before);
     add_outcome(&e, after);
-    if (*ret_reached && !t->failure)
-        go_on(&e, before, failed->log, failed->log->len, b, 0);
+    t->commands++;
+    g_autoptr(GArray) points = points_choose(after->log->len, t->most_points, a * 16 + b);
+    for (guint i = 0; i < points->len && !t->failure; i++) {
+        guint op = (guint)g_array_index(points, gint64, i);
+        fail_and_go_on(&e, before, after, a, g_array_index(after->log, MemOp, op).call, b);
+    }
     drop_outcomes(&e, 0);
-    qc_file_unref(mem_file(failed));
     qc_file_unref(mem_file(after));
     qc_file_unref(mem_file(before));
     return !t->failure;

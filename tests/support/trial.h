@@ -17,10 +17,11 @@ typedef struct Trial {
                                * times more seldom; 0: of none */
     unsigned save_every;      /* each so-many-th is written to a file in save_dir */
     const char *save_dir;
-    QcGate *gate;        /* of samples_make_base() */
-    unsigned most_kills; /* places where the first of two commands is killed; 0: all (points.h) */
+    QcGate *gate;         /* of samples_make_base() */
+    unsigned most_points; /* places where the first of two commands is killed, or fails; 0: all
+                           * (points.h) */
 
-    uint64_t commands, states, before, after, overwritten, saved;
+    uint64_t commands, faults, states, before, after, overwritten, saved;
     char *failure; /* NULL: none so far */
 } Trial;
 
@@ -33,10 +34,12 @@ bool trial_power_cuts(Trial *trial, const Sample *sample, unsigned command);
  */
 bool trial_kill_and_go_on(Trial *trial, const Sample *sample, unsigned a, unsigned b);
 
-/* Let call n of command a fail, run command b, and cut the power everywhere. ret_reached: a had
- * as many calls. */
-bool trial_fail_and_go_on(Trial *trial, const Sample *sample, unsigned a, unsigned b, int64_t n,
-                          bool from_then_on, bool *ret_reached);
+/*
+ * The same after command a has failed: each of its writes and syncs fails, alone, with all later
+ * syncs, or with all later calls. What is the same as being killed there is left out; and a read
+ * that fails leaves what the next write leaves that does.
+ */
+bool trial_fail_and_go_on(Trial *trial, const Sample *sample, unsigned a, unsigned b);
 
 void trial_clear(Trial *trial);
 

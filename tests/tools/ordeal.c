@@ -5,14 +5,15 @@
  *                                unsynced writes; some states are left in DIR as files, whose
  *                                names begin with what qemu-img check has to say: clean or leaks
  *   ordeal kill DIR [SAMPLE]     kill the process in a command, and cut the power in the next one
+ *   ordeal fail DIR [SAMPLE]     let a command fail, and cut the power in the next one
  *   ordeal errors DIR [SAMPLE]   an error at each call of the file, once and from then on
  *   ordeal write DIR [SAMPLE]    only write the samples there, as NAME.qcow2
  *
- * Of samples that are big, kill and errors try some of the calls: the first, the last, and others
- * at random, for each command and error (with another seed) others.
- * Each sample is tried in a process of its own, on all processors; what comes of it is the same
- * with and without the others. DIR holds the backing file. Prints totals; exit 1 with what was
- * found wrong first, or when there was less to try than there should be.
+ * Of samples that are big, kill, fail and errors try some of the calls: the first, the last, and
+ * others at random, for each command and error (with another seed) others. Each sample is tried in
+ * a process of its own, on all processors; what comes of it is the same with and without the
+ * others. DIR holds the backing file. Prints totals; exit 1 with what was found wrong first, or
+ * when there was less to try than there should be.
  */
 #include "faults.h"
 #include "trial.h"
@@ -24,7 +25,7 @@
 
 enum {
     BIG_CALLS = 30, /* of a command on a big sample, that fail */
-    BIG_KILLS = 6,  /* after which it is killed */
+    BIG_POINTS = 6, /* of its writes and syncs, where it is killed or fails before another one */
 };
 
 typedef struct Ordeal {
@@ -73,6 +74,7 @@ static void print_sample(const Sample *s, uint64_t n)
 static void add_totals(Totals *sum, const Totals *t)
 {
     sum->trial.commands += t->trial.commands;
+    sum->trial.faults += t->trial.faults;
     sum->trial.states += t->trial.states;
     sum->trial.before += t->trial.before;
     sum->trial.after += t->trial.after;
@@ -167,10 +169,12 @@ static bool power(const Ordeal *o)
     return enough(o, n.trial.states, 100000) && enough(o, n.trial.saved, 300);
 }
 
-/* ---- kill ------------------------------------------------------------------------------- */
+/* ---- two commands ----------------------------------------------------------------------- */
+
+typedef bool (*TwoCommands)(Trial *trial, const Sample *sample, unsigned a, unsigned b);
 
 /* The second commands: take, write, delete oldest, rename. Of big samples, in turn. */
-static bool kill_in(const Ordeal *o, const Sample *s, Totals *totals)
+static bool two_in(const Ordeal *o, const Sample *s, Totals *totals, TwoCommands try)
 {
     static const unsigned seconds[] = {0, 1, 6, 9};
     bool big = sample_is_big(s);
@@ -178,15 +182,20 @@ static bool kill_in(const Ordeal *o, const Sample *s, Totals *totals)
     *t = (Trial){.plan = {.every = 2, .samples = 4, .tears = 1, .mixed = 2},
                  .big_plan = {.every = 1, .mixed = 1},
                  .overwrite_every = big ? 25 : 500, /* of these each 500th */
-                 .most_kills = big ? BIG_KILLS : 0,
+                 .most_points = big ? BIG_POINTS : 0,
                  .gate = o->gate};
     for (unsigned a = 0; a < sample_n_commands(s); a++)
         for (size_t i = 0; i < G_N_ELEMENTS(seconds); i++)
             if (seconds[i] < sample_n_commands(s) && (!big || i == a % G_N_ELEMENTS(seconds)) &&
-                !trial_kill_and_go_on(t, s, a, seconds[i]))
+                !try(t, s, a, seconds[i]))
                 return complain(t->failure);
     print_sample(s, t->states);
     return true;
+}
+
+static bool kill_in(const Ordeal *o, const Sample *s, Totals *totals)
+{
+    return two_in(o, s, totals, trial_kill_and_go_on);
 }
 
 static bool kill_all(const Ordeal *o)
@@ -196,6 +205,21 @@ static bool kill_all(const Ordeal *o)
         return false;
     print_trial("killed, then power cuts in the next command", &n.trial);
     return enough(o, n.trial.states, 100000);
+}
+
+static bool fail_in(const Ordeal *o, const Sample *s, Totals *totals)
+{
+    return two_in(o, s, totals, trial_fail_and_go_on);
+}
+
+static bool fail_all(const Ordeal *o)
+{
+    Totals n = {0};
+    if (!try_samples(o, fail_in, &n))
+        return false;
+    printf("%lu failures of commands\n", (unsigned long)n.trial.faults);
+    print_trial("failed, then power cuts in the next command", &n.trial);
+    return enough(o, n.trial.faults, 5000) && enough(o, n.trial.states, 100000);
 }
 
 /* ---- errors ----------------------------------------------------------------------------- */
@@ -264,7 +288,9 @@ int main(int argc, char **argv)
         const char *name;
         bool (*run)(const Ordeal *o);
     } ordeals[] = {
-        {"power", power}, {"kill", kill_all}, {"errors", errors}, {"write", write_samples}};
+        {"power", power},   {"kill", kill_all},       {"fail", fail_all},
+        {"errors", errors}, {"write", write_samples},
+    };
     for (size_t i = 0; i < G_N_ELEMENTS(ordeals) && argc >= 3; i++) {
         if (!g_str_equal(argv[1], ordeals[i].name))
             continue;
@@ -274,6 +300,6 @@ int main(int argc, char **argv)
         qc_gate_unref(o.gate);
         return ok ? 0 : 1;
     }
-    fprintf(stderr, "ordeal power|kill|errors|write DIR [SAMPLE]\n");
+    fprintf(stderr, "ordeal power|kill|fail|errors|write DIR [SAMPLE]\n");
     return 2;
 }
