@@ -18,8 +18,8 @@ typedef struct SerialKind {
     void (*drop)(gpointer data);
 } SerialKind;
 
-/* threads: how many keys are worked on at the same time. Starts them, or
- * as many as it can, and one more. NULL: it cannot. */
+/* threads: how many keys are worked on at the same time. Starts them, or as many as it
+ * can, and one more. NULL: it cannot. */
 Serial *serial_new(unsigned threads);
 /* Wait until every task has run or was dropped, those that tasks add included. */
 void serial_drain(Serial *serial);

@@ -1,4 +1,4 @@
-/* channel.h - fetching the kernel's requests: how a thread waits for the next one. */
+/* channel.h - the kernel's requests: how a thread waits for the next one, and sends an answer. */
 #ifndef SNAPTREE_CHANNEL_H
 #define SNAPTREE_CHANNEL_H
 
