@@ -43,8 +43,9 @@ bool qc_is_shortage(int err);
 
 /*
  * Memory shared by all images that are opened with it: table slices, decoded compressed clusters
- * and what is known of stretches of chains, dropped least recently used first. It never holds more
- * than max_bytes, apart from what reads under way are using. Thread-safe, reference-counted.
+ * and what is known of stretches of chains. What was not used of late is dropped first. It never
+ * holds more than max_bytes, apart from what reads under way are using. Thread-safe,
+ * reference-counted.
  */
 typedef struct QcCache QcCache;
 QcCache *qc_cache_new(size_t max_bytes); /* a reference; NULL: no memory */

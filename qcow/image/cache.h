@@ -25,6 +25,7 @@ typedef struct QcCached {
     QcCachedKey key;
     struct QcCached *next; /* of the cache, under its lock ... */
     GList link;            /* ... and so is this */
+    gint was_found;        /* since it was put at the head of the queue; atomic */
     gatomicrefcount refs;
     size_t size;
     uint8_t data[];

@@ -108,7 +108,7 @@ Test(cache, the_first_of_two_stays)
 }
 
 /* Those used last stay, as many as there is room for. */
-Test(cache, the_least_recently_used_are_dropped)
+Test(cache, those_not_used_of_late_are_dropped)
 {
     QcCachedKey always = key_of(0);
     unsigned found = 0;
@@ -131,6 +131,22 @@ Test(cache, the_least_recently_used_are_dropped)
     }
     cr_expect_leq((found + 1) * ENTRY_BYTES, BUDGET);
     cr_expect_geq((found + 1) * ENTRY_BYTES, BUDGET * 9 / 10);
+}
+
+/* Also when all others were used meanwhile: there is always one to be dropped. */
+Test(cache, a_new_entry_finds_room_among_used_ones)
+{
+    for (unsigned i = 0; i < ENTRIES; i++) {
+        QcCachedKey key = key_of(i);
+
+        add(&key, ENTRY_BYTES, 7);
+        for (unsigned k = 0; k <= i; k++) {
+            QcCachedKey used = key_of(k);
+
+            value_of(&used);
+        }
+        cr_assert_eq(7, value_of(&key), "%u", i);
+    }
 }
 
 /* Entries of all sizes come and go in many buckets. */
