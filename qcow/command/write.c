@@ -40,7 +40,8 @@ static int compose_cluster(Write *w, uint64_t start)
 static int write_cluster(Write *w, uint64_t start, uint8_t *entry)
 {
     uint64_t first, count, offset;
-    QcCluster old = qc_cluster_decode(w->layout, entry);
+    QcCluster old;
+    qc_cluster_decode(w->layout, entry, &old);
     if (old.kind == QC_CLUSTER_BAD)
         return -EUCLEAN;
     int err = compose_cluster(w, start);

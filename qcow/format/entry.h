@@ -28,7 +28,14 @@ typedef struct QcCluster {
 } QcCluster;
 
 /* Decode one L2 entry of qc_l2_entry_size() bytes. */
-QcCluster qc_cluster_decode(const QcLayout *l, const uint8_t *raw);
+void qc_cluster_decode(const QcLayout *l, const uint8_t *raw, QcCluster *ret);
+
+/*
+ * Decode the first of n L2 entries, n > 0, and tell how many from there on are a row: the same but
+ * for the place, each in the host cluster behind that of the one before, or none with a host
+ * cluster. It is 1 for all but plain clusters.
+ */
+uint64_t qc_cluster_decode_row(const QcLayout *l, const uint8_t *raw, uint64_t n, QcCluster *ret);
 
 /* The first eight bytes of an L2 entry with the COPIED flag set or cleared. */
 void qc_cluster_set_copied(uint8_t *raw, bool copied);

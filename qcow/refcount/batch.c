@@ -2,23 +2,23 @@
  * batch.c - see batch.h.
  *
  * Tables lie scattered over an image, most of them next to each other. Sorted by offset,
- * neighbours are fetched with one read of up to RUN_BYTES. Tables in holes of the file,
- * which only hostile images have, cost no reading at all, however many there are.
+ * neighbours are fetched with one read of up to RUN_BYTES: long enough for the storage, and short
+ * enough that what was read is still in the processor's cache when it is looked at. Tables in holes
+ * of the file, which only hostile images have, cost no reading at all, however many there are.
  */
 #include "batch.h"
 #include <errno.h>
 
 enum {
-    RUN_BYTES = 4 << 20,
+    RUN_BYTES = 1 << 20,
     FEW = 32, /* items that are sorted the simple way */
 };
-
-G_STATIC_ASSERT(RUN_BYTES >> QC_MAX_CLUSTER_BITS > 0);
 
 typedef struct Batch {
     QcFile *file;
     QcMeter *meter;
     uint64_t cluster_size, file_size;
+    size_t run_max;     /* items */
     uint64_t next_data; /* no data lies between the last question and here */
     uint8_t *buf;
     QcBatchFunc func;
@@ -136,7 +136,6 @@ static int read_run(Batch *b, const QcBatchItem *items, size_t n)
 
 static int read_all(Batch *b, const QcBatchItem *items, size_t n)
 {
-    size_t most = (size_t)(RUN_BYTES / b->cluster_size);
     int err = 0;
     for (size_t i = 0, run; i < n && !err; i += run) {
         run = 1;
@@ -144,7 +143,7 @@ static int read_all(Batch *b, const QcBatchItem *items, size_t n)
             err = hand_out(b, &items[i], NULL);
             continue;
         }
-        while (run < most && i + run < n &&
+        while (run < b->run_max && i + run < n &&
                items[i + run].offset == items[i].offset + run * b->cluster_size)
             run++;
         err = read_run(b, items + i, run);
@@ -165,12 +164,13 @@ int qc_batch_read(QcImage *image, QcBatchItem *items, size_t n, QcMeter *meter, 
                .meter = meter,
                .cluster_size = cluster_size,
                .file_size = st.size,
+               .run_max = (size_t)MAX(1, RUN_BYTES / cluster_size),
                .func = func,
                .data = data};
     err = check_items(&b, items, n);
     if (err < 0)
         return err;
-    b.buf = g_try_malloc(MIN(n, RUN_BYTES / cluster_size) * cluster_size);
+    b.buf = g_try_malloc(MIN(n, b.run_max) * cluster_size);
     if (!b.buf)
         return -ENOMEM;
     err = read_all(&b, items, n);

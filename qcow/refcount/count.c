@@ -62,7 +62,7 @@ static int count_range(Count *c, const char *what, uint64_t offset, uint64_t byt
                        QcRefKind kind, bool *ret_counted)
 {
     int err = qc_tally_count(&c->tally, offset >> c->layout->cluster_bits,
-                             qc_clusters_for(c->layout, bytes), times, kind);
+                             qc_clusters_for(c->layout, bytes), times, kind, NULL);
     if (ret_counted)
         *ret_counted = err == 0;
     if (err == 0 || err == -ENOMEM)
@@ -215,9 +215,17 @@ static int count_data(Count *c, uint64_t first, uint64_t count, uint64_t times)
     return count_range(c, "the cluster", first << bits, count << bits, times, QC_REF_DATA, NULL);
 }
 
-static int count_spread(void *data, uint64_t cluster, uint32_t times)
+/* Clusters of as many entries. From one on that cannot be counted, each has its own finding. */
+static int count_row(void *data, uint64_t first, uint64_t count, uint32_t times)
 {
-    return count_data(data, cluster, 1, times);
+    Count *c = data;
+    uint64_t counted;
+    int err = qc_tally_count(&c->tally, first, count, times, QC_REF_DATA, &counted);
+    if (err == -ENOMEM)
+        return err;
+    for (err = 0; counted < count && !err; counted++)
+        err = count_data(c, first + counted, 1, times);
+    return err;
 }
 
 /*
@@ -246,8 +254,9 @@ static int count_entries(void *data, const QcBatchItem *item, uint8_t *table)
     uint64_t n = table ? qc_l2_entries(l) : 0;
     uint32_t times = times_of(item->tag);
     int err = 0;
-    for (uint64_t i = 0; i < n && !err; i++) {
-        QcCluster cluster = qc_cluster_decode(l, table + i * qc_l2_entry_size(l));
+    for (uint64_t i = 0, row; i < n && !err; i += row) {
+        QcCluster cluster;
+        row = qc_cluster_decode_row(l, table + i * qc_l2_entry_size(l), n - i, &cluster);
         const char *rule = broken_rule(&cluster, item->tag);
         uint64_t first, count;
         if (rule)
@@ -255,7 +264,7 @@ static int count_entries(void *data, const QcBatchItem *item, uint8_t *table)
                     item->offset, rule);
         qc_cluster_span(l, &cluster, &first, &count);
         if (count == 1)
-            err = qc_spread_add(c->spread, first, times);
+            err = qc_spread_add(c->spread, first, row, times);
         else if (count > 0)
             err = count_data(c, first, count, times);
     }
@@ -279,7 +288,7 @@ static int count_l2_tables(Count *c)
         return err;
     qc_meter_set_total(c->meter, n);
     err = qc_spread_new(c->tally.refs, qc_clusters_for(c->layout, c->image->info.stat.size),
-                        count_spread, c, &c->spread);
+                        count_row, c, &c->spread);
     if (!err)
         err = qc_batch_read(c->image, c->tables, n, c->meter, count_entries, c);
     return err ? err : qc_spread_flush(c->spread);

@@ -2,10 +2,23 @@
 #include "flags.h"
 #include "entry.h"
 
-static void note_wrong(QcFlags *flags, uint64_t index)
+/* n entries from index on. */
+static void note_wrong(QcFlags *flags, uint64_t index, uint64_t n)
 {
-    if (flags->wrong++ == 0)
+    if (flags->wrong == 0)
         flags->first = index;
+    flags->wrong += n;
+}
+
+/* The use of a cluster, and of how many of a row from there on it is the same. -ENOMEM. */
+static int use_of_row(QcRefs *refs, uint64_t first, uint64_t *row, QcRefUse *ret)
+{
+    if (*row >= QC_LONG_ROW) {
+        *row = qc_refs_same_use(refs, first, *row, ret);
+        return 0;
+    }
+    *row = 1;
+    return qc_refs_use(refs, first, ret);
 }
 
 int qc_flags_set_l2(const QcLayout *l, QcRefs *refs, uint8_t *table, QcFlags *ret)
@@ -13,15 +26,16 @@ int qc_flags_set_l2(const QcLayout *l, QcRefs *refs, uint8_t *table, QcFlags *re
     unsigned size = qc_l2_entry_size(l);
     uint64_t n = qc_l2_entries(l);
     QcFlags flags = {0};
-    for (uint64_t i = 0; i < n; i++) {
-        QcCluster c = qc_cluster_decode(l, table + i * size);
+    for (uint64_t i = 0, row; i < n; i += row) {
+        QcCluster c;
+        row = qc_cluster_decode_row(l, table + i * size, n - i, &c);
         QcRefUse use;
         qc_refs_prefetch_use(refs, table, i);
         if (c.kind == QC_CLUSTER_BAD)
             flags.broken = true;
         if (c.host_offset == 0) /* as in those that are broken */
             continue;
-        int err = qc_refs_use(refs, c.host_offset >> l->cluster_bits, &use);
+        int err = use_of_row(refs, c.host_offset >> l->cluster_bits, &row, &use);
         if (err < 0)
             return err;
         if (use == QC_REF_UNUSED)
@@ -29,8 +43,9 @@ int qc_flags_set_l2(const QcLayout *l, QcRefs *refs, uint8_t *table, QcFlags *re
         bool copied = use == QC_REF_SINGLE && c.kind != QC_CLUSTER_COMPRESSED;
         if (copied == c.copied)
             continue;
-        qc_cluster_set_copied(table + i * size, copied);
-        note_wrong(&flags, i);
+        for (uint64_t k = 0; k < row; k++)
+            qc_cluster_set_copied(table + (i + k) * size, copied);
+        note_wrong(&flags, i, row);
     }
     *ret = flags;
     return 0;
@@ -49,7 +64,7 @@ QcFlags qc_flags_set_l1(const QcLayout *l, const QcRefs *refs, uint64_t *l1, uin
         if (copied == ((l1[i] & QC_COPIED) != 0))
             continue;
         l1[i] ^= QC_COPIED;
-        note_wrong(&flags, i);
+        note_wrong(&flags, i, 1);
     }
     return flags;
 }

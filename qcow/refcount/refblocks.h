@@ -72,14 +72,36 @@ static inline void bit_set(uint8_t *bits, uint64_t i)
     bits[i / 8] |= (uint8_t)(1u << (i % 8));
 }
 
+static inline void set_busy(RefBlock *b, uint64_t index)
+{
+    bit_set(b->busy, index);
+    b->n_busy++;
+}
+
+static inline QcRefUse use_of_count(uint64_t count)
+{
+    return (QcRefUse)MIN(count, QC_REF_SHARED);
+}
+
+static inline void set_use(RefBlock *b, uint64_t index, QcRefUse use)
+{
+    unsigned shift = index % 4 * 2;
+    b->uses[index / 4] = (uint8_t)((b->uses[index / 4] & ~(3u << shift)) | (unsigned)use << shift);
+}
+
+static inline void set_count(const QcRefs *r, RefBlock *b, uint64_t index, uint64_t count)
+{
+    qc_refcount_set(b->counts, r->order, index, count);
+    if (b->uses)
+        set_use(b, index, use_of_count(count));
+}
+
 /* A model with a table, but no counts. lenient: entries that are not valid are left out. */
 int qc_refs_open(QcImage *image, bool lenient, QcRefs **ret);
 /* Have blocks up to the one of cluster, with counts. -ENOMEM. */
 int qc_refs_reach(QcRefs *r, uint64_t cluster);
 /* Note that a block (index) changed: it has to move. Each is queued once. */
 void qc_refs_touch(QcRefs *r, uint64_t i);
-void qc_refs_set_busy(RefBlock *b, uint64_t index);
-void qc_refs_set_count(const QcRefs *r, RefBlock *b, uint64_t index, uint64_t count);
 /* Whether two blocks have the same counts in a run; NULL is a block without any. */
 bool qc_refs_same_run(const QcRefs *r, const uint8_t *a, const uint8_t *b, uint64_t first);
 

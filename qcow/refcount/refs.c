@@ -45,12 +45,6 @@ static int make_counts(QcRefs *r, RefBlock *b)
     return b->counts && b->busy ? 0 : -ENOMEM;
 }
 
-void qc_refs_set_busy(RefBlock *b, uint64_t index)
-{
-    bit_set(b->busy, index);
-    b->n_busy++;
-}
-
 bool qc_refs_same_run(const QcRefs *r, const uint8_t *a, const uint8_t *b, uint64_t first)
 {
     static const uint8_t zeros[QC_REF_RUN * sizeof(uint64_t)];
@@ -62,7 +56,7 @@ static void set_run_busy(const QcRefs *r, RefBlock *b, uint64_t first)
 {
     for (uint64_t i = first; i < first + QC_REF_RUN; i++)
         if (qc_refcount_get(b->counts, r->order, i) != 0)
-            qc_refs_set_busy(b, i);
+            set_busy(b, i);
 }
 
 static int load_block(void *data, const QcBatchItem *item, uint8_t *cluster)
@@ -217,17 +211,6 @@ uint64_t qc_refs_get(const QcRefs *r, uint64_t cluster)
     return b && b->counts ? qc_refcount_get(b->counts, r->order, index_of(r, cluster)) : 0;
 }
 
-static QcRefUse use_of_count(uint64_t count)
-{
-    return (QcRefUse)MIN(count, QC_REF_SHARED);
-}
-
-static void set_use(RefBlock *b, uint64_t index, QcRefUse use)
-{
-    unsigned shift = index % 4 * 2;
-    b->uses[index / 4] = (uint8_t)((b->uses[index / 4] & ~(3u << shift)) | (unsigned)use << shift);
-}
-
 static int make_uses(const QcRefs *r, RefBlock *b)
 {
     b->uses = g_try_malloc0((counts_per_block(r) + 3) / 4);
@@ -250,6 +233,16 @@ int qc_refs_use(QcRefs *r, uint64_t cluster, QcRefUse *ret)
     return err;
 }
 
+uint64_t qc_refs_same_use(const QcRefs *r, uint64_t first, uint64_t count, QcRefUse *ret)
+{
+    QcRefUse use = use_of_count(qc_refs_get(r, first));
+    uint64_t same = 1;
+    while (same < count && use_of_count(qc_refs_get(r, first + same)) == use)
+        same++;
+    *ret = use;
+    return same;
+}
+
 void qc_refs_prefetch_use(const QcRefs *r, const uint8_t *table, uint64_t i)
 {
     const QcLayout *l = r->layout;
@@ -263,13 +256,6 @@ void qc_refs_prefetch_use(const QcRefs *r, const uint8_t *table, uint64_t i)
         __builtin_prefetch(b->uses + index_of(r, cluster) / 4);
 }
 
-void qc_refs_set_count(const QcRefs *r, RefBlock *b, uint64_t index, uint64_t count)
-{
-    qc_refcount_set(b->counts, r->order, index, count);
-    if (b->uses)
-        set_use(b, index, use_of_count(count));
-}
-
 void qc_refs_prefetch(const QcRefs *r, uint64_t cluster)
 {
     uint64_t index = index_of(r, cluster);
@@ -280,26 +266,39 @@ void qc_refs_prefetch(const QcRefs *r, uint64_t cluster)
     __builtin_prefetch(b->busy + index / 8);
 }
 
-static int add_one(QcRefs *r, uint64_t cluster, int delta)
+static int add_one(const QcRefs *r, RefBlock *b, uint64_t index, int delta)
 {
-    if (!is_busy(r, cluster))
+    if (!bit_get(b->busy, index))
         return -EUCLEAN;
-    RefBlock *b = block_of(r, cluster);
-    uint64_t i = index_of(r, cluster), count = qc_refcount_get(b->counts, r->order, i);
+    uint64_t count = qc_refcount_get(b->counts, r->order, index);
     if (delta < 0 && count == 0)
         return -EUCLEAN;
     if (delta > 0 && count == qc_refcount_max(r->order))
         return -EFBIG;
-    qc_refs_set_count(r, b, i, delta > 0 ? count + 1 : count - 1);
-    qc_refs_touch(r, cluster >> r->block_bits);
+    set_count(r, b, index, delta > 0 ? count + 1 : count - 1);
     return 0;
+}
+
+/* Clusters of one block. */
+static int add_run(QcRefs *r, uint64_t first, uint64_t count, int delta)
+{
+    RefBlock *b = block_of(r, first);
+    uint64_t index = index_of(r, first);
+    int err = b && b->busy ? 0 : -EUCLEAN;
+    for (uint64_t i = 0; i < count && !err; i++)
+        err = add_one(r, b, index + i, delta);
+    if (!err)
+        qc_refs_touch(r, first >> r->block_bits);
+    return err;
 }
 
 int qc_refs_add(QcRefs *r, uint64_t first, uint64_t count, int delta)
 {
     int err = 0;
-    for (uint64_t i = 0; i < count && !err; i++)
-        err = add_one(r, first + i, delta);
+    for (uint64_t run; count > 0 && !err; first += run, count -= run) {
+        run = MIN(count, counts_per_block(r) - index_of(r, first));
+        err = add_run(r, first, run, delta);
+    }
     return err;
 }
 
@@ -330,8 +329,8 @@ static int give_out(QcRefs *r, uint64_t first, uint64_t count, uint64_t value)
         if (err < 0)
             return err;
         RefBlock *b = block_of(r, c);
-        qc_refs_set_busy(b, index_of(r, c));
-        qc_refs_set_count(r, b, index_of(r, c), value);
+        set_busy(b, index_of(r, c));
+        set_count(r, b, index_of(r, c), value);
         qc_refs_touch(r, c >> r->block_bits);
     }
     return 0;

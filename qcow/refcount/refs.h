@@ -31,7 +31,11 @@ typedef enum QcRefUse {
     QC_REF_SINGLE,
     QC_REF_SHARED,
 } QcRefUse;
-/* Keeps an eighth of what the counts take, or less. -ENOMEM. */
+/* Of how many clusters on it is better to look at the counts: those of a row lie together. */
+#define QC_LONG_ROW 8
+/* The use of the first of count clusters, and of how many from there on it is the same. */
+uint64_t qc_refs_same_use(const QcRefs *refs, uint64_t first, uint64_t count, QcRefUse *ret);
+/* Of one cluster. Keeps an eighth of what the counts take, or less. -ENOMEM. */
 int qc_refs_use(QcRefs *refs, uint64_t cluster, QcRefUse *ret);
 /* Entry i of an L2 table is asked about next, and then those behind it: as qc_refs_prefetch(). */
 void qc_refs_prefetch_use(const QcRefs *refs, const uint8_t *table, uint64_t i);

@@ -22,7 +22,6 @@ struct QcSpread {
     void *data;
     unsigned n_bins, room; /* of each */
     unsigned bin_bits;
-    uint64_t last; /* number that was added; those right behind it need not be held back */
     unsigned *used;
     uint64_t *held; /* bin by bin */
 };
@@ -74,21 +73,30 @@ static int empty(QcSpread *spread, unsigned bin)
     for (unsigned i = 0; i < n && !err; i++) {
         if (i + AHEAD < n)
             qc_refs_prefetch(spread->refs, cluster_of(held[i + AHEAD]));
-        err = spread->func(spread->data, cluster_of(held[i]), (uint32_t)(held[i] >> CLUSTER_BITS));
+        err =
+            spread->func(spread->data, cluster_of(held[i]), 1, (uint32_t)(held[i] >> CLUSTER_BITS));
     }
     return err;
 }
 
-int qc_spread_add(QcSpread *spread, uint64_t cluster, uint32_t tag)
+static int hold_back(QcSpread *spread, uint64_t cluster, uint32_t tag)
 {
     uint64_t bin = cluster >> spread->bin_bits;
-    bool in_order = cluster == spread->last + 1;
-    spread->last = cluster;
-    if (in_order || bin >= spread->n_bins || tag > MAX_TAG)
-        return spread->func(spread->data, cluster, tag);
+    if (bin >= spread->n_bins || tag > MAX_TAG)
+        return spread->func(spread->data, cluster, 1, tag);
     int err = spread->used[bin] == spread->room ? empty(spread, (unsigned)bin) : 0;
     spread->held[bin * spread->room + spread->used[bin]++] = cluster | (uint64_t)tag
                                                                            << CLUSTER_BITS;
+    return err;
+}
+
+int qc_spread_add(QcSpread *spread, uint64_t first, uint64_t count, uint32_t tag)
+{
+    int err = 0;
+    if (count >= QC_LONG_ROW)
+        return spread->func(spread->data, first, count, tag);
+    for (uint64_t i = 0; i < count && !err; i++)
+        err = hold_back(spread, first + i, tag);
     return err;
 }
 

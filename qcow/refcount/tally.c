@@ -49,18 +49,16 @@ static int admit(QcTally *t, uint64_t cluster)
     return 0;
 }
 
-static bool is_table(const QcTally *t, uint64_t cluster)
+static bool is_table(const QcTally *t, uint64_t block, uint64_t index)
 {
-    uint64_t i = cluster >> t->refs->block_bits;
-    return i < t->n_tables && t->tables[i] && bit_get(t->tables[i], index_of(t->refs, cluster));
+    return block < t->n_tables && t->tables[block] && bit_get(t->tables[block], index);
 }
 
 /* Remember that a cluster, whose block is there, holds a table. */
-static int set_table(QcTally *t, uint64_t cluster)
+static int set_table(QcTally *t, uint64_t block, uint64_t index)
 {
     const QcRefs *r = t->refs;
-    uint64_t i = cluster >> r->block_bits;
-    if (i >= t->n_tables) {
+    if (block >= t->n_tables) {
         uint8_t **grown = g_try_renew(uint8_t *, t->tables, r->room);
         if (!grown)
             return -ENOMEM;
@@ -68,55 +66,60 @@ static int set_table(QcTally *t, uint64_t cluster)
         t->tables = grown;
         t->n_tables = r->room;
     }
-    if (!t->tables[i])
-        t->tables[i] = g_try_malloc0(bits_size(r));
-    if (!t->tables[i])
+    if (!t->tables[block])
+        t->tables[block] = g_try_malloc0(bits_size(r));
+    if (!t->tables[block])
         return -ENOMEM;
-    bit_set(t->tables[i], index_of(r, cluster));
+    bit_set(t->tables[block], index);
     return 0;
 }
 
-static int count_one(QcTally *t, uint64_t cluster, uint64_t times, QcRefKind kind)
+static int count_one(QcTally *t, uint64_t block, uint64_t index, uint64_t times, QcRefKind kind)
 {
     const QcRefs *r = t->refs;
-    RefBlock *b = block_of(r, cluster);
-    uint64_t i = index_of(r, cluster), count = qc_refcount_get(b->counts, r->order, i);
-    if (is_table(t, cluster) || (kind == QC_REF_TABLE && count > 0))
+    RefBlock *b = &r->blocks[block];
+    uint64_t count = qc_refcount_get(b->counts, r->order, index);
+    if (is_table(t, block, index) || (kind == QC_REF_TABLE && count > 0))
         return -EEXIST;
-    int err = kind == QC_REF_TABLE ? set_table(t, cluster) : 0;
+    int err = kind == QC_REF_TABLE ? set_table(t, block, index) : 0;
     if (err < 0)
         return err;
     if (times > qc_refcount_max(r->order) - count)
         return -EFBIG;
-    if (!bit_get(b->busy, i))
-        qc_refs_set_busy(b, i);
-    qc_refs_set_count(r, b, i, count + times);
+    if (!bit_get(b->busy, index))
+        set_busy(b, index);
+    set_count(r, b, index, count + times);
     return 0;
 }
 
-/* Clusters of one block. */
-static int count_run(QcTally *t, uint64_t first, uint64_t count, uint64_t times, QcRefKind kind)
+/* Clusters of one block. *counted: one more for each that was counted. */
+static int count_run(QcTally *t, uint64_t first, uint64_t count, uint64_t times, QcRefKind kind,
+                     uint64_t *counted)
 {
+    uint64_t block = first >> t->refs->block_bits, index = index_of(t->refs, first);
     int err = admit(t, first);
     if (!err)
         err = qc_refs_reach(t->refs, first);
-    for (uint64_t i = 0; i < count && !err; i++)
-        err = count_one(t, first + i, times, kind);
+    for (uint64_t i = 0; i < count && !err; i++) {
+        err = count_one(t, block, index + i, times, kind);
+        *counted += err == 0;
+    }
     return err;
 }
 
-int qc_tally_count(QcTally *t, uint64_t first, uint64_t count, uint64_t times, QcRefKind kind)
+int qc_tally_count(QcTally *t, uint64_t first, uint64_t count, uint64_t times, QcRefKind kind,
+                   uint64_t *ret_counted)
 {
     const QcRefs *r = t->refs;
     uint64_t in_file = qc_clusters_for(r->layout, r->image->info.stat.size);
-    uint64_t limit = MIN(in_file, r->max_clusters);
-    if (first >= limit || count > limit - first)
-        return -EUCLEAN;
-    int err = 0;
+    uint64_t limit = MIN(in_file, r->max_clusters), counted = 0;
+    int err = first >= limit || count > limit - first ? -EUCLEAN : 0;
     for (uint64_t run; count > 0 && !err; first += run, count -= run) {
         run = MIN(count, counts_per_block(r) - index_of(r, first));
-        err = count_run(t, first, run, times, kind);
+        err = count_run(t, first, run, times, kind, &counted);
     }
+    if (ret_counted)
+        *ret_counted = counted;
     return err;
 }
 
@@ -168,7 +171,7 @@ static void adopt_count(void *data, uint64_t cluster, uint64_t stored, uint64_t 
     QcRefs *r = data;
     uint64_t i = cluster >> r->block_bits;
     (void)stored;
-    qc_refs_set_count(r, &r->blocks[i], index_of(r, cluster), counted);
+    set_count(r, &r->blocks[i], index_of(r, cluster), counted);
     qc_refs_touch(r, i);
 }
 

@@ -37,9 +37,11 @@ typedef enum QcRefKind {
  * Count times references to each of count clusters from first on. -EUCLEAN when one of them
  * lies past the end of the file; -EFBIG when a count does not fit the width; -EEXIST when a
  * table and something else share a cluster; -ENODATA when stored has no block for it; -E2BIG when
- * there are more than the file can really hold.
+ * there are more than the file can really hold. *ret_counted (may be NULL): how many of the
+ * clusters were counted before that.
  */
-int qc_tally_count(QcTally *tally, uint64_t first, uint64_t count, uint64_t times, QcRefKind kind);
+int qc_tally_count(QcTally *tally, uint64_t first, uint64_t count, uint64_t times, QcRefKind kind,
+                   uint64_t *ret_counted);
 
 /*
  * Compare refcounts as stored with those counted. Counts that are too low are errors, those that

@@ -65,11 +65,11 @@ typedef struct Account {
     int delta;
 } Account;
 
-static int account_cluster(void *data, uint64_t cluster, uint32_t tag)
+static int account_row(void *data, uint64_t first, uint64_t count, uint32_t tag)
 {
     Account *a = data;
     (void)tag;
-    return qc_refs_add(a->refs, cluster, 1, a->delta);
+    return qc_refs_add(a->refs, first, count, a->delta);
 }
 
 static int account_table(void *data, uint32_t slot, uint64_t l2_offset, uint8_t *table)
@@ -79,13 +79,14 @@ static int account_table(void *data, uint32_t slot, uint64_t l2_offset, uint8_t 
     const QcLayout *l = a->layout;
     int err = qc_refs_add(a->refs, l2_offset >> l->cluster_bits, 1, a->delta);
     uint64_t n = qc_l2_entries(l);
-    for (uint64_t i = 0; table && i < n && !err; i++) {
-        QcCluster c = qc_cluster_decode(l, table + i * qc_l2_entry_size(l));
+    for (uint64_t i = 0, row; table && i < n && !err; i += row) {
+        QcCluster c;
+        row = qc_cluster_decode_row(l, table + i * qc_l2_entry_size(l), n - i, &c);
         uint64_t first, count;
         if (c.kind == QC_CLUSTER_BAD)
             return -EUCLEAN;
         qc_cluster_span(l, &c, &first, &count);
-        err = count == 1 ? qc_spread_add(a->spread, first, 0)
+        err = count == 1 ? qc_spread_add(a->spread, first, row, 0)
                          : qc_refs_add(a->refs, first, count, a->delta);
     }
     return err;
@@ -96,8 +97,8 @@ int qc_tree_account(QcImage *image, QcRefs *refs, const uint64_t *l1, uint32_t n
 {
     const QcLayout *l = &image->header.layout;
     Account a = {.layout = l, .refs = refs, .delta = delta};
-    int err = qc_spread_new(refs, qc_clusters_for(l, image->info.stat.size), account_cluster, &a,
-                            &a.spread);
+    int err =
+        qc_spread_new(refs, qc_clusters_for(l, image->info.stat.size), account_row, &a, &a.spread);
     if (!err)
         err = qc_tree_walk(image, l1, n, meter, account_table, &a);
     if (!err)

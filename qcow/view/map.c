@@ -170,7 +170,8 @@ static bool add_cluster(const QcImage *image, const uint8_t *entry, uint64_t *in
                         QcExtent *e)
 {
     const QcLayout *l = &image->header.layout;
-    QcCluster c = qc_cluster_decode(l, entry);
+    QcCluster c;
+    qc_cluster_decode(l, entry, &c);
     do {
         QcExtent next = cluster_extent(image, &c, *in);
         *in = qc_in_cluster(l, *in + next.length);

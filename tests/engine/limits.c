@@ -153,7 +153,7 @@ static Opened open_vast(uint64_t allocated)
 
 static int count_in_block(QcTally *t, uint64_t block)
 {
-    return qc_tally_count(t, block * PER_BLOCK + 7, 1, 1, QC_REF_DATA);
+    return qc_tally_count(t, block * PER_BLOCK + 7, 1, 1, QC_REF_DATA, NULL);
 }
 
 /* How many blocks can be had when the file holds so much: some memory more than that. */
@@ -171,7 +171,7 @@ static unsigned blocks_for(uint64_t allocated)
     }
     cr_expect_eq(err, -E2BIG);
     cr_expect_eq(-E2BIG, count_in_block(&t, n));
-    cr_expect_eq(0, qc_tally_count(&t, 9, 1, 1, QC_REF_DATA), "a block that is there");
+    cr_expect_eq(0, qc_tally_count(&t, 9, 1, 1, QC_REF_DATA, NULL), "a block that is there");
     qc_tally_clear(&t);
     opened_clear(&o);
     return n;
@@ -233,8 +233,8 @@ Test(limits, what_no_table_of_refcounts_reaches_is_not_counted)
     o.image->info.stat.size = UINT64_C(1) << 60;
     cr_assert_eq(0, qc_tally_init(&t, o.image, NULL));
     uint64_t end = QC_MAX_REFCOUNT_TABLE_BYTES / sizeof(be64) * PER_BLOCK;
-    cr_expect_eq(-EUCLEAN, qc_tally_count(&t, end, 1, 1, QC_REF_DATA));
-    cr_expect_eq(-EUCLEAN, qc_tally_count(&t, end - 1, 2, 1, QC_REF_DATA));
+    cr_expect_eq(-EUCLEAN, qc_tally_count(&t, end, 1, 1, QC_REF_DATA, NULL));
+    cr_expect_eq(-EUCLEAN, qc_tally_count(&t, end - 1, 2, 1, QC_REF_DATA, NULL));
     qc_tally_clear(&t);
     opened_clear(&o);
 }
@@ -246,18 +246,18 @@ Test(limits, a_table_shares_its_cluster_with_nothing)
 
     o.image->info.stat.size = UINT64_C(1) << 60;
     cr_assert_eq(0, qc_tally_init(&t, o.image, NULL));
-    cr_expect_eq(0, qc_tally_count(&t, 5, 1, 1, QC_REF_TABLE));
-    cr_expect_eq(-EEXIST, qc_tally_count(&t, 5, 1, 1, QC_REF_TABLE));
-    cr_expect_eq(-EEXIST, qc_tally_count(&t, 5, 1, 1, QC_REF_DATA));
-    cr_expect_eq(0, qc_tally_count(&t, 6, 1, 1, QC_REF_DATA));
-    cr_expect_eq(-EEXIST, qc_tally_count(&t, 6, 1, 1, QC_REF_TABLE));
-    cr_expect_eq(0, qc_tally_count(&t, 6, 1, 1, QC_REF_DATA));
+    cr_expect_eq(0, qc_tally_count(&t, 5, 1, 1, QC_REF_TABLE, NULL));
+    cr_expect_eq(-EEXIST, qc_tally_count(&t, 5, 1, 1, QC_REF_TABLE, NULL));
+    cr_expect_eq(-EEXIST, qc_tally_count(&t, 5, 1, 1, QC_REF_DATA, NULL));
+    cr_expect_eq(0, qc_tally_count(&t, 6, 1, 1, QC_REF_DATA, NULL));
+    cr_expect_eq(-EEXIST, qc_tally_count(&t, 6, 1, 1, QC_REF_TABLE, NULL));
+    cr_expect_eq(0, qc_tally_count(&t, 6, 1, 1, QC_REF_DATA, NULL));
     uint64_t last = (CLUSTER / sizeof(be64) - 1) * PER_BLOCK; /* in the table's last block */
-    cr_expect_eq(0, qc_tally_count(&t, last, 1, 1, QC_REF_TABLE));
-    cr_expect_eq(-EEXIST, qc_tally_count(&t, last, 1, 1, QC_REF_DATA));
+    cr_expect_eq(0, qc_tally_count(&t, last, 1, 1, QC_REF_TABLE, NULL));
+    cr_expect_eq(-EEXIST, qc_tally_count(&t, last, 1, 1, QC_REF_DATA, NULL));
     /* It is still known when one lies farther away than the table of refcounts reaches by now. */
-    cr_expect_eq(0, qc_tally_count(&t, UINT64_C(20000) * PER_BLOCK, 1, 1, QC_REF_TABLE));
-    cr_expect_eq(-EEXIST, qc_tally_count(&t, 5, 1, 1, QC_REF_DATA));
+    cr_expect_eq(0, qc_tally_count(&t, UINT64_C(20000) * PER_BLOCK, 1, 1, QC_REF_TABLE, NULL));
+    cr_expect_eq(-EEXIST, qc_tally_count(&t, 5, 1, 1, QC_REF_DATA, NULL));
     qc_tally_clear(&t);
     opened_clear(&o);
 }
@@ -271,7 +271,7 @@ Test(limits, one_cluster_is_in_use_once_however_often_it_is_counted)
 
     cr_assert_eq(0, qc_tally_init(&t, o.image, NULL));
     for (unsigned i = 0; i < PER_BLOCK; i++)
-        cr_assert_eq(0, qc_tally_count(&t, 1, 1, 1, QC_REF_DATA));
+        cr_assert_eq(0, qc_tally_count(&t, 1, 1, 1, QC_REF_DATA, NULL));
     cr_assert_eq(0, qc_refs_alloc(t.refs, 1, 1, &first));
     cr_expect_eq(first, 2);
     qc_tally_clear(&t);

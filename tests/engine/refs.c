@@ -42,6 +42,22 @@ static void expect_same_use(Model *m)
     }
 }
 
+/* The same row by row. */
+static void expect_same_use_of_rows(Model *m)
+{
+    for (uint64_t c = 0, same; c < m->n; c += same) {
+        QcRefUse use;
+
+        same = qc_refs_same_use(m->refs, c, m->n - c, &use);
+        cr_assert_gt(same, 0);
+        cr_assert_leq(same, m->n - c);
+        for (uint64_t i = c; i < c + same; i++)
+            cr_assert_eq(use, MIN(qc_refs_get(m->refs, i), 2), "cluster %" G_GUINT64_FORMAT, i);
+        if (c + same < m->n)
+            cr_assert_neq(use, MIN(qc_refs_get(m->refs, c + same), 2), "not to its end");
+    }
+}
+
 /* Before and after counts have changed, and clusters have been given out. */
 Test(refs, use_is_what_the_count_says)
 {
@@ -62,6 +78,7 @@ Test(refs, use_is_what_the_count_says)
         }
         cr_assert_eq(0, qc_refs_alloc(m.refs, 5, 1, &first));
         expect_same_use(&m);
+        expect_same_use_of_rows(&m);
         close_model(&m);
     }
 }
@@ -256,20 +273,24 @@ enum {
 typedef struct Taken {
     uint32_t *tags;    /* of each number; 0: did not come */
     uint64_t back, at; /* how often a number was far from the one before, and that */
+    uint64_t rows;     /* of several, taken together */
     uint64_t fail_at;
 } Taken;
 
-static int take_number(void *data, uint64_t cluster, uint32_t tag)
+static int take_numbers(void *data, uint64_t first, uint64_t count, uint32_t tag)
 {
     Taken *t = data;
 
-    if (cluster == t->fail_at)
-        return -EUCLEAN;
-    cr_assert_lt(cluster, 2 * RANGE);
-    cr_assert_eq(t->tags[cluster], 0, "twice");
-    t->tags[cluster] = tag;
-    t->back += cluster >> 18 != t->at >> 18;
-    t->at = cluster;
+    for (uint64_t i = first; i < first + count; i++) {
+        if (i == t->fail_at)
+            return -EUCLEAN;
+        cr_assert_lt(i, 2 * RANGE);
+        cr_assert_eq(t->tags[i], 0, "twice");
+        t->tags[i] = tag;
+    }
+    t->back += first >> 18 != t->at >> 18;
+    t->at = first;
+    t->rows += count > 1;
     return 0;
 }
 
@@ -291,13 +312,34 @@ Test(spread, each_number_comes_once_and_neighbours_together)
     Taken taken = {.tags = tags, .fail_at = UINT64_MAX};
     QcSpread *spread;
 
-    cr_assert_eq(0, qc_spread_new(m.refs, RANGE, take_number, &taken, &spread));
+    cr_assert_eq(0, qc_spread_new(m.refs, RANGE, take_numbers, &taken, &spread));
     for (uint64_t i = 0; i < N_NUMBERS; i++)
-        cr_assert_eq(0, qc_spread_add(spread, number(i), tag_of(i)));
+        cr_assert_eq(0, qc_spread_add(spread, number(i), 1, tag_of(i)));
     cr_assert_eq(0, qc_spread_flush(spread));
     for (uint64_t i = 0; i < N_NUMBERS; i++)
         cr_assert_eq(tags[number(i)], tag_of(i));
     cr_expect_lt(taken.back, N_NUMBERS / 3);
+    qc_spread_free(spread);
+    close_model(&m);
+}
+
+/* Rows of 0 to 19, one behind the other, backwards: long ones stay together, and nothing is lost.
+ */
+Test(spread, long_rows_are_taken_together)
+{
+    enum { ROWS = 10000, STRIDE = 20 };
+    Model m = open_model(sample_make(&samples[0], NULL));
+    g_autofree uint32_t *tags = g_new0(uint32_t, 2 * RANGE);
+    Taken taken = {.tags = tags, .fail_at = UINT64_MAX};
+    QcSpread *spread;
+
+    cr_assert_eq(0, qc_spread_new(m.refs, RANGE, take_numbers, &taken, &spread));
+    for (uint64_t i = ROWS; i-- > 0;)
+        cr_assert_eq(0, qc_spread_add(spread, i * STRIDE, i % STRIDE, 7));
+    cr_assert_eq(0, qc_spread_flush(spread));
+    for (uint64_t i = 0; i < (uint64_t)ROWS * STRIDE; i++)
+        cr_assert_eq(tags[i], i % STRIDE < i / STRIDE % STRIDE ? 7 : 0, "%" G_GUINT64_FORMAT, i);
+    cr_expect_eq(taken.rows, ROWS / STRIDE * (STRIDE - QC_LONG_ROW));
     qc_spread_free(spread);
     close_model(&m);
 }
@@ -311,9 +353,9 @@ static int add_until_error(uint64_t failing, uint64_t n, bool flush)
     QcSpread *spread;
     int err = 0;
 
-    cr_assert_eq(0, qc_spread_new(m.refs, RANGE, take_number, &taken, &spread));
+    cr_assert_eq(0, qc_spread_new(m.refs, RANGE, take_numbers, &taken, &spread));
     for (uint64_t i = 1; i < n && !err; i++)
-        err = qc_spread_add(spread, number(i), 1);
+        err = qc_spread_add(spread, number(i), 1, 1);
     if (!err && flush)
         err = qc_spread_flush(spread);
     qc_spread_free(spread);

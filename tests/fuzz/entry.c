@@ -40,7 +40,9 @@ static void check_copied(const QcLayout *l, const uint8_t *raw, bool copied)
     uint8_t changed[16];
     memcpy(changed, raw, sizeof(changed));
     qc_cluster_set_copied(changed, copied);
-    QcCluster a = qc_cluster_decode(l, raw), b = qc_cluster_decode(l, changed);
+    QcCluster a, b;
+    qc_cluster_decode(l, raw, &a);
+    qc_cluster_decode(l, changed, &b);
     fuzz_require(a.kind == b.kind && a.host_offset == b.host_offset);
     fuzz_require(a.host_length == b.host_length);
     fuzz_require(a.subclusters_allocated == b.subclusters_allocated);
@@ -52,7 +54,8 @@ static void check_encode(const QcLayout *l, uint64_t host_offset)
 {
     uint8_t raw[16] = {0};
     qc_cluster_encode_data(l, raw, host_offset);
-    QcCluster c = qc_cluster_decode(l, raw);
+    QcCluster c;
+    qc_cluster_decode(l, raw, &c);
     fuzz_require(c.kind == QC_CLUSTER_DATA && c.copied && c.host_offset == host_offset);
     fuzz_require(!c.has_subclusters || c.subclusters_allocated == UINT32_MAX);
 }
@@ -62,7 +65,8 @@ void fuzz_input(const uint8_t *data, size_t size)
     FuzzBytes in = {data, size};
     QcLayout l = layout_of(&in);
     be64 raw[2] = {be64_make(fuzz_take(&in, 8)), be64_make(fuzz_take(&in, 8))};
-    QcCluster c = qc_cluster_decode(&l, raw[0].b);
+    QcCluster c;
+    qc_cluster_decode(&l, raw[0].b, &c);
     check_cluster(&l, &c);
     check_copied(&l, raw[0].b, true);
     check_copied(&l, raw[0].b, false);

@@ -106,6 +106,10 @@ static int play_use(Game *g, uint64_t cluster)
     QcRefUse use;
     int err = qc_refs_use(g->refs, cluster, &use);
     fuzz_require(err || use == MIN(g->count[cluster], 2));
+    uint64_t same = qc_refs_same_use(g->refs, cluster, WATCHED - cluster, &use);
+    for (uint64_t c = cluster; c < cluster + same; c++)
+        fuzz_require(use == MIN(g->count[c], 2));
+    fuzz_require(cluster + same == WATCHED || use != MIN(g->count[cluster + same], 2));
     return err;
 }
 

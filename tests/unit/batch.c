@@ -57,8 +57,8 @@ Test(batch, items_are_sorted_and_none_is_lost)
 /* ---- reading ------------------------------------------------------------------------------ */
 
 enum {
-    CLUSTER = 2 << 20,
-    READ_MAX = 4 << 20, /* of one read, whatever the size of a cluster */
+    CLUSTER = 1 << 19,
+    READ_MAX = 1 << 20, /* of one read, where clusters are no larger */
     FIRST = 8,          /* of N clusters behind all others; the file ends half a cluster later */
     N = 5,
 };
@@ -78,7 +78,7 @@ static ssize_t pread_measured(QcFile *file, void *buf, size_t len, uint64_t offs
 /* An image with N clusters more, full of 1, of 2 and so on. */
 static MemFile *with_clusters(void)
 {
-    static const Kind kind = {"v3-2m", 3, 21, 16, false};
+    static const Kind kind = {"v3-512k", 3, 19, 16, false};
     MemFile *file = script_image(&kind, CLUSTER);
     cr_assert_leq(file->data->len, FIRST * CLUSTER);
     g_byte_array_set_size(file->data, (FIRST + N) * CLUSTER + CLUSTER / 2);

@@ -10,7 +10,9 @@ static const QcLayout ext = {.version = 3, .cluster_bits = 16, .extended_l2 = tr
 static QcCluster decode(const QcLayout *l, uint64_t word, uint64_t bitmap)
 {
     be64 raw[2] = {be64_make(word), be64_make(bitmap)};
-    return qc_cluster_decode(l, raw[0].b);
+    QcCluster c;
+    qc_cluster_decode(l, raw[0].b, &c);
+    return c;
 }
 
 Test(entry, standard_entries)
@@ -84,6 +86,47 @@ Test(entry, extended_entries)
     c = decode(&ext, QC_COMPRESSED | 0x12345, UINT64_MAX);
     cr_expect_eq(c.kind, QC_CLUSTER_COMPRESSED, "the bitmap is ignored");
     cr_expect_not(c.has_subclusters);
+}
+
+/* How many of these entries (up to the first of all ones) are a row. */
+static uint64_t row_of(const QcLayout *l, const uint64_t *words)
+{
+    be64 raw[16];
+    uint64_t n = 0;
+    QcCluster all, one;
+
+    for (; words[n] != UINT64_MAX; n++)
+        raw[n] = be64_make(words[n]);
+    uint64_t row = qc_cluster_decode_row(l, raw[0].b, n, &all);
+    qc_cluster_decode(l, raw[0].b, &one);
+    cr_expect_eq(all.kind, one.kind);
+    cr_expect_eq(all.host_offset, one.host_offset);
+    cr_expect_eq(all.copied, one.copied);
+    return row;
+}
+
+#define ROW_OF(l, ...) row_of(l, (uint64_t[]){__VA_ARGS__, UINT64_MAX})
+
+Test(entry, rows)
+{
+    const uint64_t copied = QC_COPIED, last = 0x00ffffffffff0000;
+
+    cr_expect_eq(ROW_OF(&v3, 0x50000), 1);
+    cr_expect_eq(ROW_OF(&v3, 0x50000, 0x60000, 0x70000), 3);
+    cr_expect_eq(ROW_OF(&v3, 0x50000, 0x60000, 0x80000), 2, "a gap");
+    cr_expect_eq(ROW_OF(&v3, 0x50000, 0x50000), 1, "the same once more");
+    cr_expect_eq(ROW_OF(&v3, 0x50000, 0x40000), 1, "backwards");
+    cr_expect_eq(ROW_OF(&v3, copied | 0x50000, copied | 0x60000, 0x70000), 2, "other flags");
+    cr_expect_eq(ROW_OF(&v3, 0x50001, 0x60001, 0x70000), 2, "zeros, then not");
+    cr_expect_eq(ROW_OF(&v3, 0, 0, 0, 0x10000), 3, "nothing, then something");
+    cr_expect_eq(ROW_OF(&v3, 1, 1, 0), 2, "zeros without a cluster");
+    cr_expect_eq(ROW_OF(&v3, 0, 0x10000), 1, "nothing, and what would follow on 0");
+    cr_expect_eq(ROW_OF(&v3, last, last + 0x10000), 1, "past the last offset");
+    cr_expect_eq(ROW_OF(&v3, last - 0x10000, last, last + 0x10000), 2, "past the last offset");
+    cr_expect_eq(ROW_OF(&v3, 0x50200, 0x60200), 1, "broken ones");
+    cr_expect_eq(ROW_OF(&v3, 0x50002, 0x60002), 1, "broken ones");
+    cr_expect_eq(ROW_OF(&v3, QC_COMPRESSED | 0x50000, QC_COMPRESSED | 0x60000), 1);
+    cr_expect_eq(ROW_OF(&ext, 0x50000, 1, 0x60000, 1), 1, "with subclusters");
 }
 
 Test(entry, l1_entries)
