@@ -65,14 +65,16 @@ void qc_cluster_decode(const QcLayout *l, const uint8_t *raw, QcCluster *ret)
         decode_standard(l, word, ret);
 }
 
-/* How many of n plain entries are a row, if they are valid. */
+/* How many of n plain entries are a row, if the first is valid. */
 static inline uint64_t row_length(const QcLayout *l, const uint8_t *raw, uint64_t n)
 {
-    uint64_t word = be64_load(raw), offset = word & QC_OFFSET_MASK, row = 1;
-    uint64_t step = offset ? qc_cluster_size(l) : 0;
-    uint64_t most = step ? ((QC_OFFSET_MASK - offset) >> l->cluster_bits) + 1 : n;
-    while (row < MIN(n, most) && be64_load(raw + row * sizeof(be64)) == word + row * step)
-        row++;
+    uint64_t word = be64_load(raw), row = 1;
+    uint64_t step = word & QC_OFFSET_MASK ? qc_cluster_size(l) : 0;
+    for (; row < n; row++) {
+        uint64_t next = be64_load(raw + row * sizeof(be64));
+        if (next != word + row * step || (next ^ word) & ~QC_OFFSET_MASK) /* or past any offset */
+            break;
+    }
     return row;
 }
 

@@ -31,14 +31,12 @@ void qc_tally_clear(QcTally *t)
 
 /* ---- counting --------------------------------------------------------------------------- */
 
-/* Whether a cluster may be counted, for the memory that it takes. */
+/* Whether a cluster may be counted whose block takes memory. */
 static int admit(QcTally *t, uint64_t cluster)
 {
     const QcRefs *r = t->refs;
-    const RefBlock *b = block_of(r, cluster), *stored;
+    const RefBlock *stored;
     uint64_t i = cluster >> r->block_bits, bytes = qc_cluster_size(r->layout);
-    if (b && b->counts)
-        return 0;
     if (t->stored && (!(stored = block_of(t->stored, cluster)) || !stored->counts))
         return -ENODATA;
     if (i >= r->n_blocks)
@@ -47,6 +45,16 @@ static int admit(QcTally *t, uint64_t cluster)
         return -E2BIG;
     t->memory_left -= bytes;
     return 0;
+}
+
+/* Have the block of a cluster. */
+static inline int reach(QcTally *t, uint64_t cluster)
+{
+    const RefBlock *b = block_of(t->refs, cluster);
+    if (b && b->counts)
+        return 0;
+    int err = admit(t, cluster);
+    return err ? err : qc_refs_reach(t->refs, cluster);
 }
 
 static bool is_table(const QcTally *t, uint64_t block, uint64_t index)
@@ -97,9 +105,7 @@ static int count_run(QcTally *t, uint64_t first, uint64_t count, uint64_t times,
                      uint64_t *counted)
 {
     uint64_t block = first >> t->refs->block_bits, index = index_of(t->refs, first);
-    int err = admit(t, first);
-    if (!err)
-        err = qc_refs_reach(t->refs, first);
+    int err = reach(t, first);
     for (uint64_t i = 0; i < count && !err; i++) {
         err = count_one(t, block, index + i, times, kind);
         *counted += err == 0;
