@@ -133,3 +133,43 @@ Test(flags, an_entry_that_is_not_valid_is_broken)
     qc_refs_free(refs);
     opened_clear(&o);
 }
+
+enum { BIG_BITS = 21, BIG_ENTRIES = (1 << BIG_BITS) / sizeof(be64) };
+
+/* A model of an image with clusters of 2 MiB, in which every other one of many is shared. */
+static QcRefs *make_big_refs(Opened *o)
+{
+    static const Kind kind = {"v3-2m", 3, BIG_BITS, 16, false};
+    MemFile *file = script_image(&kind, 1 << BIG_BITS);
+    uint64_t block = first_refcount_block(file);
+    QcRefs *refs;
+    for (uint64_t i = UNUSED; i < UNUSED + BIG_ENTRIES; i++)
+        file->data->data[block + i * 2 + 1] = 1 + i % 2;
+    *o = opened_new(mem_file(file), NULL);
+    cr_assert_eq(0, qc_refs_load(o->image, &(QcMeter){0}, &refs, NULL));
+    qc_file_unref(mem_file(file));
+    return refs;
+}
+
+/* One row, in which the use changes with each cluster, costs no more than as many rows. The time
+ * limit is there to end what would take minutes. */
+Test(flags, a_long_row_of_which_every_other_cluster_is_shared, .timeout = 30)
+{
+    enum { TABLES = 20 };
+    Opened o;
+    QcRefs *refs = make_big_refs(&o);
+    g_autofree be64 *table = g_new(be64, BIG_ENTRIES);
+    for (unsigned n = 0; n < TABLES; n++) {
+        QcFlags flags;
+        for (uint64_t i = 0; i < BIG_ENTRIES; i++)
+            table[i] = be64_make((UNUSED + i) << BIG_BITS);
+        cr_assert_eq(0, qc_flags_set_l2(&o.image->header.layout, refs, (uint8_t *)table, &flags));
+        cr_expect_not(flags.broken);
+        cr_expect_eq(flags.wrong, BIG_ENTRIES / 2);
+        cr_expect_eq(flags.first, 0);
+        for (uint64_t i = 0; i < BIG_ENTRIES; i++)
+            cr_assert_eq(be64_get(table[i]), (UNUSED + i) << BIG_BITS | (i % 2 ? 0 : QC_COPIED));
+    }
+    qc_refs_free(refs);
+    opened_clear(&o);
+}
