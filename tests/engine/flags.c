@@ -12,8 +12,8 @@ enum {
     ROW = 0x500, /* clusters with the counts of a row */
 };
 
-static const char counts_of_row[] =
-    "1111111111111322222221121212111100011111111000000000021111111211111111111111311111110";
+static const char counts_of_row[] = "11111111111111111111111111113222222211212121111000111111110000"
+                                    "00000021111111211111111111111311111110";
 
 /* A model of an image in which these clusters have these counts. */
 static QcRefs *make_refs(Opened *o)
@@ -171,6 +171,26 @@ Test(flags, of_a_row_are_those_of_its_entries)
         cr_assert_eq(flags.broken, unused);
     }
     g_rand_free(rand);
+    qc_refs_free(refs);
+    opened_clear(&o);
+}
+
+/* What lies behind a table in memory is left alone, also when a row would go on there. */
+Test(flags, a_row_ends_with_its_table)
+{
+    enum { N = CLUSTER / sizeof(be64), INSIDE = 13, BEHIND = 10 };
+    Opened o;
+    QcRefs *refs = make_refs(&o);
+    g_autofree be64 *table = g_malloc0(2 * CLUSTER);
+    QcFlags flags;
+    for (uint64_t i = 0; i < INSIDE + BEHIND; i++)
+        table[N - INSIDE + i] = be64_make(entry_of(ROW + i, 0));
+    cr_assert_eq(0, qc_flags_set_l2(&o.image->header.layout, refs, (uint8_t *)table, &flags));
+    cr_expect_eq(flags.wrong, INSIDE);
+    cr_expect_eq(flags.first, N - INSIDE);
+    for (uint64_t i = 0; i < INSIDE + BEHIND; i++)
+        cr_expect_eq(be64_get(table[N - INSIDE + i]), entry_of(ROW + i, i < INSIDE ? QC_COPIED : 0),
+                     "%" G_GUINT64_FORMAT, i);
     qc_refs_free(refs);
     opened_clear(&o);
 }
