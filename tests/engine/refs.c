@@ -1,8 +1,10 @@
 /* The model of refcounts: what it tells of a cluster in two ways; and counting in another order. */
 #include "refs.h"
+#include "format.h"
 #include "opened.h"
 #include "samples.h"
 #include "spread.h"
+#include "tree.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -81,6 +83,35 @@ Test(refs, use_is_what_the_count_says)
         expect_same_use_of_rows(&m);
         close_model(&m);
     }
+}
+
+/* ---- trees --------------------------------------------------------------------------------- */
+
+/* The result of accounting for the active tree, with these bits in its first L2 entry as well. */
+static int account_with(uint64_t bits)
+{
+    MemFile *file = sample_make(&samples[0], NULL);
+    uint64_t at = mem_file_word(file, offsetof(QcDiskHeader, l1_table_offset)), l2;
+    g_autofree uint64_t *l1 = NULL;
+
+    while (!(l2 = mem_file_word(file, at) & QC_OFFSET_MASK))
+        at += sizeof(be64);
+    mem_file_put_word(file, l2, mem_file_word(file, l2) | bits);
+    Model m = open_model(file);
+    QcImage *image = m.opened.image;
+    const QcHeader *h = &image->header;
+    cr_assert_eq(0, qc_l1_load(image, h->l1_offset, h->l1_entries, &l1));
+    int err = qc_tree_account(image, m.refs, l1, h->l1_entries, 1, &(QcMeter){0});
+    close_model(&m);
+    return err;
+}
+
+/* What else there is in its table is well. */
+Test(refs, an_entry_that_is_not_valid_is_not_accounted_for)
+{
+    cr_expect_eq(0, account_with(0));
+    cr_expect_eq(-EUCLEAN, account_with(2));
+    cr_expect_eq(-EUCLEAN, account_with(0x100));
 }
 
 /* ---- runs of clusters ---------------------------------------------------------------------- */
