@@ -27,7 +27,7 @@ typedef struct Count {
     QcTally tally;
     QcMeter *meter;
     QcCheck *findings;
-    QcSpread *spread;    /* of single clusters of data; tag is how often to count one */
+    QcSpread *spread;    /* of rows and single clusters; tag is how often to count each */
     QcBatchItem *tables; /* L2 tables; tag is their owners */
     size_t n_tables, room;
     size_t most_entries; /* of an L1 table: room to begin with, so as not to sort too often */

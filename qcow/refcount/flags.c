@@ -21,34 +21,48 @@ static int use_of_row(QcRefs *refs, uint64_t first, uint64_t *row, QcRefUse *ret
     return qc_refs_use(refs, first, ret);
 }
 
-int qc_flags_set_l2(const QcLayout *l, QcRefs *refs, uint8_t *table, QcFlags *ret)
+/* Set the flags of a row of entries, of which entry i is the first and decoded. It is decoded once,
+ * however often the use changes in it: else a long row would take the square of its length. */
+static int set_row(const QcLayout *l, QcRefs *refs, uint8_t *table, uint64_t i, uint64_t row,
+                   const QcCluster *c, QcFlags *flags)
 {
     unsigned size = qc_l2_entry_size(l);
-    uint64_t n = qc_l2_entries(l);
-    QcFlags flags = {0};
-    for (uint64_t i = 0, row; i < n; i += row) {
-        QcCluster c;
-        row = qc_cluster_decode_row(l, table + i * size, n - i, &c);
+    uint64_t cluster = c->host_offset >> l->cluster_bits;
+    for (uint64_t end = i + row, same; i < end; i += same, cluster += same) {
         QcRefUse use;
+        same = end - i;
         qc_refs_prefetch_use(refs, table, i);
-        if (c.kind == QC_CLUSTER_BAD)
-            flags.broken = true;
-        if (c.host_offset == 0) /* as in those that are broken */
-            continue;
-        int err = use_of_row(refs, c.host_offset >> l->cluster_bits, &row, &use);
+        int err = use_of_row(refs, cluster, &same, &use);
         if (err < 0)
             return err;
         if (use == QC_REF_UNUSED)
-            flags.broken = true;
-        bool copied = use == QC_REF_SINGLE && c.kind != QC_CLUSTER_COMPRESSED;
-        if (copied == c.copied)
+            flags->broken = true;
+        bool copied = use == QC_REF_SINGLE && c->kind != QC_CLUSTER_COMPRESSED;
+        if (copied == c->copied)
             continue;
-        for (uint64_t k = 0; k < row; k++)
-            qc_cluster_set_copied(table + (i + k) * size, copied);
-        note_wrong(&flags, i, row);
+        for (uint64_t k = i; k < i + same; k++)
+            qc_cluster_set_copied(table + k * size, copied);
+        note_wrong(flags, i, same);
     }
-    *ret = flags;
     return 0;
+}
+
+int qc_flags_set_l2(const QcLayout *l, QcRefs *refs, uint8_t *table, QcFlags *ret)
+{
+    uint64_t n = qc_l2_entries(l);
+    QcFlags flags = {0};
+    int err = 0;
+    for (uint64_t i = 0, row; i < n && !err; i += row) {
+        QcCluster c;
+        row = qc_cluster_decode_row(l, table + i * qc_l2_entry_size(l), n - i, &c);
+        if (c.kind == QC_CLUSTER_BAD)
+            flags.broken = true;
+        if (c.host_offset != 0) /* it is 0 in those that are broken */
+            err = set_row(l, refs, table, i, row, &c, &flags);
+    }
+    if (!err)
+        *ret = flags;
+    return err;
 }
 
 QcFlags qc_flags_set_l1(const QcLayout *l, const QcRefs *refs, uint64_t *l1, uint32_t n)

@@ -61,7 +61,7 @@ int qc_tree_walk(QcImage *image, const uint64_t *l1, uint32_t n, QcMeter *meter,
 typedef struct Account {
     const QcLayout *layout;
     QcRefs *refs;
-    QcSpread *spread; /* of single clusters */
+    QcSpread *spread; /* of rows and single clusters */
     int delta;
 } Account;
 

@@ -1,8 +1,10 @@
 /* The model of refcounts: what it tells of a cluster in two ways; and counting in another order. */
 #include "refs.h"
+#include "format.h"
 #include "opened.h"
 #include "samples.h"
 #include "spread.h"
+#include "tree.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -83,6 +85,35 @@ Test(refs, use_is_what_the_count_says)
     }
 }
 
+/* ---- trees --------------------------------------------------------------------------------- */
+
+/* The result of accounting for the active tree, with these bits in its first L2 entry as well. */
+static int account_with(uint64_t bits)
+{
+    MemFile *file = sample_make(&samples[0], NULL);
+    uint64_t at = mem_file_word(file, offsetof(QcDiskHeader, l1_table_offset)), l2;
+    g_autofree uint64_t *l1 = NULL;
+
+    while (!(l2 = mem_file_word(file, at) & QC_OFFSET_MASK))
+        at += sizeof(be64);
+    mem_file_put_word(file, l2, mem_file_word(file, l2) | bits);
+    Model m = open_model(file);
+    QcImage *image = m.opened.image;
+    const QcHeader *h = &image->header;
+    cr_assert_eq(0, qc_l1_load(image, h->l1_offset, h->l1_entries, &l1));
+    int err = qc_tree_account(image, m.refs, l1, h->l1_entries, 1, &(QcMeter){0});
+    close_model(&m);
+    return err;
+}
+
+/* What else there is in its table is well. */
+Test(refs, an_entry_that_is_not_valid_is_not_accounted_for)
+{
+    cr_expect_eq(0, account_with(0));
+    cr_expect_eq(-EUCLEAN, account_with(2));
+    cr_expect_eq(-EUCLEAN, account_with(0x100));
+}
+
 /* ---- runs of clusters ---------------------------------------------------------------------- */
 
 /* Store a count for each of a row of clusters; 64 of 64 bits are in a block of 512 bytes. */
@@ -115,6 +146,61 @@ Test(refs, a_run_does_not_reach_over_a_full_block)
     cr_assert_eq(0, qc_refs_alloc(m.refs, 1, 1, &first));
     cr_expect_eq(first, (blocks - 1) * 64 - 1, "it is there for one");
     close_model(&m);
+}
+
+/* An image with these refcount blocks, and what its clusters have: all 1. Behind them, one has no
+ * block, and the next a block of zeros. */
+static MemFile *with_full_blocks(uint64_t *ret_blocks)
+{
+    static const Kind kind = {"v3-512-64bit", 3, 9, 64, false};
+    static const Step write = {.kind = STEP_WRITE, .len = 100 * 1024, .seed = 1};
+    MemFile *file = script_image(&kind, 100 * 1024);
+    uint64_t blocks = 0, zeros;
+    bool unknown;
+
+    cr_assert_eq(0, script_run(file, &write, &unknown));
+    uint64_t table = mem_file_word(file, offsetof(QcDiskHeader, refcount_table_offset));
+    while (mem_file_word(file, table + blocks * 8))
+        blocks++;
+    store_counts(file, 0, blocks * 64, 1);
+    zeros = blocks * 64 * 512 - 512;
+    g_byte_array_set_size(file->data, (guint)zeros + 512);
+    memset(file->data->data + zeros, 0, 512);
+    mem_file_put_word(file, table + (blocks + 1) * 8, zeros);
+    *ret_blocks = blocks;
+    return file;
+}
+
+/* The result of adding to a row while one cluster is free. */
+static int add_to_row(uint64_t first, uint64_t count, uint64_t free, int delta)
+{
+    uint64_t blocks;
+    MemFile *file = with_full_blocks(&blocks);
+
+    store_counts(file, free, 1, 0);
+    Model m = open_model(file);
+    int err = qc_refs_add(m.refs, first, count, delta);
+    close_model(&m);
+    return err;
+}
+
+/* One that was free may be given out: who refers to it is wrong. */
+Test(refs, no_cluster_of_a_row_may_be_free)
+{
+    uint64_t blocks;
+
+    qc_file_unref(mem_file(with_full_blocks(&blocks)));
+    cr_assert_gt(blocks, 3);
+    for (int delta = -1; delta <= 1; delta += 2) {
+        cr_expect_eq(0, add_to_row(70, 100, 69, delta), "the one before");
+        cr_expect_eq(0, add_to_row(70, 100, 170, delta), "the one behind");
+        cr_expect_eq(-EUCLEAN, add_to_row(70, 100, 70, delta), "the first");
+        cr_expect_eq(-EUCLEAN, add_to_row(70, 100, 100, delta), "in the first block");
+        cr_expect_eq(-EUCLEAN, add_to_row(70, 100, 169, delta), "the last");
+        cr_expect_eq(-EUCLEAN, add_to_row(blocks * 64, 10, 70, delta), "no block");
+        cr_expect_eq(-EUCLEAN, add_to_row((blocks + 1) * 64, 10, 70, delta), "a block of zeros");
+        cr_expect_eq(-EUCLEAN, add_to_row((blocks + 9) * 64, 10, 70, delta), "past the table");
+    }
 }
 
 /* The n-th cluster of the last block, where all others are used, on a file of as many. */
@@ -342,6 +428,25 @@ Test(spread, long_rows_are_taken_together)
     cr_expect_eq(taken.rows, ROWS / STRIDE * (STRIDE - QC_LONG_ROW));
     qc_spread_free(spread);
     close_model(&m);
+}
+
+/* Also of one of a few, while the others are well. */
+Test(spread, an_error_in_a_row_comes_back)
+{
+    for (uint64_t count = 2; count <= 2 * QC_LONG_ROW; count++) {
+        for (uint64_t bad = 0; bad < count; bad++) {
+            Model m = open_model(sample_make(&samples[0], NULL));
+            g_autofree uint32_t *tags = g_new0(uint32_t, 2 * RANGE);
+            uint64_t first = 2 * RANGE - count; /* too large to be held back */
+            Taken taken = {.tags = tags, .fail_at = first + bad};
+            QcSpread *spread;
+
+            cr_assert_eq(0, qc_spread_new(m.refs, RANGE, take_numbers, &taken, &spread));
+            cr_expect_eq(-EUCLEAN, qc_spread_add(spread, first, count, 7));
+            qc_spread_free(spread);
+            close_model(&m);
+        }
+    }
 }
 
 /* The result of adding numbers until one of them, the one that fails, comes back. */

@@ -149,6 +149,69 @@ Test(cache, a_new_entry_finds_room_among_used_ones)
     }
 }
 
+/* How many entries of ENTRY_BYTES there is room for. */
+static unsigned room_for(void)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < ENTRIES; i++) {
+        QcCachedKey key = key_of(i);
+
+        add(&key, ENTRY_BYTES, 7);
+    }
+    for (unsigned i = 0; i < ENTRIES; i++) {
+        QcCachedKey key = key_of(i);
+
+        n += value_of(&key) >= 0;
+    }
+    tear_down();
+    set_up();
+    return n;
+}
+
+/* Fill the cache, use the oldest entries, and add one more. The first that is missing then. */
+static unsigned dropped_when_used(unsigned used)
+{
+    unsigned room = room_for();
+
+    for (unsigned i = 0; i < room; i++) {
+        QcCachedKey key = key_of(i);
+
+        add(&key, ENTRY_BYTES, 7);
+    }
+    for (unsigned i = 0; i < MIN(used, room); i++) {
+        QcCachedKey key = key_of(i);
+
+        cr_assert_eq(7, value_of(&key));
+    }
+    QcCachedKey one_more = key_of(room);
+    add(&one_more, ENTRY_BYTES, 7);
+    for (unsigned i = 0; i < room; i++) {
+        QcCachedKey key = key_of(i);
+
+        if (value_of(&key) < 0)
+            return i;
+    }
+    return room;
+}
+
+/* Several that were used are spared for one that was not; but how many bounds what an entry costs
+ * that is added. */
+Test(cache, those_that_were_used_are_spared)
+{
+    enum { SOME = 30, TOO_MANY = 100 };
+
+    cr_expect_eq(0, dropped_when_used(0));
+    tear_down();
+    set_up();
+    cr_expect_eq(SOME, dropped_when_used(SOME));
+    tear_down();
+    set_up();
+    unsigned dropped = dropped_when_used(ENTRIES);
+    cr_expect_gt(dropped, 0, "not all were looked at, or the oldest would be the first again");
+    cr_expect_lt(dropped, TOO_MANY);
+}
+
 /* Entries of all sizes come and go in many buckets. */
 Test(cache, what_is_found_is_what_was_added)
 {
@@ -259,4 +322,96 @@ Test(cache, decoders_are_used_again_and_each_has_one_user)
             qc_cache_put_inflater(cache, decoders[i]);
         first = decoders[MANY - 1];
     }
+}
+
+/* ---- from several threads ------------------------------------------------------------------ */
+
+enum { THREADS = 4, ROUNDS = 60000, BURST = 4 };
+
+static void *held[THREADS][BURST]; /* the decoders that each has; atomic */
+static gint n_errors;
+
+/* Add and find entries, many more than there is room for. */
+static void *use_entries(void *data)
+{
+    g_autoptr(GRand) rand = g_rand_new_with_seed(GPOINTER_TO_UINT(data));
+
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        unsigned number = (unsigned)g_rand_int_range(rand, 0, 500);
+        QcCachedKey key = key_of(number);
+        int value = value_of(&key);
+
+        if (value < 0)
+            add(&key, ENTRY_BYTES, (uint8_t)(number % 251));
+        else if (value != (int)(number % 251))
+            g_atomic_int_inc(&n_errors);
+    }
+    return NULL;
+}
+
+static bool is_held_by_others(unsigned me, const void *decoder)
+{
+    for (unsigned k = 0; k < THREADS; k++)
+        for (unsigned i = 0; i < BURST; i++)
+            if (k != me && g_atomic_pointer_get(&held[k][i]) == decoder)
+                return true;
+    return false;
+}
+
+/* Take some decoders at once, and put them back. */
+static void *use_decoders(void *data)
+{
+    unsigned me = GPOINTER_TO_UINT(data);
+
+    for (unsigned n = 0; n < ROUNDS; n++) {
+        QcInflater *decoders[BURST];
+
+        for (unsigned i = 0; i < BURST; i++)
+            decoders[i] = qc_cache_get_inflater(cache);
+        for (unsigned i = 0; i < BURST; i++)
+            g_atomic_pointer_set(&held[me][i], decoders[i]);
+        for (unsigned i = 0; i < BURST; i++)
+            if (is_held_by_others(me, decoders[i]))
+                g_atomic_int_inc(&n_errors);
+        for (unsigned i = 0; i < BURST; i++)
+            g_atomic_pointer_set(&held[me][i], NULL);
+        for (unsigned i = 0; i < BURST; i++)
+            qc_cache_put_inflater(cache, decoders[i]);
+    }
+    return NULL;
+}
+
+static void *use_owners(void *data)
+{
+    (void)data;
+    for (unsigned i = 0; i < ROUNDS; i++)
+        qc_cache_new_owner(cache);
+    return NULL;
+}
+
+static void run_threads(GThreadFunc func)
+{
+    GThread *threads[THREADS];
+
+    for (unsigned i = 0; i < THREADS; i++)
+        threads[i] = g_thread_new("user", func, GUINT_TO_POINTER(i));
+    for (unsigned i = 0; i < THREADS; i++)
+        g_thread_join(threads[i]);
+    cr_expect_eq(n_errors, 0);
+}
+
+Test(cache, entries_are_added_while_others_are_found, .timeout = 60)
+{
+    run_threads(use_entries);
+}
+
+Test(cache, a_decoder_has_one_user_among_threads, .timeout = 60)
+{
+    run_threads(use_decoders);
+}
+
+Test(cache, each_owner_is_another_among_threads, .timeout = 60)
+{
+    run_threads(use_owners);
+    cr_expect_eq(qc_cache_new_owner(cache), owner + THREADS * ROUNDS + 1);
 }

@@ -102,6 +102,8 @@ static uint64_t row_of(const QcLayout *l, const uint64_t *words)
     cr_expect_eq(all.kind, one.kind);
     cr_expect_eq(all.host_offset, one.host_offset);
     cr_expect_eq(all.copied, one.copied);
+    for (uint64_t fewer = 1; fewer < n; fewer++) /* what lies behind them does not matter */
+        cr_expect_eq(qc_cluster_decode_row(l, raw[0].b, fewer, &all), MIN(row, fewer));
     return row;
 }
 
@@ -123,10 +125,12 @@ Test(entry, rows)
     cr_expect_eq(ROW_OF(&v3, 0, 0x10000), 1, "nothing, and what would follow on 0");
     cr_expect_eq(ROW_OF(&v3, last, last + 0x10000), 1, "past the last offset");
     cr_expect_eq(ROW_OF(&v3, last - 0x10000, last, last + 0x10000), 2, "past the last offset");
+    cr_expect_eq(ROW_OF(&v3, last, 0), 1, "past the last offset, without what does not fit");
     cr_expect_eq(ROW_OF(&v3, 0x50200, 0x60200), 1, "broken ones");
     cr_expect_eq(ROW_OF(&v3, 0x50002, 0x60002), 1, "broken ones");
     cr_expect_eq(ROW_OF(&v3, QC_COMPRESSED | 0x50000, QC_COMPRESSED | 0x60000), 1);
     cr_expect_eq(ROW_OF(&ext, 0x50000, 1, 0x60000, 1), 1, "with subclusters");
+    cr_expect_eq(ROW_OF(&ext, 0x50000, 0x60000), 1, "a bitmap that looks like an entry");
 }
 
 Test(entry, l1_entries)
