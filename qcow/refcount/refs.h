@@ -31,7 +31,7 @@ typedef enum QcRefUse {
     QC_REF_SINGLE,
     QC_REF_SHARED,
 } QcRefUse;
-/* Of how many clusters on it is better to look at the counts: those of a row lie together. */
+/* Rows of so many clusters or more are looked at together: their counts are neighbours anyway. */
 #define QC_LONG_ROW 8
 /* The use of the first of count clusters, and of how many from there on it is the same. */
 uint64_t qc_refs_same_use(const QcRefs *refs, uint64_t first, uint64_t count, QcRefUse *ret);
