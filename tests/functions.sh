@@ -125,7 +125,7 @@ assert_errno() { # ERRNO COMMAND...
 }
 
 # Wait until a command succeeds: for processes that are starting, never for results. On a busy machine
-# that may take long.
+# that may take long. Not for an assertion: the first that does not hold ends the test, and silently.
 wait_for() {
     local end=$((SECONDS + 120))
     while [ $SECONDS -lt $end ]; do
@@ -236,6 +236,18 @@ go_on() {
     kill -KILL "$TRACER" 2>/dev/null || true # told to end, it would wait for each thread to stop
     wait "$TRACER" 2>/dev/null || true
     TRACER=
+}
+
+# Whether a process has the lock of QEMU's that keeps other writers away from a file. To try to open it
+# instead would keep away the process itself, if that is about to take its locks.
+holds() { # PID FILE
+    local fd
+    for fd in /proc/"$1"/fd/*; do
+        if [ "$fd" -ef "$2" ] && grep -qE '^lock:.* OFDLCK .* (201|203) ' "/proc/$1/fdinfo/${fd##*/}"; then
+            return 0
+        fi
+    done
+    return 1
 }
 
 # Who traces a process; 0: nobody.

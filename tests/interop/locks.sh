@@ -4,17 +4,6 @@ IN_MEMORY=1
 requires qemu-img qemu-system-x86_64 qemu-storage-daemon python3
 requires_fuse
 
-# True when the process has the file open and any lock of QEMU's on it.
-holds() {
-    local fd
-    for fd in /proc/"$1"/fd/*; do
-        if [ "$fd" -ef "$2" ] && grep -q '^lock:.* OFDLCK ' "/proc/$1/fdinfo/${fd##*/}"; then
-            return 0
-        fi
-    done
-    return 1
-}
-
 mkdir store
 qemu-img create -q -f qcow2 store/image.qcow2 2M
 scribble store/image.qcow2 locks 0 1000000

@@ -133,8 +133,8 @@ late_answer() {
     qemu-io -c "sleep 300000" store/other.qcow2 >/dev/null &
     other=$!
     PIDS+=("$user" "$other")
-    wait_for assert_fails qemu-io -c quit "$IMAGE"
-    wait_for assert_fails qemu-io -c quit store/other.qcow2
+    wait_for holds "$user" "$IMAGE"
+    wait_for holds "$other" store/other.qcow2
     strace -f -o /dev/null -p "$WORKER" -e trace=recvmsg -e inject=recvmsg:error=ENOMEM 2>/dev/null &
     tracer=$!
     wait_for is_traced "$WORKER"
